@@ -1,0 +1,107 @@
+"""The sealed-token field: django-encrypted-model-fields with its traps closed.
+
+The library's field decrypts on every load, hands back the ciphertext when the key is wrong, seals twice what it could not
+open, and freezes its keys at import. Ours never opens anything: a row is loaded with an opaque ``Sealed``, which only
+``integrations/pagerduty/transport.py`` opens, naming the row that it expects to find inside.
+"""
+
+from __future__ import annotations
+
+import functools
+import uuid
+from typing import Any, NoReturn, cast
+
+from cryptography.fernet import Fernet, MultiFernet
+from django.conf import settings
+from django.core.exceptions import FieldError, ImproperlyConfigured
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+from encrypted_model_fields.fields import EncryptedTextField
+
+
+class Sealed:
+    """A token at rest. It shows nothing of itself, in any rendering."""
+
+    __slots__ = ("ciphertext",)
+
+    def __init__(self, ciphertext: bytes) -> None:
+        self.ciphertext = ciphertext
+
+    def __repr__(self) -> str:
+        return "<sealed>"
+
+    __str__ = __repr__
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sealed) and other.ciphertext == self.ciphertext
+
+    def __hash__(self) -> int:
+        return hash(self.ciphertext)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A sealed token is not pickled: it belongs in its row alone.")
+
+
+@functools.lru_cache(maxsize=4)
+def _crypter(keys: tuple[str, ...]) -> MultiFernet:
+    if not keys:
+        raise ImproperlyConfigured("FIELD_ENCRYPTION_KEY is empty: there is no key to seal tokens with.")
+    return MultiFernet([Fernet(key) for key in keys])
+
+
+def crypter() -> MultiFernet:
+    """The keys as they are set now: the first seals, all open (``manage.py rotate_keys`` reseals under the first)."""
+    return _crypter(tuple(settings.FIELD_ENCRYPTION_KEY))
+
+
+def seal(row_id: uuid.UUID, token: str) -> Sealed:
+    """Seal ``token`` for the row ``row_id``: in any other row it does not open."""
+    return Sealed(crypter().encrypt(f"{row_id}:{token}".encode()))
+
+
+class SealedTokenField(EncryptedTextField):  # type: ignore[misc]  # the library is untyped
+    """Holds ``Sealed`` values and nothing else; assign ``seal(row.id, token)``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["editable"] = False
+        super().__init__(*args, **kwargs)
+
+    def deconstruct(self) -> tuple[str, str, list[Any], dict[str, Any]]:
+        name, path, args, kwargs = super().deconstruct()
+        kwargs.pop("editable", None)
+        return name, path, args, kwargs
+
+    def to_python(self, value: Any) -> Sealed | None:
+        if value is None or isinstance(value, Sealed):
+            return value
+        raise TypeError(f"{self.name} holds sealed values: assign seal(row.id, token), never the token itself.")
+
+    def from_db_value(self, value: str | None, *args: Any, **kwargs: Any) -> Sealed | None:
+        return None if value is None else Sealed(value.encode())
+
+    def get_prep_value(self, value: Any) -> Any:
+        return self.to_python(value)
+
+    def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
+        return self.get_db_prep_save(value, connection)
+
+    def get_db_prep_save(self, value: Any, connection: BaseDatabaseWrapper) -> str | None:
+        sealed = self.to_python(value)
+        return None if sealed is None else sealed.ciphertext.decode()
+
+    def get_lookup(self, lookup_name: str) -> type[models.Lookup[Any]] | None:
+        if lookup_name != "isnull":
+            raise FieldError(f"{self.name} is sealed: it cannot be searched. Use the fingerprint.")
+        return cast("type[models.Lookup[Any]] | None", super().get_lookup(lookup_name))
+
+    def get_transform(self, lookup_name: str) -> NoReturn:
+        raise FieldError(f"{self.name} is sealed: it cannot be searched. Use the fingerprint.")
+
+    def value_to_string(self, obj: models.Model) -> NoReturn:
+        raise TypeError(f"{self.name} is sealed: it is not serialised.")
+
+    def formfield(self, *args: Any, **kwargs: Any) -> None:
+        return None

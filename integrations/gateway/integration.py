@@ -1,0 +1,120 @@
+"""What the pipeline needs of an integration. PagerDuty is the only one; a second would be a sibling of its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from policies.core.call import Call, Operation, Outcome, Target, Tool
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What will be sent: rebuilt from what was judged, never the bytes that came in."""
+
+    method: str
+    path: str
+    """Canonical: the template with its captured values percent-encoded anew."""
+    query: str
+    body: bytes | None
+    reads: bool
+    """Only reads are tried twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What a call asks for. ``tools`` are all needed; none means that nothing in the catalogue serves the call.
+
+    ``problem`` is what is wrong with the arguments, if anything: judged only after authorisation.
+    """
+
+    operation: Operation | None
+    tools: tuple[Tool, ...]
+    targets: tuple[Target, ...] = ()
+    request: Request | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """``{"path": {...}, "query": {...}, "body": ...}`` as parsed: what an entry keeps a redacted form of."""
+    problem: str = ""
+    refusal: str = ""
+    """Why no tool serves it, in words; empty where ``tools`` is not."""
+    shape: str = ""
+    """What an entry may say of the path: the template, or for an unknown path a digest-safe summary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The part of an account that a connection may touch."""
+
+    whole_account: bool = False
+    team_ids: frozenset[str] = frozenset()
+    service_ids: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A connection as the pipeline sees it: the token still sealed."""
+
+    id: str
+    name: str
+    team_id: int
+    region: str
+    base_url: str
+    auth: str
+    """``token`` (``Authorization: Token token=``) or ``bearer``."""
+    sealed: bytes = field(repr=False)
+    from_email: str
+    bounds: Bounds
+    version: int = 0
+    """Moves when the secret does."""
+    suspended: str = ""
+    """Why nothing may be sent through it; empty: it may be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer from upstream, whole, or what happened in place of one.
+
+    ``failure`` is empty for an answer of any status; else one of ``FAILURES``. ``sent`` says whether the request may have
+    reached the service: a write with ``sent`` and a failure has an unknown outcome.
+    """
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    failure: str = ""
+    detail: str = ""
+    sent: bool = True
+    attempts: int = 1
+    seconds: float = 0.0
+
+    def header(self, name: str) -> str:
+        return next((value for key, value in self.headers if key == name), "")
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the answer means for the record (of a write: what became of it)."""
+        if self.failure:
+            return Outcome.UNKNOWN if self.sent else Outcome.FAILED
+        if self.status < 400:
+            return Outcome.DONE
+        return Outcome.REFUSED if self.status < 500 else Outcome.FAILED
+
+
+FAILURES = ("resolve", "connect", "tls", "connect_timeout", "timeout", "disconnected", "too_large", "malformed")
+
+
+class Integration(Protocol):
+    """PagerDuty, to the pipeline."""
+
+    def resolve(self, call: Call) -> Resolution:
+        """Match a call to its operation, tools and targets. Never raises on bad input: says ``problem`` instead."""
+        ...
+
+    def bound(self, resolution: Resolution, connection: Connection) -> str:
+        """Empty when the call stays inside the connection's bounds, else the reason why it does not."""
+        ...
+
+    async def send(self, connection: Connection, request: Request, deadline: float, candidate: bytes | None = None) -> Reply:
+        """Send once (a read: at most twice) before ``deadline``, a time of ``time.monotonic()``. Never raises on what the network does."""
+        ...

@@ -1,0 +1,1 @@
+"""placeholder of the lead's: see api.md"""

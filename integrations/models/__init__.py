@@ -1,0 +1,3 @@
+from integrations.models.connection import Connection, ConnectionKey, ConnectionTest
+
+__all__ = ["Connection", "ConnectionKey", "ConnectionTest"]

@@ -1,0 +1,104 @@
+"""A team's registered PagerDuty token, the keys that use it, and what its tests found."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+from integrations.fields import SealedTokenField
+from policies.models import AgentKey, Team
+from policies.querysets import OwnedQuerySet
+
+
+class Connection(models.Model):
+    """One token of one PagerDuty account in one region. The token is sealed with this row's id inside."""
+
+    class Region(models.TextChoices):
+        US = "us", "United States (api.pagerduty.com)"
+        EU = "eu", "Europe (api.eu.pagerduty.com)"
+        SANDBOX = "sandbox", "Sandbox (simulated PagerDuty)"
+
+    class Kind(models.TextChoices):
+        ACCOUNT = "account", "account API key"
+        USER = "user", "user API key"
+        OAUTH = "oauth", "OAuth bearer token"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="connections")
+    name = models.CharField(max_length=100)
+    region = models.CharField(max_length=8, choices=Region.choices, default=Region.US)
+    kind = models.CharField(max_length=8, choices=Kind.choices)
+    token = SealedTokenField()
+    last4 = models.CharField(max_length=4, editable=False)
+    fingerprint = models.CharField(max_length=64, unique=True, editable=False)
+    token_since = models.DateTimeField(default=timezone.now, editable=False)
+    token_expires_at = models.DateTimeField(null=True, blank=True, help_text="When PagerDuty stops accepting it, if known.")
+    token_version = models.PositiveIntegerField(default=1, editable=False)
+    # A replacement waits here until it has passed its test; the old token serves meanwhile.
+    candidate = SealedTokenField(null=True, blank=True)
+    candidate_last4 = models.CharField(max_length=4, blank=True, editable=False)
+    candidate_fingerprint = models.CharField(max_length=64, null=True, unique=True, editable=False)
+    from_email = models.EmailField(help_text="Who PagerDuty sees as the author of writes (From).")
+    # Acting as somebody else waits here for an administrator's signature.
+    from_email_proposed = models.EmailField(blank=True)
+    whole_account = models.BooleanField(default=False)
+    bound_team_ids = models.JSONField(default=list, blank=True)
+    bound_service_ids = models.JSONField(default=list, blank=True)
+    is_enabled = models.BooleanField(default=True)
+    registered_by = models.CharField(max_length=254, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    # What the newest test found: visible wherever the connection is used.
+    health = models.CharField(max_length=16, default="untested", editable=False)
+    health_at = models.DateTimeField(null=True, blank=True, editable=False)
+    health_message = models.CharField(max_length=500, blank=True, editable=False)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["team", "name"]
+        constraints = [models.UniqueConstraint(fields=["team", "name"], name="one_connection_a_name")]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.get_region_display()})"
+
+    @property
+    def maximum_age_days(self) -> int:
+        return int(settings.TOKEN_MAXIMUM_AGE_DAYS)
+
+
+class ConnectionKey(models.Model):
+    """Which connection an agent key uses: a fact on this side, for ``policies`` knows no connection."""
+
+    key = models.OneToOneField(AgentKey, on_delete=models.CASCADE, related_name="+", primary_key=True)
+    connection = models.ForeignKey(Connection, on_delete=models.CASCADE, related_name="keys")
+
+    def __str__(self) -> str:
+        return f"{self.key} → {self.connection}"
+
+
+class ConnectionTestQuerySet(OwnedQuerySet["ConnectionTest"]):
+    team_path = "connection__team"
+
+
+class ConnectionTest(models.Model):
+    """The outcome of one test of a connection. The newest few are kept."""
+
+    connection = models.ForeignKey(Connection, on_delete=models.CASCADE, related_name="tests")
+    at = models.DateTimeField(default=timezone.now)
+    of_candidate = models.BooleanField(default=False)
+    passed = models.BooleanField()
+    problem = models.CharField(max_length=32, blank=True, help_text="Empty, or which failure it was.")
+    message = models.CharField(max_length=500)
+    findings = models.JSONField(default=dict)
+    asked_by = models.CharField(max_length=254)
+
+    objects = ConnectionTestQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.connection_id}: {self.message}"

@@ -1,0 +1,239 @@
+"""One call, as data. Every stage of the pipeline takes frozen values and returns the next; nothing here does anything."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+JSON = dict[str, Any] | list[Any] | str | int | float | bool | None
+
+
+class Door(StrEnum):
+    """Where a call comes in."""
+
+    MCP = "mcp"
+    REST = "rest"
+    WEB = "web"
+    JOB = "job"
+
+
+class Risk(StrEnum):
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+    @property
+    def rank(self) -> int:
+        return ("low", "medium", "high").index(self.value)
+
+
+class State(StrEnum):
+    """What a team says of a tool."""
+
+    ON = "on"
+    OFF = "off"
+    NEEDS_APPROVAL = "needs_approval"
+
+
+class Decision(StrEnum):
+    ALLOW = "allow"
+    DENY = "deny"
+    NEEDS_APPROVAL = "needs_approval"
+
+
+class Kind(StrEnum):
+    """What a principal is."""
+
+    AGENT = "agent"
+    PERSON = "person"
+    JOB = "job"
+
+
+class Role(StrEnum):
+    """What a principal may be in a team. An administrator is a manager of every team; an auditor reads none of PagerDuty."""
+
+    MANAGER = "manager"
+    MEMBER = "member"
+    AUDITOR = "auditor"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method and path of the service behind the portal, under that service's own id (``listIncidents``)."""
+
+    id: str
+    method: str
+    path: str
+    """Template: ``/incidents/{id}/notes``."""
+    scopes: tuple[str, ...] = ()
+    reads: bool = False
+    """Whether it only reads, whatever its method."""
+    has_body: bool = False
+    deprecated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """What an assistant calls and an administrator toggles."""
+
+    name: str
+    title: str
+    category: str
+    risk: Risk
+    writes: bool
+    default: State
+    operations: tuple[str, ...]
+    description: str
+    input_schema: Mapping[str, Any]
+    """A flat JSON schema: ``{"type": "object", "properties": {...}, "required": [...]}``."""
+    scopes: tuple[str, ...] = ()
+    bounds: str = "unbounded"
+    """How the tool is held inside a connection's bounds; the words are the integration's (``team_ids``, ``owner``, ...)."""
+    presets: frozenset[str] = frozenset()
+    keep: frozenset[str] = frozenset()
+    """Names of string fields whose values an entry may keep as they are, beyond ids, enumerations, numbers and times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls. ``id`` is opaque and stable (``key:<uuid>``, ``user:<id>``, ``job:<name>``); ``name`` is for people."""
+
+    kind: Kind
+    id: str
+    name: str
+    team_id: int | None
+    team: str
+    role: Role = Role.NONE
+    narrowed_to: frozenset[str] | None = None
+    """Tool names that the key may use at most; None: not narrowed."""
+    credential: str = ""
+    """What an entry shows of the credential: a lookup prefix, never a secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCredential:
+    """The secret that came with a request, as it came. Never recorded, never shown by ``repr``."""
+
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PersonCredential:
+    """A signed-in person, acting in a team through one of its connections (``resource``)."""
+
+    user_id: int
+    name: str
+    team_id: int
+    resource: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class JobCredential:
+    """One of the portal's own jobs, on one connection (``resource``)."""
+
+    job: str
+    resource: str
+
+
+Credential = KeyCredential | PersonCredential | JobCredential
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """What is known of the program that calls."""
+
+    ip: str = ""
+    name: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request as a door understood it: ``path`` raw and still percent-encoded, ``query`` raw, ``body`` bytes as they came."""
+
+    door: Door
+    credential: Credential
+    method: str
+    path: str
+    query: str = ""
+    body: bytes = b""
+    content_type: str = ""
+    client: Client = Client()
+    at: float = 0.0
+    """Unix time, taken once by the door."""
+    variant: str = ""
+    """Which secret of the connection to use, for a connection test: empty for the one in service, else ``candidate``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a call is about: ``Target("incident", "PT4KHLK")``."""
+
+    type: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was decided, by which rule, in words that a person understands, and what to do about it."""
+
+    decision: Decision
+    rule: str
+    reason: str
+    remedy: str
+    policy_version: int
+    decision_id: str
+    tool: str = ""
+    risk: Risk | None = None
+
+    @property
+    def allowed(self) -> bool:
+        return self.decision is Decision.ALLOW
+
+
+class EntryKind(StrEnum):
+    """What an entry of the journal records."""
+
+    STREAM = "stream"  # the first of a chain: names the heads of all others
+    INTENT = "intent"  # a write, before it is sent
+    RESULT = "result"  # what became of a call
+    CONFIG = "config"  # a change of configuration
+    SIGN_IN = "sign_in"
+    REJECTED = "rejected"  # refused credentials, counted per source and minute
+
+
+class Outcome(StrEnum):
+    """How a call ended."""
+
+    INTENDED = "intended"
+    DENIED = "denied"
+    INVALID = "invalid"
+    DONE = "done"  # the service answered 2xx
+    REFUSED = "refused"  # the service answered 4xx
+    FAILED = "failed"  # the service answered 5xx, or was not reached: nothing was done
+    UNKNOWN = "unknown"  # sent, and no trustworthy answer
+    NONE = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the journal before it is chained. The named fields are its columns; ``details`` is what else it keeps.
+
+    ``details`` must already be redacted: what is in it is written down for good.
+    """
+
+    kind: EntryKind
+    at: dt.datetime
+    decision_id: str
+    team_id: int | None = None
+    actor: str = ""
+    tool: str = ""
+    verdict: str = ""
+    outcome: Outcome = Outcome.NONE
+    resource: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,94 @@
+"""A team's policy: what it says of each tool, what an administrator says of a tool for all, and every change of either."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils import timezone
+
+from policies.models.people import Team
+from policies.querysets import OwnedQuerySet, ViaTeamIdQuerySet
+
+
+class State(models.TextChoices):
+    """The values of ``policies.core.call.State``, with the words for people."""
+
+    ON = "on", "on"
+    OFF = "off", "off"
+    NEEDS_APPROVAL = "needs_approval", "needs approval"
+
+
+class Risk(models.TextChoices):
+    LOW = "low", "low"
+    MEDIUM = "medium", "medium"
+    HIGH = "high", "high"
+
+
+class ToolSetting(models.Model):
+    """What a team says of a tool. A tool without a row is at the catalogue's default."""
+
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="tool_settings")
+    tool = models.CharField(max_length=64)
+    state = models.CharField(max_length=16, choices=State.choices)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["team", "tool"]
+        constraints = [models.UniqueConstraint(fields=["team", "tool"], name="one_setting_a_tool")]
+
+    def __str__(self) -> str:
+        return f"{self.tool}: {self.get_state_display()}"
+
+
+class ToolRule(models.Model):
+    """What an administrator says of a tool for all teams: locked off, or of a higher risk than the catalogue has it."""
+
+    tool = models.CharField(max_length=64, unique=True)
+    locked = models.BooleanField(default=False, help_text="Off for all teams, whatever they say.")
+    risk = models.CharField(max_length=8, choices=Risk.choices, blank=True, help_text="Only ever raises the risk.")
+    reason = models.CharField(max_length=500, blank=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["tool"]
+
+    def __str__(self) -> str:
+        return self.tool
+
+
+class PolicyVersion(models.Model):
+    """One row: the number that moves with every change of who may do what. Writers of the journal read it, changes lock it."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    version = models.BigIntegerField(default=1)
+    moved_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="one_policy_version")]
+
+    def __str__(self) -> str:
+        return str(self.version)
+
+
+class ConfigChange(models.Model):
+    """Who changed what, when, why, from what to what. Names are copied: the row outlives what it names."""
+
+    at = models.DateTimeField(default=timezone.now)
+    actor = models.CharField(max_length=254, help_text="E-mail of the person, or the command or job.")
+    team_id = models.BigIntegerField(null=True, db_index=True)
+    team = models.CharField(max_length=100, blank=True)
+    action = models.CharField(max_length=64)
+    target = models.CharField(max_length=200)
+    before = models.JSONField(null=True)
+    after = models.JSONField(null=True)
+    reason = models.CharField(max_length=500, blank=True)
+    policy_version = models.BigIntegerField()
+
+    objects = ViaTeamIdQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.target} by {self.actor}"

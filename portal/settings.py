@@ -1,0 +1,181 @@
+"""Settings, all from the environment; each secret also from ``<NAME>_FILE``. Nothing secret has a default.
+
+``manage.py demo`` makes its own secrets; tests and type checks read the throw-away ones of ``tests/environment``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import environ
+from csp.constants import NONCE, NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.FileAwareEnv()
+if environment_file := os.environ.get("PAGEWARDEN_ENV_FILE"):
+    if not Path(environment_file).is_file():
+        raise ImproperlyConfigured(f"PAGEWARDEN_ENV_FILE names {environment_file}, which is not a file.")
+    env.read_env(environment_file)
+
+DEBUG = False
+SECRET_KEY: str = env.str("SECRET_KEY")
+FIELD_ENCRYPTION_KEY: list[str] = env.list("FIELD_ENCRYPTION_KEY")
+JOURNAL_SIGNING_KEY: str = env.str("JOURNAL_SIGNING_KEY")
+PUBLIC_URL: str = env.str("PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/")
+ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[])
+_public = urlsplit(PUBLIC_URL)
+if _public.scheme not in ("http", "https") or not _public.hostname or _public.path or _public.query:
+    raise ImproperlyConfigured(f"PUBLIC_URL is {PUBLIC_URL!r}: it must be a scheme, a host and at most a port.")
+LOOPBACK = _public.hostname in ("localhost", "127.0.0.1", "::1")
+if not ALLOWED_HOSTS:
+    ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"] if LOOPBACK else [_public.hostname]
+TRUSTED_PROXIES: list[str] = env.list("TRUSTED_PROXIES", default=[])
+"""CIDR blocks of the proxies whose X-Forwarded-For is believed."""
+
+DATA_DIR = Path(env.str("DATA_DIR", str(BASE_DIR / "data")))
+"""Where checkpoints, and by default the databases of the portal and of huey, are kept."""
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "csp",
+    "django_htmx",
+    "policies",
+    "integrations",
+    "portal",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+ROOT_URLCONF = "portal.urls"
+ASGI_APPLICATION = "portal.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+
+def database(url: str) -> dict[str, Any]:
+    """Django's settings of one database, with what the journal needs of it: an append that is committed is on disk."""
+    config: dict[str, Any] = env.db_url_config(url)
+    # Under ASGI each request may run on another thread: persistent connections would pile up.
+    config["CONN_MAX_AGE"] = 0
+    if config["ENGINE"].endswith("sqlite3"):
+        config["OPTIONS"] = {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
+        }
+        # A file, in tests too: the journal's writer and the pages are different threads.
+        config["TEST"] = {"NAME": env.str("TEST_DATABASE_FILE", str(DATA_DIR / "test.sqlite3"))}
+    else:
+        config["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 8, "timeout": 10}}
+    return config
+
+
+DATABASES = {"default": database(env.str("DATABASE_URL", f"sqlite:///{DATA_DIR}/pagewarden.sqlite3"))}
+REDIS_URL: str = env.str("REDIS_URL", "")
+HUEY_FILE: str = env.str("HUEY_FILE", str(DATA_DIR / "huey.sqlite3"))
+"""Tasks wait in Redis where it is set, else in an SQLite file of their own."""
+
+AUTH_USER_MODEL = "policies.User"
+AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+LOGIN_URL = "sign-in"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "sign-in"
+
+LANGUAGE_CODE = "en-gb"
+USE_I18N = False
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+STATIC_URL = "/static/"
+STATIC_ROOT = env.str("STATIC_ROOT", str(BASE_DIR / "staticfiles"))
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"},
+}
+
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _public.scheme == "https"
+SESSION_COOKIE_HTTPONLY = True
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+SECURE_HSTS_SECONDS = 31_536_000 if _public.scheme == "https" else 0
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "script-src": [SELF, NONCE],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "object-src": [NONE],
+        "base-uri": [NONE],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    },
+}
+
+# The doors' limits. Sizes in bytes, times in seconds.
+REQUEST_BODY_LIMIT: int = env.int("REQUEST_BODY_LIMIT", 1_000_000)
+REQUEST_HEADER_LIMIT: int = env.int("REQUEST_HEADER_LIMIT", 16_000)
+ANSWER_LIMIT: int = env.int("ANSWER_LIMIT", 16_000_000)
+CONNECT_TIME_LIMIT: float = env.float("CONNECT_TIME_LIMIT", 5.0)
+CALL_TIME_LIMIT: float = env.float("CALL_TIME_LIMIT", 30.0)
+CALLS_PER_MINUTE: int = env.int("CALLS_PER_MINUTE", 300)
+"""What a new agent key gets when nobody says otherwise; 0: no limit."""
+
+TOKEN_MAXIMUM_AGE_DAYS: int = env.int("TOKEN_MAXIMUM_AGE_DAYS", 365)
+CONNECTION_TEST_MINUTES: int = env.int("CONNECTION_TEST_MINUTES", 60)
+CHECKPOINT_MINUTES: int = env.int("CHECKPOINT_MINUTES", 60)
+CHECKPOINT_DIR = Path(env.str("CHECKPOINT_DIR", str(DATA_DIR / "checkpoints")))
+
+PAGERDUTY_SANDBOX_URL: str = env.str("PAGERDUTY_SANDBOX_URL", "")
+"""Where the sandbox region is. From the environment alone, never from a form; empty: there is no such region."""
+PAGERDUTY_CA_FILE: str = env.str("PAGERDUTY_CA_FILE", "")
+"""More certificate authorities to trust towards PagerDuty (a proxy's own, say); empty: the system's alone."""
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO")},
+    # These log whole URLs and headers at DEBUG and INFO.
+    "loggers": {name: {"level": "WARNING"} for name in ("httpx", "httpcore", "aiohttp", "asyncio")},
+}

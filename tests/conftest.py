@@ -1,0 +1,95 @@
+"""The cast, and where the published schema, the recorded answers and the stub upstream are found."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from policies.models import Membership, Team, User
+
+PASSWORD = "correct horse battery staple"
+OUTSIDE = {
+    "PAGERDUTY_SCHEMA_DIR": "openapi.json",
+    "PAGERDUTY_FIXTURES_DIR": "incidents_02_docs_list.json",
+    "PAGERDUTY_BENCH_DIR": "stub/stub.py",
+}
+"""Environment variables that name folders outside the project, with a file that each must hold."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for name in OUTSIDE:
+        if not os.environ.get(name):
+            terminalreporter.write_line(f"NOT RUN: tests that need {name}, which is not set.", red=True, bold=True)
+
+
+def _outside(name: str) -> Path:
+    if not (value := os.environ.get(name)):
+        pytest.skip(f"{name} is not set")
+    folder = Path(value)
+    if not os.access(folder / OUTSIDE[name], os.R_OK):
+        pytest.fail(f"{name} is {value}, where {OUTSIDE[name]} cannot be read.")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def schema_dir() -> Path:
+    """Where PagerDuty's published schema is (``openapi.json``)."""
+    return _outside("PAGERDUTY_SCHEMA_DIR")
+
+
+@pytest.fixture(scope="session")
+def fixtures_dir() -> Path:
+    """Where PagerDuty's recorded answers are."""
+    return _outside("PAGERDUTY_FIXTURES_DIR")
+
+
+@pytest.fixture(scope="session")
+def bench_dir() -> Path:
+    """Where the stub upstream with faults is (``stub/stub.py``)."""
+    return _outside("PAGERDUTY_BENCH_DIR")
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Ada administers, Mina manages Payments, Omar manages Search, Vic only views, Rhea audits, Zed belongs nowhere."""
+
+    ada: User
+    mina: User
+    omar: User
+    vic: User
+    rhea: User
+    zed: User
+    payments: Team
+    search: Team
+
+
+def make_cast() -> Cast:
+    def person(name: str, role: str = "") -> User:
+        return User.objects.create_user(f"{name.lower()}@example.com", PASSWORD, name=name, role=role)
+
+    cast = Cast(
+        ada=person("Ada", "administrator"),
+        mina=person("Mina"),
+        omar=person("Omar"),
+        vic=person("Vic"),
+        rhea=person("Rhea", "auditor"),
+        zed=person("Zed"),
+        payments=Team.objects.create(name="Payments", slug="payments"),
+        search=Team.objects.create(name="Search", slug="search"),
+    )
+    for user, team, role in (
+        (cast.mina, cast.payments, "manager"),
+        (cast.vic, cast.payments, "member"),
+        (cast.omar, cast.search, "manager"),
+    ):
+        Membership.objects.create(user=user, team=team, role=role)
+    return cast
+
+
+@pytest.fixture
+def cast(db: None) -> Cast:
+    return make_cast()

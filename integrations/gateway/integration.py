@@ -58,6 +58,7 @@ class Connection:
     id: str
     name: str
     team_id: int
+    team: str
     region: str
     base_url: str
     auth: str
@@ -107,6 +108,9 @@ FAILURES = ("resolve", "connect", "tls", "connect_timeout", "timeout", "disconne
 class Integration(Protocol):
     """PagerDuty, to the pipeline."""
 
+    job_tools: frozenset[str]
+    """Names of the read tools that the portal's own jobs may use."""
+
     def resolve(self, call: Call) -> Resolution:
         """Match a call to its operation, tools and targets. Never raises on bad input: says ``problem`` instead."""
         ...
@@ -115,6 +119,9 @@ class Integration(Protocol):
         """Empty when the call stays inside the connection's bounds, else the reason why it does not."""
         ...
 
-    async def send(self, connection: Connection, request: Request, deadline: float, candidate: bytes | None = None) -> Reply:
-        """Send once (a read: at most twice) before ``deadline``, a time of ``time.monotonic()``. Never raises on what the network does."""
+    async def send(self, resolution: Resolution, connection: Connection, deadline: float, sealed: bytes) -> Reply:
+        """Send once (a read: at most twice) before ``deadline``, a time of ``time.monotonic()``. What the network does
+        comes back as a ``Reply``; an exception means that nothing was sent."""
         ...
+
+    async def close(self) -> None: ...

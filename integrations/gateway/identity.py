@@ -1,0 +1,168 @@
+"""Who a credential is: keys and connections in memory, under the same version as the policy."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from django.conf import settings
+from django.utils import timezone
+
+from integrations.actions import suspension
+from integrations.gateway.integration import Bounds, Connection
+from integrations.models import Connection as ConnectionRow
+from integrations.models import ConnectionKey
+from policies import keys
+from policies.core.call import Call, JobCredential, KeyCredential, Kind, PersonCredential, Principal
+from policies.models import AgentKey
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_NOBODY = "0" * 64
+REGIONS = {"us": "https://api.pagerduty.com", "eu": "https://api.eu.pagerduty.com"}
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """An agent key that is not revoked."""
+
+    id: str
+    digest: str = field(repr=False)
+    principal: Principal
+    connection_id: str
+    networks: tuple[Network, ...]
+    expires_at: float
+    """Unix time; infinite where it does not expire."""
+    calls_per_minute: int
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """Who calls, and through which connection."""
+
+    principal: Principal
+    connection: Connection | None
+    key_id: str = ""
+    calls_per_minute: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Why a credential is nobody's, in words that tell a stranger nothing about which keys exist."""
+
+    reason: str
+    """For the record: ``malformed``, ``unknown``, ``expired``, ``network``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """Every usable key and every connection, at one version."""
+
+    keys: Mapping[str, KnownKey] = field(default_factory=dict)
+    """By lookup prefix."""
+    connections: Mapping[str, Connection] = field(default_factory=dict)
+    candidates: Mapping[str, bytes] = field(default_factory=dict)
+    """Sealed replacement tokens that wait for their test, by connection."""
+    job_tools: frozenset[str] = frozenset()
+
+    def identify(self, call: Call) -> Identified | Rejected:
+        """The principal behind a call's credential. A dictionary lookup and one keyed hash."""
+        credential = call.credential
+        if isinstance(credential, KeyCredential):
+            return self._agent(credential.secret, call.client.ip, call.at or time.time())
+        if isinstance(credential, PersonCredential):
+            connection = self.connections.get(credential.resource)
+            principal = Principal(
+                Kind.PERSON, f"user:{credential.user_id}", credential.name, credential.team_id,
+                connection.team if connection else "", credential.role,
+            )
+            if connection is None or connection.team_id != credential.team_id:
+                return Identified(principal, None)
+            return Identified(principal, connection)
+        if isinstance(credential, JobCredential):
+            connection = self.connections.get(credential.resource)
+            team_id, team = (connection.team_id, connection.team) if connection else (None, "")
+            return Identified(
+                Principal(Kind.JOB, f"job:{credential.job}", credential.job, team_id, team, narrowed_to=self.job_tools),
+                connection,
+            )
+        raise TypeError(f"unknown kind of credential: {type(credential).__name__}")
+
+    def _agent(self, secret: str, ip: str, now: float) -> Identified | Rejected:
+        parsed = keys.parse_key(secret)
+        if parsed is None:
+            return Rejected("malformed")
+        prefix, rest = parsed
+        known = self.keys.get(prefix)
+        # An unknown prefix costs the same hash and comparison as a known one.
+        matches = keys.matches(known.digest if known else _NOBODY, prefix, rest)
+        if known is None or not matches:
+            return Rejected("unknown")
+        if now >= known.expires_at:
+            return Rejected("expired")
+        if known.networks and not _inside(ip, known.networks):
+            return Rejected("network")
+        return Identified(
+            known.principal, self.connections.get(known.connection_id), known.id, known.calls_per_minute
+        )
+
+
+def _inside(ip: str, networks: tuple[Network, ...]) -> bool:
+    try:
+        address = ipaddress.ip_address(ip)
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return any(address in network for network in networks)
+
+
+def load_identities(job_tools: frozenset[str]) -> Identities:
+    """Keys and connections as the database has them now."""
+    now = timezone.now()
+    connections: dict[str, Connection] = {}
+    candidates: dict[str, bytes] = {}
+    for row in ConnectionRow.objects.select_related("team"):
+        connection_id = str(row.pk)
+        connections[connection_id] = Connection(
+            id=connection_id,
+            name=row.name,
+            team_id=row.team_id,
+            team=row.team.name,
+            region=row.region,
+            base_url=REGIONS.get(row.region) or settings.PAGERDUTY_SANDBOX_URL.rstrip("/"),
+            auth="bearer" if row.kind == ConnectionRow.Kind.OAUTH else "token",
+            sealed=row.token.ciphertext,
+            from_email=row.from_email,
+            bounds=Bounds(row.whole_account, frozenset(row.bound_team_ids), frozenset(row.bound_service_ids)),
+            version=row.token_version,
+            suspended=suspension(row, now),
+        )
+        if row.candidate is not None:
+            candidates[connection_id] = row.candidate.ciphertext
+    of_key = dict(ConnectionKey.objects.values_list("key_id", "connection_id"))
+    known: dict[str, KnownKey] = {}
+    for key in AgentKey.objects.filter(revoked_at__isnull=True).select_related("team"):
+        principal = Principal(
+            Kind.AGENT, f"key:{key.pk}", key.name, key.team_id, key.team.name,
+            narrowed_to=None if key.tools is None else frozenset(key.tools), credential=f"pwk_{key.prefix}",
+        )
+        connection_id = str(of_key.get(key.pk, ""))
+        known[key.prefix] = KnownKey(
+            id=str(key.pk),
+            digest=key.digest,
+            principal=principal,
+            connection_id=connection_id if connection_id and connections[connection_id].team_id == key.team_id else "",
+            networks=tuple(ipaddress.ip_network(network) for network in key.networks),
+            expires_at=_unix(key.expires_at),
+            calls_per_minute=key.calls_per_minute,
+        )
+    return Identities(known, connections, candidates, job_tools)
+
+
+def _unix(moment: dt.datetime | None) -> float:
+    return moment.timestamp() if moment is not None else float("inf")
+
+

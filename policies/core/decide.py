@@ -1,0 +1,102 @@
+"""Who may do what. Pure: a policy, a principal and a tool in, a verdict out.
+
+Monotone: taking a permission away (a tool off, a lock, a narrower key, a lower role) never allows more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from policies.core.call import Decision, Kind, Principal, Risk, Role, State, Tool, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Every team's policy at one version."""
+
+    version: int = 0
+    teams: Mapping[int, Mapping[str, State]] = field(default_factory=dict)
+    """Team number → tool name → what the team says of it. A tool that is not there is at its default."""
+    locked: Mapping[str, str] = field(default_factory=dict)
+    """Tool name → why an administrator switched it off for all teams."""
+    risks: Mapping[str, Risk] = field(default_factory=dict)
+    """Tool name → the higher risk that an administrator gave it."""
+
+    def state(self, team_id: int | None, tool: Tool) -> State:
+        """What a team says of a tool, locks aside."""
+        if team_id is None:
+            return State.OFF
+        return self.teams.get(team_id, {}).get(tool.name, tool.default)
+
+    def risk(self, tool: Tool) -> Risk:
+        """The catalogue's risk, or the higher one that an administrator gave."""
+        return max(tool.risk, self.risks.get(tool.name, tool.risk), key=lambda risk: risk.rank)
+
+
+def decide(policy: Policy, principal: Principal, tool: Tool, decision_id: str) -> Verdict:
+    """May ``principal`` use ``tool``? The first rule that says no is the verdict's; none: allowed."""
+    risk = policy.risk(tool)
+
+    def verdict(decision: Decision, rule: str, reason: str, remedy: str) -> Verdict:
+        return Verdict(decision, rule, reason, remedy, policy.version, decision_id, tool.name, risk)
+
+    if tool.name in policy.locked:
+        why = policy.locked[tool.name]
+        return verdict(
+            Decision.DENY,
+            "locked",
+            f"An administrator has switched {tool.name} off for all teams{f': {why}' if why else ''}.",
+            "Ask an administrator whether the lock can be lifted.",
+        )
+    if principal.kind is Kind.JOB:
+        if tool.writes or principal.narrowed_to is None or tool.name not in principal.narrowed_to:
+            return verdict(
+                Decision.DENY, "job_list", f"{tool.name} is not among the reads that the portal's own jobs may make.",
+                "This is fixed in the program: nothing can be set.",
+            )
+        return verdict(Decision.ALLOW, "job_list", f"The portal's own jobs may use {tool.name}.", "")
+    if principal.narrowed_to is not None and tool.name not in principal.narrowed_to:
+        return verdict(
+            Decision.DENY, "narrowed_key", f"This agent key is narrowed to other tools than {tool.name}.",
+            f"Use a key that includes {tool.name}, or ask a manager of {principal.team} to issue one.",
+        )
+    if principal.kind is Kind.PERSON:
+        if principal.role not in (Role.MANAGER, Role.MEMBER):
+            return verdict(
+                Decision.DENY, "role", f"{principal.name} has no role in {principal.team} that lets them use PagerDuty.",
+                f"Ask a manager of {principal.team} to add them.",
+            )
+        if tool.writes and principal.role is not Role.MANAGER:
+            return verdict(
+                Decision.DENY, "role", f"Members of {principal.team} read only, and {tool.name} writes.",
+                f"Ask a manager of {principal.team} to do it.",
+            )
+    state = policy.state(principal.team_id, tool)
+    if state is State.OFF:
+        return verdict(
+            Decision.DENY, "tool_off", f"{tool.name} is switched off for {principal.team}.",
+            f"Ask a manager of {principal.team} to switch {tool.name} on.",
+        )
+    if state is State.NEEDS_APPROVAL:
+        return verdict(
+            Decision.NEEDS_APPROVAL, "needs_approval",
+            f"{tool.name} needs a person's approval for {principal.team}, and approvals cannot be asked for yet.",
+            f"Ask a manager of {principal.team} to do it, or to switch {tool.name} on.",
+        )
+    return verdict(Decision.ALLOW, "tool_on", f"{tool.name} is switched on for {principal.team}.", "")
+
+
+_SEVERITY = {Decision.ALLOW: 0, Decision.NEEDS_APPROVAL: 1, Decision.DENY: 2}
+
+
+def decide_all(policy: Policy, principal: Principal, tools: Sequence[Tool], decision_id: str) -> Verdict:
+    """The verdict on a call that needs every one of ``tools``: the worst of theirs, the first among equals.
+
+    Raises:
+        ValueError: no tool at all; such a call is refused before it gets here.
+    """
+    if not tools:
+        raise ValueError("a call without a tool cannot be decided")
+    verdicts = [decide(policy, principal, tool, decision_id) for tool in tools]
+    return max(verdicts, key=lambda verdict: _SEVERITY[verdict.decision])

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from integrations.actions import suspension
+from integrations.actions import suspension
 from integrations.gateway.integration import Bounds, Connection
 from integrations.models import Connection as ConnectionRow
 from integrations.models import ConnectionKey

@@ -1,1 +1,389 @@
-"""placeholder of the lead's: see api.md"""
+"""The one way in. Every door makes a ``Call`` and awaits ``Pipeline.run``; nothing else reaches an integration.
+
+identify → resolve → decide → bound → intend (writes) → send → record. Each stage takes frozen values and returns the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import logging
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from django.conf import settings
+
+from integrations.gateway.identity import Identified, Identities, Rejected
+from integrations.gateway.integration import Connection, Integration, Reply, Resolution
+from policies.core.call import Call, Decision, Entry, EntryKind, Kind, Outcome, Principal, Verdict
+from policies.core.decide import Policy, decide_all
+from policies.core.redact import Redactor
+from policies.journal import JournalUnavailable, StaleVerdict
+
+log = logging.getLogger(__name__)
+MAXIMUM_STALE = 5
+"""How often a write is decided again because the policy moved meanwhile, before it is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a call. ``status`` is what a REST door answers; ``problem`` the sentence to show, where it failed."""
+
+    status: int
+    outcome: Outcome
+    verdict: Verdict | None = None
+    reply: Reply | None = None
+    problem: str = ""
+    remedy: str = ""
+    operation: str = ""
+    retry_after: float | None = None
+    """Seconds until a call limit has room again."""
+    limit: int = 0
+
+    @property
+    def allowed(self) -> bool:
+        return self.verdict is not None and self.verdict.allowed
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is known of the configuration: read together, swapped together."""
+
+    policy: Policy
+    identities: Identities
+
+
+class NotFresh(Exception):
+    """The configuration in memory could not be confirmed against the database."""
+
+
+class Configuration(Protocol):
+    """Where the pipeline takes the current ``State`` from."""
+
+    def fresh(self) -> State | None:
+        """The state, if it was confirmed within the last second."""
+        ...
+
+    async def refresh(self) -> State:
+        """Read the version now, and the state if it moved. Raises ``NotFresh``."""
+        ...
+
+
+class Record(Protocol):
+    """Where the pipeline puts entries."""
+
+    def append(self, entry: Entry, *, verdict_version: int | None = None) -> asyncio.Future[None]: ...
+
+
+class Buckets:
+    """A token bucket for each agent key, in this process: full at first, refilled evenly, one call takes one."""
+
+    def __init__(self, size: int = 10_000) -> None:
+        self._size = size
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, key_id: str, per_minute: int, now: float) -> float | None:
+        """None: there was room. Else the seconds until there is."""
+        left, since = self._buckets.get(key_id, (float(per_minute), now))
+        left = min(float(per_minute), left + (now - since) * per_minute / 60)
+        taken = left >= 1
+        self._buckets[key_id] = (left - 1 if taken else left, now)
+        self._buckets.move_to_end(key_id)
+        if len(self._buckets) > self._size:
+            self._buckets.popitem(last=False)
+        return None if taken else (1 - left) * 60 / per_minute
+
+
+class Pipeline:
+    """Runs calls on one event loop."""
+
+    def __init__(
+        self,
+        integration: Integration,
+        configuration: Configuration,
+        journal: Record,
+        *,
+        redactor: Redactor,
+        on_rejected: Callable[[str, str], None],
+        on_used: Callable[[str, float], None],
+    ) -> None:
+        self.integration = integration
+        self._configuration = configuration
+        self._journal = journal
+        self._redactor = redactor
+        self._on_rejected = on_rejected
+        self._on_used = on_used
+        self._buckets = Buckets()
+        self._time_limit: float = settings.CALL_TIME_LIMIT
+        self._under_way: set[asyncio.Task[Answer]] = set()
+
+    async def run(self, call: Call) -> Answer:
+        """Identify, decide, record and, if allowed, send a call. Never raises on what a caller or the network does."""
+        try:
+            state = self._configuration.fresh() or await self._configuration.refresh()
+        except NotFresh:
+            return _unavailable("The configuration cannot be read, so nothing can be allowed.")
+        identified = state.identities.identify(call)
+        if isinstance(identified, Rejected):
+            self._on_rejected(call.client.ip, identified.reason)
+            return Answer(
+                401, Outcome.DENIED, problem="The agent key is missing, unknown, revoked or expired, or may not be used from here.",
+                remedy="Use a key that a manager of your team issued, as Authorization: Token token=<key>.",
+            )
+        # From here on the call runs to its end, with its record, even if the caller goes away.
+        task = asyncio.create_task(self._governed(call, state, identified))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(task)
+
+    async def drain(self) -> None:
+        """Wait for the calls that are under way."""
+        while self._under_way:
+            await asyncio.wait(self._under_way)
+
+    async def _governed(self, call: Call, state: State, identified: Identified) -> Answer:
+        deadline = time.monotonic() + self._time_limit
+        if identified.key_id:
+            self._on_used(identified.key_id, call.at)
+        resolution = self.integration.resolve(call)
+        for _ in range(MAXIMUM_STALE):
+            verdict = self._decide(call, state, identified, resolution)
+            about = _About(call, identified, resolution, verdict, self._redactor)
+            if (stopped := self._stopped(call, identified, resolution, verdict)) is not None:
+                return await self._recorded(about, stopped)
+            connection = identified.connection
+            assert connection is not None and resolution.request is not None  # noqa: S101  (_stopped saw to it)
+            sealed = connection.sealed
+            if call.variant:
+                sealed = state.identities.candidates[connection.id]
+            if resolution.request.reads:
+                return await self._read(about, connection, deadline, sealed)
+            try:
+                await self._journal.append(
+                    about.entry(EntryKind.INTENT, Outcome.INTENDED), verdict_version=verdict.policy_version
+                )
+            except JournalUnavailable:
+                return _unavailable("The journal cannot record this write, so it was not sent.", verdict)
+            except StaleVerdict:
+                # The policy moved after it was judged: judge again by what holds now, the caller's key included.
+                try:
+                    state = await self._configuration.refresh()
+                except NotFresh:
+                    return _unavailable("The configuration cannot be read, so nothing can be allowed.", verdict)
+                again = state.identities.identify(call)
+                if isinstance(again, Rejected):
+                    self._on_rejected(call.client.ip, again.reason)
+                    return Answer(401, Outcome.DENIED, problem="The agent key was revoked meanwhile: nothing was sent.")
+                identified = again
+                continue
+            return await self._write(about, connection, deadline, sealed)
+        return _unavailable("The policy keeps changing: the write was not sent.")
+
+    def _decide(self, call: Call, state: State, identified: Identified, resolution: Resolution) -> Verdict:
+        decision_id = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(8)}"
+        if resolution.tools:
+            return decide_all(state.policy, identified.principal, resolution.tools, decision_id)
+        return Verdict(
+            Decision.DENY, "not_in_catalogue", resolution.refusal,
+            "Only what the catalogue lists can be called: see the tools page of your team.",
+            state.policy.version, decision_id,
+        )
+
+    def _stopped(self, call: Call, identified: Identified, resolution: Resolution, verdict: Verdict) -> Answer | None:
+        """Why a call ends here, before anything is sent; None: it goes on."""
+        if verdict.decision is not Decision.ALLOW:
+            return _denied(verdict)
+        connection, principal = identified.connection, identified.principal
+        if connection is None:
+            return _denied(_instead(verdict, "no_connection", f"{principal.name} has no connection to PagerDuty.",
+                                    "Ask a manager to issue a key for one of the team's connections."))
+        if connection.suspended and not call.variant and principal.kind is not Kind.JOB:
+            return _denied(_instead(verdict, "suspended", connection.suspended,
+                                    f"Ask a manager of {connection.team} to see to the connection {connection.name}."))
+        if why := self.integration.bound(resolution, connection):
+            return _denied(_instead(verdict, "bounds", why, f"Ask a manager of {connection.team} about the bounds of the "
+                                    f"connection {connection.name}."))
+        if identified.calls_per_minute:
+            wait = self._buckets.take(identified.key_id, identified.calls_per_minute, time.monotonic())
+            if wait is not None:
+                limited = _instead(verdict, "call_limit", f"This agent key may make {identified.calls_per_minute} calls a "
+                                   "minute, and has made them.", f"Wait {wait:.0f} s, or ask a manager for a higher limit.")
+                return Answer(429, Outcome.DENIED, limited, problem=limited.reason, remedy=limited.remedy,
+                              retry_after=wait, limit=identified.calls_per_minute)
+        problem = call.problem or resolution.problem
+        if problem:
+            return Answer(call.problem_status or 400, Outcome.INVALID, verdict, problem=problem,
+                          remedy="Correct the request: it was not sent.")
+        return None
+
+    async def _recorded(self, about: _About, answer: Answer) -> Answer:
+        """``answer``, once its entry is durable."""
+        about = about.with_verdict(answer.verdict)
+        try:
+            await self._journal.append(about.entry(EntryKind.RESULT, answer.outcome, answer=answer))
+        except (JournalUnavailable, StaleVerdict):
+            return _unavailable("The journal cannot record this call, so it is not answered.", answer.verdict)
+        return answer
+
+    async def _send(self, about: _About, connection: Connection, deadline: float, sealed: bytes) -> Reply:
+        try:
+            return await self.integration.send(about.resolution, connection, deadline, sealed)
+        except Exception as error:
+            # An exception means that nothing was sent (Integration.send): the token did not open, say.
+            log.error("Nothing was sent for %s: %s", about.verdict.decision_id, type(error).__name__)
+            return Reply(0, failure="unsealed", detail=type(error).__name__, sent=False)
+
+    async def _read(self, about: _About, connection: Connection, deadline: float, sealed: bytes) -> Answer:
+        reply = await self._send(about, connection, deadline, sealed)
+        return await self._recorded(about, _answer(about, reply, reply.outcome))
+
+    async def _write(self, about: _About, connection: Connection, deadline: float, sealed: bytes) -> Answer:
+        reply = await self._send(about, connection, deadline, sealed)
+        # PagerDuty's 5xx says nothing about what was done before it.
+        outcome = Outcome.UNKNOWN if not reply.failure and reply.status >= 500 else reply.outcome
+        answer = _answer(about, reply, outcome)
+        try:
+            await self._journal.append(about.entry(EntryKind.RESULT, outcome, answer=answer))
+        except (JournalUnavailable, StaleVerdict):
+            if not reply.sent:
+                return _unavailable("The journal stopped recording; the write was not sent.", about.verdict)
+            # Sent: never a 503, which invites a second try.
+            return Answer(
+                502, Outcome.UNKNOWN, about.verdict, problem="The write was sent, but its outcome could not be recorded.",
+                remedy="Look at PagerDuty before you try again: it may have been done.", operation=answer.operation,
+            )
+        return answer
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """One call as its entries tell of it."""
+
+    call: Call
+    identified: Identified
+    resolution: Resolution
+    verdict: Verdict
+    redactor: Redactor
+
+    def with_verdict(self, verdict: Verdict | None) -> _About:
+        return self if verdict is None else _About(self.call, self.identified, self.resolution, verdict, self.redactor)
+
+    def entry(self, kind: EntryKind, outcome: Outcome, *, answer: Answer | None = None) -> Entry:
+        call, resolution, verdict = self.call, self.resolution, self.verdict
+        principal: Principal = self.identified.principal
+        connection = self.identified.connection
+        details: dict[str, Any] = {
+            "door": call.door.value,
+            "actor": {"kind": principal.kind.value, "id": principal.id, "name": principal.name},
+            "team": principal.team,
+            "rule": verdict.rule,
+            "reason": verdict.reason,
+            "policy_version": verdict.policy_version,
+            "ip": call.client.ip,
+            "operation": resolution.operation.id if resolution.operation else "",
+            "method": call.method if resolution.operation else self._method(),
+            "path": resolution.shape,
+        }
+        if principal.credential:
+            details["credential"] = principal.credential
+        if verdict.risk is not None:
+            details["risk"] = verdict.risk.value
+        if connection is not None:
+            details["connection"] = connection.name
+        if call.client.name:
+            details["client"] = self.redactor.client_name(call.client.name)
+        if call.variant:
+            details["token"] = call.variant
+        if len(resolution.tools) > 1:
+            details["tools"] = [tool.name for tool in resolution.tools]
+        # The result of a write refers to its intent, which holds these.
+        if kind is EntryKind.INTENT or answer is None or answer.reply is None or resolution.request is None or \
+                resolution.request.reads:
+            keep = frozenset[str]().union(*(tool.keep for tool in resolution.tools))
+            if resolution.targets:
+                details["targets"] = [
+                    {"type": target.type, **self.redactor.arguments({"id": {"id": target.id}}, keep)["id"]}
+                    for target in resolution.targets
+                ]
+            arguments = self.redactor.arguments(resolution.arguments, keep)
+            if arguments:
+                details["arguments"] = arguments
+        if answer is not None:
+            details["status"] = answer.status
+            if answer.outcome is Outcome.INVALID:
+                details["problem"] = self.redactor.string(answer.problem)
+            if (reply := answer.reply) is not None:
+                details["upstream"] = {
+                    "status": reply.status,
+                    "request_id": self._request_id(reply.header("x-request-id")),
+                    "attempts": reply.attempts,
+                    "milliseconds": round(reply.seconds * 1000, 1),
+                    "bytes": len(reply.body),
+                }
+                if reply.failure:
+                    details["upstream"]["failure"] = reply.failure
+        return Entry(
+            kind=kind,
+            at=dt.datetime.fromtimestamp(call.at, dt.UTC),
+            decision_id=verdict.decision_id,
+            team_id=principal.team_id,
+            actor=principal.id,
+            tool=verdict.tool,
+            verdict=verdict.decision.value,
+            outcome=outcome,
+            resource=connection.id if connection else "",
+            details=details,
+        )
+
+    def _method(self) -> Any:
+        method = self.call.method
+        return method if method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS") else self.redactor.string(method)
+
+    def _request_id(self, text: str) -> Any:
+        plain = len(text) <= 64 and text.replace("-", "").isalnum() and text.isascii()
+        return text if plain else self.redactor.string(text)
+
+
+def _instead(verdict: Verdict, rule: str, reason: str, remedy: str) -> Verdict:
+    """A denial in place of a verdict that allowed."""
+    return Verdict(Decision.DENY, rule, reason, remedy, verdict.policy_version, verdict.decision_id, verdict.tool, verdict.risk)
+
+
+def _denied(verdict: Verdict) -> Answer:
+    return Answer(403, Outcome.DENIED, verdict, problem=verdict.reason, remedy=verdict.remedy)
+
+
+def _unavailable(problem: str, verdict: Verdict | None = None) -> Answer:
+    return Answer(503, Outcome.FAILED, verdict, problem=problem, remedy="Try again shortly; tell an administrator if it stays.")
+
+
+_FAILURES = {
+    "resolve": "PagerDuty's host name was not resolved.",
+    "connect": "PagerDuty could not be reached.",
+    "tls": "No secure connection to PagerDuty could be made.",
+    "connect_timeout": "PagerDuty did not accept a connection in time.",
+    "timeout": "PagerDuty did not answer in time.",
+    "disconnected": "PagerDuty closed the connection before its answer was whole.",
+    "too_large": "PagerDuty's answer is over the size limit.",
+    "malformed": "What came back is not an answer of PagerDuty's.",
+    "unsealed": "The connection's token could not be opened.",
+}
+
+
+def _answer(about: _About, reply: Reply, outcome: Outcome) -> Answer:
+    operation = about.resolution.operation.id if about.resolution.operation else ""
+    if reply.failure:
+        unknown = outcome is Outcome.UNKNOWN and about.resolution.request is not None and not about.resolution.request.reads
+        return Answer(
+            504 if reply.failure in ("timeout", "connect_timeout") and not unknown else 502,
+            outcome if unknown else Outcome.FAILED,
+            about.verdict, reply, _FAILURES[reply.failure],
+            "The write was sent and its outcome is unknown: look at PagerDuty before you try again." if unknown
+            else "Nothing was done. Test the connection if it stays.", operation,
+        )
+    return Answer(reply.status, outcome, about.verdict, reply, operation=operation)
+

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 
-from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
@@ -31,6 +31,8 @@ class Connection(models.Model):
     name = models.CharField(max_length=100)
     region = models.CharField(max_length=8, choices=Region.choices, default=Region.US)
     kind = models.CharField(max_length=8, choices=Kind.choices)
+    # What the newest test took the token for: an account key that was registered as something less is held back.
+    detected_kind = models.CharField(max_length=8, choices=Kind.choices, blank=True, editable=False)
     token = SealedTokenField()
     last4 = models.CharField(max_length=4, editable=False)
     fingerprint = models.CharField(max_length=64, unique=True, editable=False)
@@ -41,6 +43,9 @@ class Connection(models.Model):
     candidate = SealedTokenField(null=True, blank=True)
     candidate_last4 = models.CharField(max_length=4, blank=True, editable=False)
     candidate_fingerprint = models.CharField(max_length=64, null=True, unique=True, editable=False)
+    candidate_expires_at = models.DateTimeField(null=True, blank=True, editable=False)
+    # The threshold (days before the token's end) that managers were last reminded at; empty: not yet.
+    reminded_days = models.PositiveSmallIntegerField(null=True, blank=True, editable=False)
     from_email = models.EmailField(help_text="Who PagerDuty sees as the author of writes (From).")
     # Acting as somebody else waits here for an administrator's signature.
     from_email_proposed = models.EmailField(blank=True)
@@ -65,8 +70,12 @@ class Connection(models.Model):
         return f"{self.name} ({self.get_region_display()})"
 
     @property
-    def maximum_age_days(self) -> int:
-        return int(settings.TOKEN_MAXIMUM_AGE_DAYS)
+    def token_ends_at(self) -> dt.datetime | None:
+        """When the token must have been replaced: at its maximum age here, or when PagerDuty stops accepting it."""
+        ends = [] if self.token_expires_at is None else [self.token_expires_at]
+        if settings.TOKEN_MAXIMUM_AGE_DAYS:
+            ends.append(self.token_since + dt.timedelta(days=settings.TOKEN_MAXIMUM_AGE_DAYS))
+        return min(ends, default=None)
 
 
 class ConnectionKey(models.Model):

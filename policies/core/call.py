@@ -166,6 +166,10 @@ class Call:
     client: Client = Client()
     at: float = 0.0
     """Unix time, taken once by the door."""
+    problem: str = ""
+    """What the door already found wrong with it (a body over the limit), judged like a bad argument: after authorisation."""
+    problem_status: int = 0
+    """The HTTP status that says so; 0: 400."""
     variant: str = ""
     """Which secret of the connection to use, for a connection test: empty for the one in service, else ``candidate``."""
 

@@ -1,0 +1,669 @@
+"""What people and jobs do to connections. State, ConfigChange, version and journal entry move in one transaction.
+
+A connection's row is only ever written here, field by field and under its lock: a whole-row save of a stale object could
+bring back a ciphertext that was resealed or replaced meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import math
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.mail import send_mail
+from django.core.validators import validate_email
+from django.db import transaction
+from django.utils import timezone
+from django.utils.crypto import salted_hmac
+from django.views.decorators.debug import sensitive_variables
+
+from integrations.fields import reseal, seal, sealed_by
+from integrations.models import Connection, ConnectionKey, ConnectionTest
+from integrations.pagerduty import diagnose
+from policies.actions import Refused, do_issue_key, do_revoke_key, move_version, record_change
+from policies.core.call import Call, Client, Door, JobCredential, State, Tool
+from policies.models import AgentKey, Membership, Team, User
+from policies.snapshot import current_version, load_policy
+
+Actor = User | str
+"""A person, whose rights are checked, or the name of a command or job, which is trusted."""
+KEPT_TESTS: Final = 20
+REMINDER_DAYS: Final = (30, 14, 7, 1, 0)
+"""Days before a token's end at which its managers are reminded, once each."""
+BEARER_DAYS: Final = 30
+"""How long PagerDuty's OAuth access tokens live, where nothing better is known."""
+_TOKEN = re.compile(r"[\x21-\x7e]{16,512}")
+_TOKEN_PREFIX = re.compile(r"\A(?:authorization:\s*)?(?:token\s+token=|bearer\s+)", re.IGNORECASE)
+_PAGERDUTY_ID = re.compile(r"[A-Z0-9]{5,16}")
+
+
+class CannotTest(Exception):
+    """The portal itself could not make the calls of a test: nothing is known of the connection. Says why, for people."""
+
+
+# Who may
+
+
+def _may_manage(by: Actor, team: Team, what: str) -> None:
+    if isinstance(by, User) and not Team.objects.editable_by(by).filter(pk=team.pk).exists():
+        raise Refused(f"Only a manager of {team.name} or an administrator may {what}.")
+
+
+def _is_administrator(by: Actor) -> bool:
+    return not isinstance(by, User) or (by.is_active and by.is_administrator)
+
+
+def _needs_administrator(by: Actor, what: str) -> None:
+    if not _is_administrator(by):
+        raise Refused(f"Only an administrator may {what}.")
+
+
+def _name(by: Actor) -> str:
+    return by.email if isinstance(by, User) else by
+
+
+# Tokens
+
+
+@sensitive_variables()
+def clean_token(token: str) -> str:
+    """The token alone, from what a person pasted: blanks and a header's ``Token token=`` or ``Bearer`` are taken off.
+
+    Raises:
+        ValidationError: what is left is no token. The message holds nothing of it.
+    """
+    cleaned = _TOKEN_PREFIX.sub("", token.strip(), count=1).strip()
+    if cleaned.startswith("pwk_"):
+        raise ValidationError("This is an agent key of this portal, not a PagerDuty token.")
+    if not _TOKEN.fullmatch(cleaned):
+        raise ValidationError("A PagerDuty token is 16 to 512 printable ASCII characters without blanks.")
+    return cleaned
+
+
+@sensitive_variables()
+def fingerprint(token: str) -> str:
+    """What a token is recognised by without being known: a keyed hash under a key derived from SECRET_KEY (64 hex digits)."""
+    return salted_hmac("integrations.token-fingerprint", token, algorithm="sha256").hexdigest()
+
+
+def _refuse_known(print_: str, by: Actor, own: Connection | None = None) -> None:
+    """Refuse a token that is registered anywhere, in service or waiting. The caller holds the version's lock."""
+    known = (
+        Connection.objects.filter(fingerprint=print_).select_related("team").first()
+        or Connection.objects.filter(candidate_fingerprint=print_).select_related("team").first()
+    )
+    if known is None:
+        return
+    if own is not None and known.pk == own.pk:
+        state = "in service" if known.fingerprint == print_ else "waiting for its test"
+        raise ValidationError(f"This token is already {state} on this connection.", code="known")
+    if not isinstance(by, User) or Team.objects.visible_to(by).filter(pk=known.team_id).exists():
+        raise ValidationError(
+            f"This token is already registered: it is the connection {known.name} of {known.team.name}. "
+            "Issue agent keys for that connection, or register another token.", code="known",
+        )
+    raise ValidationError(
+        "This token is already registered in this portal, by a team that you do not see. Register another token, or ask an "
+        "administrator.", code="known",
+    )
+
+
+def _end(expires_at: dt.datetime | None) -> dt.datetime | None:
+    if expires_at is not None and expires_at <= timezone.now():
+        raise ValidationError("The token's expiry is in the past.")
+    return expires_at
+
+
+# Bounds and From
+
+
+def _bounds(whole_account: bool, team_ids: Iterable[str], service_ids: Iterable[str]) -> tuple[list[str], list[str]]:
+    teams = sorted({value.strip() for value in team_ids if value.strip()})
+    services = sorted({value.strip() for value in service_ids if value.strip()})
+    for value in (*teams, *services):
+        if not _PAGERDUTY_ID.fullmatch(value):
+            raise ValidationError(f"{value[:40]!r} is not an id of PagerDuty's: those are like PQ9K7I8, capitals and digits.")
+    if whole_account and (teams or services):
+        raise ValidationError("Choose the whole account, or name PagerDuty teams and services: not both.")
+    if not whole_account and not (teams or services):
+        raise ValidationError("Name at least one PagerDuty team or service that this connection may touch.")
+    return teams, services
+
+
+def _from_email(email: str, by: Actor) -> tuple[str, str]:
+    """Whom PagerDuty sees as the author of writes now, and who waits for an administrator's signature."""
+    email = email.strip()
+    if not email and isinstance(by, User):
+        email = by.email
+    validate_email(email)
+    if not isinstance(by, User) or by.is_administrator or email.lower() == by.email.lower():
+        return email, ""
+    return by.email, email
+
+
+# Changing
+
+
+@contextmanager
+def _changing(connection: Connection) -> Iterator[Connection]:
+    """The connection's row as it is now, locked. The version's lock comes first, here and everywhere: no deadlock."""
+    with transaction.atomic():
+        move_version()
+        row = Connection.objects.select_for_update().filter(pk=connection.pk).first()
+        if row is None:
+            raise ValidationError("This connection is deleted.")
+        yield row
+
+
+def _facts(row: Connection) -> dict[str, Any]:
+    """What a ConfigChange tells of a connection: never the token, of which only the last four characters are shown."""
+    return {
+        "name": row.name,
+        "region": row.region,
+        "kind": row.kind,
+        "last4": row.last4,
+        "token_expires_at": row.token_expires_at.isoformat() if row.token_expires_at else None,
+        "from_email": row.from_email,
+        "from_email_proposed": row.from_email_proposed,
+        "whole_account": row.whole_account,
+        "team_ids": row.bound_team_ids,
+        "service_ids": row.bound_service_ids,
+        "enabled": row.is_enabled,
+    }
+
+
+def _record(
+    row: Connection, by: Actor, action: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, reason: str
+) -> None:
+    record_change(by=by, team=row.team, action=action, target=row.name, before=before, after=after, reason=reason)
+
+
+@sensitive_variables("token", "cleaned")
+def do_register_token(
+    team: Team, *, name: str, token: str, kind: str, region: str, by: Actor, from_email: str = "", whole_account: bool = False,
+    team_ids: Iterable[str] = (), service_ids: Iterable[str] = (), token_expires_at: dt.datetime | None = None, reason: str = "",
+) -> Connection:
+    """Register a PagerDuty token for a team, sealed. It is shown to nobody again.
+
+    ``from_email`` other than the person's own waits for an administrator; until then writes are theirs.
+
+    Raises:
+        Refused: ``by`` does not manage the team, or it takes an administrator (account keys, the whole account).
+        ValidationError: bad input, or the token is already registered.
+    """
+    _may_manage(by, team, "register a token")
+    if kind not in Connection.Kind.values:
+        raise ValidationError("A token is an account key, a user key or an OAuth bearer.")
+    if region not in Connection.Region.values or (region == Connection.Region.SANDBOX and not settings.PAGERDUTY_SANDBOX_URL):
+        raise ValidationError("There is no such region.")
+    if kind == Connection.Kind.ACCOUNT:
+        _needs_administrator(by, "register an account key")
+    if whole_account:
+        _needs_administrator(by, "open the whole PagerDuty account to a team")
+    name = name.strip()
+    if not 1 <= len(name) <= 100:
+        raise ValidationError("A connection's name has 1 to 100 characters.")
+    cleaned = clean_token(token)
+    teams, services = _bounds(whole_account, team_ids, service_ids)
+    email, proposed = _from_email(from_email, by)
+    print_ = fingerprint(cleaned)
+    row = Connection(
+        team=team, name=name, region=region, kind=kind, last4=cleaned[-4:], fingerprint=print_,
+        token_expires_at=_end(token_expires_at), from_email=email, from_email_proposed=proposed, whole_account=whole_account,
+        bound_team_ids=teams, bound_service_ids=services, registered_by=_name(by),
+    )
+    row.token = seal(row.pk, cleaned)
+    with transaction.atomic():
+        move_version()
+        _refuse_known(print_, by)
+        if Connection.objects.filter(team=team, name=name).exists():
+            raise ValidationError(f"{team.name} already has a connection of this name.")
+        row.save(force_insert=True)
+        _record(row, by, "register_token", None, _facts(row), reason)
+    return row
+
+
+@sensitive_variables("token", "cleaned")
+def do_replace_token(
+    connection: Connection, *, token: str, by: Actor, token_expires_at: dt.datetime | None = None, reason: str = ""
+) -> Connection:
+    """Put a replacement token beside the one in service, which serves until the replacement has passed its test.
+
+    A replacement that was waiting gives way. Raises as ``do_register_token`` does.
+    """
+    _may_manage(by, connection.team, "replace a token")
+    if connection.kind == Connection.Kind.ACCOUNT:
+        _needs_administrator(by, "replace an account key")
+    cleaned = clean_token(token)
+    print_ = fingerprint(cleaned)
+    expires_at = _end(token_expires_at)
+    with _changing(connection) as row:
+        _refuse_known(print_, by, row)
+        before = {"candidate_last4": row.candidate_last4}
+        row.candidate = seal(row.pk, cleaned)
+        row.candidate_last4 = cleaned[-4:]
+        row.candidate_fingerprint = print_
+        row.candidate_expires_at = expires_at
+        row.save(update_fields=["candidate", "candidate_last4", "candidate_fingerprint", "candidate_expires_at"])
+        _record(row, by, "replace_token", before, {"candidate_last4": row.candidate_last4}, reason)
+    return row
+
+
+_CANDIDATE = ("candidate", "candidate_last4", "candidate_fingerprint", "candidate_expires_at")
+
+
+def _clear_candidate(row: Connection) -> None:
+    row.candidate, row.candidate_last4, row.candidate_fingerprint, row.candidate_expires_at = None, "", None, None
+
+
+def do_promote_candidate(connection: Connection, *, by: Actor, tested: str, kind: str = "", reason: str = "") -> Connection:
+    """Put the replacement in service. ``tested`` is the fingerprint of what passed the test, ``kind`` what it turned out to be.
+
+    Raises:
+        Refused: the replacement is not the one that was tested, or of another kind than what it replaces.
+    """
+    with _changing(connection) as row:
+        if row.candidate is None or row.candidate_fingerprint is None or row.candidate_fingerprint != tested:
+            raise Refused("The replacement is not the token that was tested: test it again.")
+        if kind and kind != row.kind:
+            raise Refused(f"The replacement is not an {row.get_kind_display()}.")
+        before = _facts(row)
+        row.token, row.last4, row.fingerprint = row.candidate, row.candidate_last4, row.candidate_fingerprint
+        row.token_expires_at = row.candidate_expires_at
+        row.token_since = timezone.now()
+        row.token_version += 1
+        row.detected_kind = kind
+        row.reminded_days = None
+        _clear_candidate(row)
+        row.save(update_fields=[
+            "token", "last4", "fingerprint", "token_expires_at", "token_since", "token_version", "detected_kind",
+            "reminded_days", *_CANDIDATE,
+        ])
+        _record(row, by, "promote_token", before, _facts(row), reason)
+    return row
+
+
+def do_discard_candidate(connection: Connection, *, by: Actor, reason: str = "") -> Connection:
+    """Throw the waiting replacement away; the token in service stays."""
+    _may_manage(by, connection.team, "discard a replacement token")
+    with _changing(connection) as row:
+        if row.candidate is None:
+            raise ValidationError("There is no replacement token.")
+        before = {"candidate_last4": row.candidate_last4}
+        _clear_candidate(row)
+        row.save(update_fields=_CANDIDATE)
+        _record(row, by, "discard_replacement", before, {"candidate_last4": ""}, reason)
+    return row
+
+
+def do_set_bounds(
+    connection: Connection, *, by: Actor, whole_account: bool = False, team_ids: Iterable[str] = (),
+    service_ids: Iterable[str] = (), reason: str = "",
+) -> Connection:
+    """Set the part of the account that a connection may touch. The whole account, and any widening of an account key's
+    bounds, is an administrator's choice."""
+    _may_manage(by, connection.team, "set a connection's bounds")
+    teams, services = _bounds(whole_account, team_ids, service_ids)
+    with _changing(connection) as row:
+        if whole_account and not row.whole_account:
+            _needs_administrator(by, "open the whole PagerDuty account to a team")
+        wider = not row.whole_account and not (
+            set(teams) <= set(row.bound_team_ids) and set(services) <= set(row.bound_service_ids)
+        )
+        if wider and row.kind == Connection.Kind.ACCOUNT:
+            _needs_administrator(by, "widen the bounds of an account key")
+        before = _facts(row)
+        row.whole_account, row.bound_team_ids, row.bound_service_ids = whole_account, teams, services
+        row.save(update_fields=["whole_account", "bound_team_ids", "bound_service_ids"])
+        _record(row, by, "set_bounds", before, _facts(row), reason)
+    return row
+
+
+def do_propose_from_email(connection: Connection, *, email: str, by: Actor, reason: str = "") -> Connection:
+    """Say whom PagerDuty shall see as the author of writes: oneself at once, anybody else after an administrator's signature."""
+    _may_manage(by, connection.team, "choose whom writes are made as")
+    now, proposed = _from_email(email, by)
+    with _changing(connection) as row:
+        before = _facts(row)
+        if not proposed:
+            row.from_email = now
+        row.from_email_proposed = proposed
+        row.save(update_fields=["from_email", "from_email_proposed"])
+        _record(row, by, "propose_from_email" if proposed else "set_from_email", before, _facts(row), reason)
+    return row
+
+
+def do_approve_from_email(connection: Connection, *, email: str, by: Actor, reason: str = "") -> Connection:
+    """Sign the proposed ``email`` off: named again here, so that nobody signs what was swapped meanwhile."""
+    _needs_administrator(by, "sign off whom writes are made as")
+    with _changing(connection) as row:
+        if not row.from_email_proposed or row.from_email_proposed.lower() != email.strip().lower():
+            raise ValidationError("This is not the e-mail address that waits for a signature.")
+        before = _facts(row)
+        row.from_email, row.from_email_proposed = row.from_email_proposed, ""
+        row.save(update_fields=["from_email", "from_email_proposed"])
+        _record(row, by, "approve_from_email", before, _facts(row), reason)
+    return row
+
+
+def do_discard_from_email(connection: Connection, *, by: Actor, reason: str = "") -> Connection:
+    """Withdraw or turn down the proposed address."""
+    _may_manage(by, connection.team, "withdraw a proposed address")
+    with _changing(connection) as row:
+        before = _facts(row)
+        row.from_email_proposed = ""
+        row.save(update_fields=["from_email_proposed"])
+        _record(row, by, "discard_from_email", before, _facts(row), reason)
+    return row
+
+
+def do_set_kind(connection: Connection, *, kind: str, by: Actor, reason: str = "") -> Connection:
+    """Correct what kind of token this is, after a test found it to be another. To an account key: administrators."""
+    _may_manage(by, connection.team, "correct a token's kind")
+    if kind not in Connection.Kind.values:
+        raise ValidationError("A token is an account key, a user key or an OAuth bearer.")
+    with _changing(connection) as row:
+        if Connection.Kind.ACCOUNT in (kind, row.kind):
+            _needs_administrator(by, "make a token an account key, or no longer one")
+        before = _facts(row)
+        row.kind = kind
+        row.save(update_fields=["kind"])
+        _record(row, by, "set_kind", before, _facts(row), reason)
+    return row
+
+
+def do_set_enabled(connection: Connection, enabled: bool, *, by: Actor, reason: str = "") -> Connection:
+    """Switch a connection on or off. Off, every call through it is denied."""
+    _may_manage(by, connection.team, "switch a connection")
+    with _changing(connection) as row:
+        before = _facts(row)
+        row.is_enabled = enabled
+        row.save(update_fields=["is_enabled"])
+        _record(row, by, "enable_connection" if enabled else "disable_connection", before, _facts(row), reason)
+    return row
+
+
+def do_delete_connection(connection: Connection, *, by: Actor, reason: str = "") -> None:
+    """Delete a connection with its sealed token and tests, and revoke the agent keys that use it."""
+    _may_manage(by, connection.team, "delete a connection")
+    with _changing(connection) as row:
+        for link in row.keys.select_related("key"):
+            if link.key.revoked_at is None:
+                do_revoke_key(link.key, by=by, reason=f"its connection {row.name} was deleted")
+        _record(row, by, "delete_connection", _facts(row), None, reason)
+        row.delete()
+
+
+def do_issue_agent_key(
+    connection: Connection, *, name: str, by: Actor, tools: Mapping[str, Tool], expires_at: dt.datetime | None = None,
+    networks: Iterable[str] = (), narrowed_to: Iterable[str] | None = None, calls_per_minute: int | None = None,
+) -> tuple[AgentKey, str]:
+    """Issue an agent key that calls through this connection. Returns it with its secret, which is shown once."""
+    _may_manage(by, connection.team, "issue an agent key")
+    with _changing(connection) as row:
+        key, secret = do_issue_key(
+            row.team, name=name, by=by, expires_at=expires_at, networks=tuple(networks), narrowed_to=narrowed_to, tools=tools,
+            calls_per_minute=calls_per_minute,
+        )
+        ConnectionKey.objects.create(key=key, connection=row)
+        record_change(
+            by=by, team=row.team, action="use_connection", target=f"{key.name} (pwk_{key.prefix})", before=None,
+            after={"connection": row.name},
+        )
+    return key, secret
+
+
+# A token's age
+
+
+def _day(moment: dt.datetime) -> str:
+    return f"{moment:%d %B %Y}".lstrip("0")
+
+
+def suspension(connection: Connection, now: dt.datetime) -> str:
+    """Why nothing may be sent through a connection now, as a sentence; empty: it may be used."""
+    name = connection.name
+    if not connection.is_enabled:
+        return f"The connection {name} is switched off."
+    if connection.region == Connection.Region.SANDBOX and not settings.PAGERDUTY_SANDBOX_URL:
+        return f"The connection {name} is to a sandbox, and this portal has none."
+    if connection.detected_kind == Connection.Kind.ACCOUNT and connection.kind != Connection.Kind.ACCOUNT:
+        return (
+            f"The token of the connection {name} is an account key but was registered as an {connection.get_kind_display()}: "
+            "an administrator must register it as what it is."
+        )
+    if connection.token_expires_at is not None and connection.token_expires_at <= now:
+        return f"The token of the connection {name} expired on {_day(connection.token_expires_at)}."
+    ends = connection.token_ends_at
+    if ends is not None and ends <= now:
+        return (
+            f"The token of the connection {name} is older than the {settings.TOKEN_MAXIMUM_AGE_DAYS} days that are allowed: "
+            "it must be replaced."
+        )
+    return ""
+
+
+def days_left(connection: Connection, now: dt.datetime) -> int | None:
+    """Whole days until the token must have been replaced, rounded up; None: there is no end to it."""
+    ends = connection.token_ends_at
+    return None if ends is None else math.ceil((ends - now) / dt.timedelta(days=1))
+
+
+def warnings(connection: Connection, now: dt.datetime) -> list[str]:
+    """What whoever looks at a connection must know, the worst first; empty: all is well."""
+    told = [suspended] if (suspended := suspension(connection, now)) else []
+    if connection.health == "failing":
+        told.append(f"The last test failed: {connection.health_message}")
+    elif connection.health == "untested":
+        told.append("This connection has not been tested yet.")
+    left = days_left(connection, now)
+    if left is not None and 0 < left <= REMINDER_DAYS[0]:
+        ends = connection.token_ends_at
+        assert ends is not None  # noqa: S101  (days_left saw it)
+        told.append(f"The token must be replaced within {left} day{'s' if left != 1 else ''}, by {_day(ends)}.")
+    if connection.kind == Connection.Kind.OAUTH and connection.token_expires_at is None:
+        usual = connection.token_since + dt.timedelta(days=BEARER_DAYS)
+        told.append(
+            f"OAuth bearer tokens expire. When this one does is not known; PagerDuty's usual {BEARER_DAYS} days end on {_day(usual)}."
+        )
+    if connection.candidate_fingerprint is not None:
+        told.append(f"A replacement token (…{connection.candidate_last4}) waits: it must pass its test to go into service.")
+    if connection.from_email_proposed:
+        told.append(f"Acting as {connection.from_email_proposed} waits for an administrator's signature.")
+    return told
+
+
+def remind(now: dt.datetime) -> int:
+    """E-mail the managers of every connection whose token comes to its end, once for each threshold. Returns how many."""
+    sent = 0
+    for connection in Connection.objects.select_related("team"):
+        left = days_left(connection, now)
+        threshold = None if left is None else min((days for days in REMINDER_DAYS if max(left, 0) <= days), default=None)
+        reminded = connection.reminded_days
+        if threshold is not None and (reminded is None or threshold < reminded):
+            _mail_reminder(connection, left or 0)
+            sent += 1
+        elif threshold is not None or reminded is None:
+            continue
+        # After the mail: one too many is better than none. Only if nobody replaced the token meanwhile.
+        Connection.objects.filter(pk=connection.pk, token_version=connection.token_version).update(reminded_days=threshold)
+    return sent
+
+
+def _mail_reminder(connection: Connection, left: int) -> None:
+    managers = User.objects.filter(
+        memberships__team=connection.team, memberships__role=Membership.Role.MANAGER, is_active=True
+    )
+    to = list(managers.values_list("email", flat=True)) or list(
+        User.objects.filter(role=User.Role.ADMINISTRATOR, is_active=True).values_list("email", flat=True)
+    )
+    when = f"in {left} day{'s' if left != 1 else ''}" if left > 0 else "now"
+    ends = connection.token_ends_at
+    until = f" on {_day(ends)}" if ends else ""
+    send_mail(
+        f"The PagerDuty token of {connection.team.name} ends {when}",
+        f"The token (…{connection.last4}) of the connection {connection.name} of {connection.team.name} comes to its end{until}.\n"
+        f"From then on every call through it is denied. Replace it on {settings.PUBLIC_URL}/teams/{connection.team.slug}/connections/ :\n"
+        "the old token serves until the new one has passed its test.\n",
+        None,
+        to,
+    )
+
+
+# Resealing
+
+
+def reseal_connection(connection: Connection) -> str:
+    """Reseal a row's tokens under the first key, in a short transaction that holds its lock: a token that is replaced at the
+    same moment is resealed as it is then, or not at all.
+
+    Returns ``resealed``, ``current`` (nothing to do), ``unreadable`` (no key opens it) or ``gone``.
+    """
+    with transaction.atomic():
+        move_version()
+        row = Connection.objects.select_for_update().filter(pk=connection.pk).first()
+        if row is None:
+            return "gone"
+        by = [sealed_by(sealed) for sealed in (row.token, row.candidate) if sealed is not None]
+        if None in by:
+            return "unreadable"
+        if not any(by):
+            return "current"
+        row.token = reseal(row.token)
+        if row.candidate is not None:
+            row.candidate = reseal(row.candidate)
+        row.save(update_fields=["token", "candidate"])
+    return "resealed"
+
+
+# Tests
+
+
+def enabled_tools(team: Team) -> list[Tool]:
+    """The tools that a team has on, locked ones aside, in the catalogue's order."""
+    from integrations.pagerduty import catalog
+
+    policy = load_policy(current_version())
+    return [
+        tool for tool in catalog.TOOLS.values()
+        if tool.name not in policy.locked and policy.state(team.pk, tool) is State.ON
+    ]
+
+
+def _runner(connection: Connection, by: Actor, job: str, variant: str = "") -> diagnose.Run:
+    """How a diagnosis makes its calls: as one of the portal's jobs, through the pipeline, each on record."""
+    # Here, because the runtime's identities read ``suspension`` above.
+    from integrations.gateway import runtime
+
+    started = runtime.current()
+    # A connection that was registered a moment ago may not be in memory yet.
+    asyncio.run_coroutine_threadsafe(started.watch.refresh(), started.loop).result(timeout=30)
+
+    def run(method: str, path: str, query: str = "") -> diagnose.Heard:
+        answer = runtime.call(Call(
+            door=Door.WEB if isinstance(by, User) else Door.JOB,
+            credential=JobCredential(job=job, resource=str(connection.pk)),
+            method=method, path=path, query=query, client=Client(name=_name(by)), at=time.time(), variant=variant,
+        ))
+        if answer.reply is not None:
+            return diagnose.Heard(reply=answer.reply)
+        if answer.verdict is not None and not answer.allowed:
+            return diagnose.Heard(rule=answer.verdict.rule, denied=answer.verdict.reason)
+        raise CannotTest(answer.problem or "The portal could not make the call.")
+
+    return run
+
+
+def _calling(make: Callable[[], diagnose.Run]) -> diagnose.Run:
+    from django.db import connection as database
+
+    if database.in_atomic_block:
+        raise RuntimeError("A connection cannot be tested inside a transaction: the journal would wait for it for ever.")
+    return make()
+
+
+def test_connection(connection: Connection, *, by: Actor, candidate: bool = False) -> ConnectionTest:
+    """Test a connection, or its replacement token, keep the finding, and put a replacement that passes into service.
+
+    Must be called outside ``atomic()``. Takes up to a minute.
+
+    Raises:
+        Refused: ``by`` does not manage the team.
+        ValidationError: there is no replacement to test.
+        CannotTest: the portal itself could not make the calls; nothing is stored.
+    """
+    from integrations.pagerduty import catalog
+
+    _may_manage(by, connection.team, "test a connection")
+    connection = Connection.objects.select_related("team").get(pk=connection.pk)
+    if candidate and connection.candidate is None:
+        raise ValidationError("There is no replacement token to test.")
+    tested = connection.candidate_fingerprint if candidate else connection.fingerprint
+    run = _calling(lambda: _runner(connection, by, "connection_test", "candidate" if candidate else ""))
+    found = diagnose.diagnose(
+        run, kind=connection.kind, region=connection.get_region_display(), tools=enabled_tools(connection.team),
+        operations=catalog.OPERATIONS,
+    )
+    if found.problem == "denied":
+        raise CannotTest(found.message)
+    return _keep(connection, found, tested=tested or "", by=by, candidate=candidate)
+
+
+# pytest would take it for a test of its own wherever it is imported.
+test_connection.__test__ = False  # type: ignore[attr-defined]  # a function takes any attribute
+
+
+def _keep(
+    connection: Connection, found: diagnose.Diagnosis, *, tested: str, by: Actor, candidate: bool
+) -> ConnectionTest:
+    # What a test changes of the configuration: the token in service, or that it is not what it was registered as.
+    learned = not candidate and bool(found.kind) and found.kind != connection.detected_kind
+    with transaction.atomic():
+        if candidate or learned:
+            move_version()
+        row = Connection.objects.select_for_update().filter(pk=connection.pk).first()
+        if row is None or (row.candidate_fingerprint if candidate else row.fingerprint) != tested:
+            raise CannotTest("The token was replaced while it was tested. Test it again.")
+        now = timezone.now()
+        test = ConnectionTest.objects.create(
+            connection=row, at=now, of_candidate=candidate, passed=found.passed, problem=found.problem,
+            message=found.message[:500], findings=found.as_json(), asked_by=_name(by),
+        )
+        kept = row.tests.order_by("-id").values_list("pk", flat=True)[:KEPT_TESTS]
+        row.tests.exclude(pk__in=list(kept)).delete()
+        if candidate and found.passed:
+            row = do_promote_candidate(row, by=by, tested=tested, kind=found.kind, reason="its test passed")
+        if not candidate or found.passed:
+            row.health = "ok" if found.passed else "failing"
+            row.health_at, row.health_message = now, test.message
+            row.save(update_fields=["health", "health_at", "health_message"])
+        if learned:
+            before = {"detected_kind": row.detected_kind}
+            row.detected_kind = found.kind
+            row.save(update_fields=["detected_kind"])
+            _record(row, by, "detect_kind", before, {"detected_kind": row.detected_kind}, "found by a connection test")
+    return test
+
+
+def explain_object(connection: Connection, *, type: str, id_or_name: str, by: Actor) -> diagnose.Finding:
+    """Why can this token (not) see this object? ``type``: one of ``diagnose.OBJECTS``. Must be called outside ``atomic()``.
+
+    Raises:
+        Refused: ``by`` is not of the team.
+        CannotTest: the portal itself could not make the calls.
+    """
+    if isinstance(by, User) and not by.is_administrator:
+        Membership.objects.filter(user=by, team=connection.team).exists() or _may_manage(by, connection.team, "ask this")
+    run = _calling(lambda: _runner(connection, by, "explain_object"))
+    return diagnose.explain_object(
+        run, type=type, id_or_name=id_or_name, kind=connection.kind, region=connection.get_region_display(),
+        whole_account=connection.whole_account, team_ids=frozenset(connection.bound_team_ids),
+        service_ids=frozenset(connection.bound_service_ids),
+    )

@@ -1,0 +1,93 @@
+"""What stands beside Django in a web process: the doors, the probes, and the lifespan that starts the runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import Any
+
+from django.db import DatabaseError, connection
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from integrations.gateway import runtime
+from integrations.gateway.rest import PREFIX, Receive, RestDoor, Scope, Send
+from policies.snapshot import current_version
+
+log = logging.getLogger(__name__)
+
+
+class Gateway:
+    """Routes to the doors and probes, answers the lifespan, and hands everything else to Django's application."""
+
+    def __init__(self, django: Any) -> None:
+        self._django = django
+        self._rest = RestDoor()
+        self._runtime: runtime.Runtime | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        path: str = scope["path"]
+        if path.startswith(PREFIX) and path[len(PREFIX) : len(PREFIX) + 1] in ("", "/"):
+            await self._rest(scope, receive, send)
+        elif path == "/healthz":
+            await _json(send, 200, {"status": "up"})
+        elif path == "/readyz":
+            await self._readyz(send)
+        elif path == "/metrics":
+            await _text(send, 200, generate_latest(), CONTENT_TYPE_LATEST)
+        else:
+            await self._django(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                try:
+                    self._runtime = runtime.Runtime()
+                    await self._runtime.start()
+                except Exception as error:
+                    log.exception("Pagewarden cannot start")
+                    await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
+                    return
+                runtime.install(self._runtime)
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                if self._runtime is not None:
+                    await self._runtime.stop()
+                    runtime.install(None)
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def _readyz(self, send: Send) -> None:
+        checks = {"database": await asyncio.to_thread(_database_answers)}
+        if self._runtime is not None:
+            checks |= self._runtime.is_ready()
+        ready = self._runtime is not None and all(checks.values())
+        await _json(send, 200 if ready else 503, {"status": "ready" if ready else "not ready", "checks": checks})
+
+
+def _database_answers() -> bool:
+    try:
+        current_version()
+    except DatabaseError:
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+async def _json(send: Send, status: int, document: dict[str, Any]) -> None:
+    await _text(send, status, json.dumps(document).encode(), "application/json")
+
+
+async def _text(send: Send, status: int, body: bytes, kind: str) -> None:
+    headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+

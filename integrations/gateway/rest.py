@@ -1,0 +1,217 @@
+"""The REST door: a drop-in for https://api.pagerduty.com, as a plain ASGI app.
+
+A client changes its base URL to ``<PUBLIC_URL>/pagerduty`` and uses an agent key in place of the token. The door builds its
+own request and its own answer: nothing of the caller's headers goes out but what is listed here, and nothing of PagerDuty's
+comes back but what is listed here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import math
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from http import HTTPStatus
+from typing import Any
+
+from django.conf import settings
+
+from integrations.gateway import runtime
+from integrations.gateway.pipeline import Answer
+from policies.core.call import Call, Client, Door, KeyCredential, Outcome
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+PREFIX = "/pagerduty"
+RELAYED = ("x-request-id", "date", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset")
+"""PagerDuty's headers that clients rely on."""
+_TOKEN = re.compile(r'(?:Token +token=|Bearer +)"?([!-~]{1,256}?)"? *', re.ASCII | re.IGNORECASE)
+_UNUSUAL_SELF = re.compile(rb'"self"\s*:\s*"https:\\?/\\?/api\.(?:eu\.)?pagerduty\.com(?=[\\/"])')
+_JSON = b"application/json"
+_CODES = {400: 2001, 401: 2006, 402: 2014, 403: 2010, 404: 2100, 429: 2020}
+"""PagerDuty's error codes (its developer documentation, "Errors")."""
+
+
+class RestDoor:
+    """The ASGI app. ``path`` in the scope still carries the prefix."""
+
+    def __init__(self) -> None:
+        self._base = f"{settings.PUBLIC_URL}{PREFIX}".encode()
+        self._selves = [
+            (b'"self":"https://api.pagerduty.com/', b'"self":"' + self._base + b"/"),
+            (b'"self":"https://api.eu.pagerduty.com/', b'"self":"' + self._base + b"/"),
+        ]
+        self._header_limit: int = settings.REQUEST_HEADER_LIMIT
+        self._body_limit: int = settings.REQUEST_BODY_LIMIT
+        self._proxies = tuple(ipaddress.ip_network(block) for block in settings.TRUSTED_PROXIES)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: dict[bytes, bytes] = {}
+        repeated: set[bytes] = set()
+        size = 0
+        for name, value in scope["headers"]:
+            size += len(name) + len(value) + 4
+            if name in headers:
+                repeated.add(name)
+            headers[name] = value
+        problem, status = "", 0
+        if size > self._header_limit:
+            problem, status = f"The request's headers are over {self._header_limit:,} bytes.", 431
+        body, too_long = await self._body(receive, headers)
+        if body is None:
+            return  # The caller went away before its request was whole: there is no call to judge.
+        if too_long and not problem:
+            problem, status = f"The request's body is over {self._body_limit:,} bytes.", 413
+        raw: bytes = scope.get("raw_path") or scope["path"].encode()
+        credential = "" if b"authorization" in repeated else _credential(headers.get(b"authorization", b""))
+        content_type = headers.get(b"content-type", b"").decode("latin-1")
+        if b"content-encoding" in headers and headers[b"content-encoding"] not in (b"", b"identity"):
+            problem, status = problem or "The request's body must not be compressed.", status or 415
+        call = Call(
+            door=Door.REST,
+            credential=KeyCredential(credential),
+            method=scope["method"],
+            path=raw.decode("latin-1")[len(PREFIX) :],
+            query=scope["query_string"].decode("latin-1"),
+            body=body,
+            content_type=content_type,
+            client=Client(
+                ip=client_ip(scope, headers.get(b"x-forwarded-for"), self._proxies),
+                name=headers.get(b"user-agent", b"").decode("latin-1"),
+            ),
+            at=time.time(),
+            problem=problem,
+            problem_status=status,
+        )
+        answer = await runtime.current().pipeline.run(call)
+        await self._reply(call, answer, send)
+
+    async def _body(self, receive: Receive, headers: dict[bytes, bytes]) -> tuple[bytes | None, bool]:
+        """The whole body, empty and ``True`` when it is over the limit; None when the caller has gone."""
+        declared = headers.get(b"content-length", b"0")
+        too_long = declared.isdigit() and int(declared[:12]) > self._body_limit
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None, False
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > self._body_limit:
+                too_long = True
+            if too_long:
+                chunks.clear()
+                # What is under way is read off, within reason, so that the caller reads the answer and not a reset.
+                if size > 4 * self._body_limit:
+                    break
+            elif chunk:
+                chunks.append(chunk)
+            if not message.get("more_body"):
+                break
+        return b"".join(chunks), too_long
+
+    async def _reply(self, call: Call, answer: Answer, send: Send) -> None:
+        headers: Headers = []
+        if answer.verdict is not None:
+            headers.append((b"x-pagewarden-decision", answer.verdict.decision_id.encode()))
+        reply = answer.reply
+        if answer.outcome is Outcome.UNKNOWN:
+            headers.append((b"x-pagewarden-outcome", b"unknown"))
+        if reply is not None and not answer.problem:
+            for name, value in reply.headers:
+                if name in RELAYED:
+                    headers.append((name.encode(), value.encode("latin-1", "replace")))
+            status, body = reply.status, reply.body
+            kind = reply.header("content-type") or "application/json"
+            is_json = kind.split(";")[0].strip().lower() in ("application/json", "application/vnd.pagerduty+json")
+            if status == 401:
+                # The agent key is good: it is the connection's token that PagerDuty refused.
+                status, body = 502, error_body(502, "PagerDuty refused the connection's own token.", [
+                    "The token may have been revoked: ask a manager of the team to test the connection."])
+                is_json = True
+            elif status < 200 or 300 <= status < 400 or (not is_json and (body or status != 204)):
+                status, body = (status if status >= 400 else 502), error_body(
+                    status if status >= 400 else 502, "What came back is not an answer of PagerDuty's API.",
+                    ["Ask a manager of the team to test the connection."])
+                is_json = True
+            if body:
+                headers.append((b"content-type", kind.encode("latin-1") if is_json and status == reply.status else _JSON))
+                body = self.rewrite(body)
+        else:
+            errors = [text for text in (answer.problem, answer.remedy) if text]
+            status, body = answer.status, error_body(answer.status, _message(answer), errors)
+            headers.append((b"content-type", _JSON))
+            if answer.retry_after is not None:
+                headers += [
+                    (b"ratelimit-limit", str(answer.limit).encode()),
+                    (b"ratelimit-remaining", b"0"),
+                    (b"ratelimit-reset", str(math.ceil(answer.retry_after)).encode()),
+                ]
+            if status == 413:
+                headers.append((b"connection", b"close"))
+        if status != 204:
+            headers.append((b"content-length", str(len(body)).encode()))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if status == 204 or call.method == "HEAD" else body})
+
+    def rewrite(self, body: bytes) -> bytes:
+        """Every ``self`` of PagerDuty's, however deep, as a URL of this door: clients refuse documents of another host."""
+        for theirs, ours in self._selves:
+            body = body.replace(theirs, ours)
+        if b"pagerduty.com" in body and _UNUSUAL_SELF.search(body):
+            body = _UNUSUAL_SELF.sub(b'"self":"' + self._base, body)
+        return body
+
+
+def _credential(header: bytes) -> str:
+    match = _TOKEN.fullmatch(header.decode("latin-1"))
+    return match[1] if match else ""
+
+
+def _message(answer: Answer) -> str:
+    if answer.status == 403:
+        return "Access Denied"
+    if answer.status == 401:
+        return "Unauthorized"
+    if answer.status == 429:
+        return "Rate Limit Exceeded"
+    if answer.status == 400:
+        return "Invalid Input Provided"
+    return HTTPStatus(answer.status).phrase
+
+
+def error_body(status: int, message: str, errors: Iterable[str]) -> bytes:
+    """PagerDuty's error shape. ``errors`` is a list: Go's client does not decode anything else."""
+    error = {"message": message, "code": _CODES.get(status, status), "errors": list(errors)}
+    return json.dumps({"error": error}).encode()
+
+
+def client_ip(
+    scope: Scope, forwarded: bytes | None, proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+) -> str:
+    """The caller's address: the connection's own, or behind trusted proxies the last one that is none of them."""
+    peer = str((scope.get("client") or ("", 0))[0])
+    if not forwarded or not proxies:
+        return peer
+    hops = [hop.strip() for hop in forwarded.decode("latin-1").split(",")][-20:]
+    address = peer
+    while _is_trusted(address, proxies) and hops:
+        address = hops.pop()
+    try:
+        return str(ipaddress.ip_address(address))
+    except ValueError:
+        return peer
+
+
+def _is_trusted(address: str, proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in proxy for proxy in proxies)

@@ -1,0 +1,274 @@
+"""One per process: the event loop's journal, transport and configuration. Web processes start it in their ASGI lifespan;
+elsewhere ``call`` starts it in a thread of its own, on first use."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import datetime as dt
+import hashlib
+import logging
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from django.conf import settings
+from django.db import DatabaseError, close_old_connections, connection, transaction
+
+from integrations.gateway.identity import load_identities
+from integrations.gateway.integration import Integration
+from integrations.gateway.pipeline import Answer, NotFresh, Pipeline, State
+from integrations.pagerduty.integration import PagerDuty
+from policies.core.call import Call, Entry, EntryKind
+from policies.core.redact import Redactor
+from policies.journal import Journal, close_orphans
+from policies.models import AgentKey
+from policies.snapshot import current_version, load_policy
+
+log = logging.getLogger(__name__)
+
+FRESH_SECONDS = 0.9
+"""How long a confirmed configuration holds: a revocation binds the next read within a second."""
+POLL_SECONDS = 0.4
+RELOAD_SECONDS = 60.0
+"""Token ages and expiries count in the configuration, so it is read again even when nothing moved."""
+HOUSEKEEPING_SECONDS = 5.0
+MAXIMUM_SOURCES = 1_000
+
+
+class Watch:
+    """Keeps the configuration in memory: polls its version, and reads it whole when that moved."""
+
+    def __init__(self, job_tools: frozenset[str]) -> None:
+        self._job_tools = job_tools
+        self._state: State | None = None
+        self._confirmed = -1e9
+        self._loaded = -1e9
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._moved = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="configuration", daemon=True)
+
+    def start(self) -> None:
+        self._check()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._moved.set()
+        self._thread.join(timeout=10)
+
+    def fresh(self) -> State | None:
+        return self._state if time.monotonic() - self._confirmed < FRESH_SECONDS else None
+
+    async def refresh(self) -> State:
+        """Read the version now, and the state if it moved."""
+        try:
+            return await asyncio.to_thread(self._check_in_thread)
+        except DatabaseError as error:
+            raise NotFresh from error
+
+    def saw_version(self, version: int) -> None:
+        """The journal's writer reads the version with every batch: that confirms the state, or wakes the poll."""
+        state = self._state
+        if state is not None and state.policy.version == version:
+            self._confirmed = time.monotonic()
+        else:
+            self._moved.set()
+
+    def _check_in_thread(self) -> State:
+        try:
+            return self._check()
+        finally:
+            # to_thread's workers come and go: their database connections must not pile up.
+            close_old_connections()
+
+    def _check(self) -> State:
+        """Confirm the state, or replace it: read between two reads of the same version, so that it is of one moment."""
+        with self._lock:
+            asked = time.monotonic()
+            version = current_version()
+            state = self._state
+            while state is None or state.policy.version != version or asked - self._loaded > RELOAD_SECONDS:
+                state = State(load_policy(version), load_identities(self._job_tools))
+                self._loaded = time.monotonic()
+                asked, before = self._loaded, version
+                version = current_version()
+                if version != before:
+                    state = None
+                    continue
+                self._state = state
+                break
+            self._confirmed = asked
+            return state
+
+    def _poll(self) -> None:
+        try:
+            while not self._stop.is_set():
+                try:
+                    self._check()
+                except DatabaseError as error:
+                    log.error("The configuration cannot be read: %s", error)
+                    connection.close()
+                self._moved.wait(POLL_SECONDS)
+                self._moved.clear()
+        finally:
+            connection.close()
+
+
+class Runtime:
+    """Everything a process needs to run calls, on the loop that ``start`` is awaited on."""
+
+    def __init__(self, integration: Callable[[], Integration] = PagerDuty) -> None:
+        self._make_integration = integration
+        self._rejected: Counter[tuple[str, str]] = Counter()
+        self._rejected_since = time.time()
+        self._used: dict[str, float] = {}
+        self._tidying: asyncio.Task[None] | None = None
+        self.stop_thread: Callable[[], None] = lambda: None
+
+    async def start(self) -> None:
+        """Read the configuration and start the writer. Raises ``DatabaseError`` where the database does not answer."""
+        self.loop = asyncio.get_running_loop()
+        integration = self._make_integration()
+        self.watch = Watch(integration.job_tools)
+        await asyncio.to_thread(self.watch.start)
+        self.journal = Journal(self.loop, on_version=self.watch.saw_version)
+        self.journal.start()
+        key = hashlib.blake2b(settings.SECRET_KEY.encode(), person=b"redaction", digest_size=32).digest()
+        self.redactor = Redactor(key)
+        self.pipeline = Pipeline(
+            integration, self.watch, self.journal, redactor=self.redactor, on_rejected=self._count_rejected, on_used=self._note_use
+        )
+        self._tidying = asyncio.create_task(self._tidy())
+
+    async def stop(self) -> None:
+        """Finish the calls that are under way, record what is counted, and close everything."""
+        await self.pipeline.drain()
+        if self._tidying is not None:
+            self._tidying.cancel()
+        await self._housekeep(final=True)
+        await asyncio.to_thread(self.journal.stop)
+        await asyncio.to_thread(self.watch.stop)
+        await self.pipeline.integration.close()
+
+    def is_ready(self) -> dict[str, bool]:
+        """What ``/readyz`` tells."""
+        return {"journal": self.journal.healthy, "configuration": self.watch.fresh() is not None}
+
+    def _count_rejected(self, ip: str, reason: str) -> None:
+        source = (ip, reason)
+        if source not in self._rejected and len(self._rejected) >= MAXIMUM_SOURCES:
+            source = ("others", reason)
+        self._rejected[source] += 1
+
+    def _note_use(self, key_id: str, at: float) -> None:
+        self._used[key_id] = at
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_SECONDS)
+            try:
+                await self._housekeep()
+            except Exception:
+                # Its next turn may work; a dead housekeeper would leave orphans open for ever.
+                log.exception("Housekeeping failed; it is tried again in %s s", HOUSEKEEPING_SECONDS)
+
+    async def _housekeep(self, *, final: bool = False) -> None:
+        if self._rejected and (final or time.time() - self._rejected_since >= 60):
+            counted, self._rejected, self._rejected_since = self._rejected, Counter(), time.time()
+            for (ip, reason), count in counted.items():
+                self.journal.append(rejected_entry(ip, reason, count)).add_done_callback(_noted)
+        elif not self._rejected:
+            self._rejected_since = time.time()
+        used, self._used = self._used, {}
+        await asyncio.to_thread(_in_thread, lambda: _write_uses(used))
+        if not final:
+            await asyncio.to_thread(_in_thread, lambda: close_orphans(dt.timedelta(seconds=settings.CALL_TIME_LIMIT + 5)))
+
+
+def rejected_entry(ip: str, reason: str, count: int) -> Entry:
+    """Refused credentials of one source and minute."""
+    now = dt.datetime.now(dt.UTC)
+    return Entry(
+        kind=EntryKind.REJECTED, at=now, decision_id=f"rej-{os.urandom(10).hex()}", verdict="deny",
+        details={"ip": ip, "reason": reason, "count": count},
+    )
+
+
+def _noted(future: asyncio.Future[None]) -> None:
+    if not future.cancelled() and (error := future.exception()) is not None:
+        log.error("Refused credentials could not be recorded: %s", error)
+
+
+def _in_thread(work: Callable[[], object]) -> None:
+    try:
+        work()
+    finally:
+        connection.close()
+
+
+def _write_uses(used: dict[str, float]) -> None:
+    for start in range(0, len(used), 100):
+        with transaction.atomic():
+            for key_id, at in list(used.items())[start : start + 100]:
+                AgentKey.objects.filter(pk=key_id).update(last_used_at=dt.datetime.fromtimestamp(at, dt.UTC))
+
+
+_runtime: Runtime | None = None
+_starting = threading.Lock()
+
+
+def install(runtime: Runtime | None) -> None:
+    """Make ``runtime`` the process's one: the ASGI lifespan does, and takes it away at the end."""
+    global _runtime  # noqa: PLW0603  (one a process: that is what it is)
+    _runtime = runtime
+
+
+def current() -> Runtime:
+    """The process's runtime, started in a thread of its own where no server has started one."""
+    global _runtime  # noqa: PLW0603
+    with _starting:
+        if _runtime is None:
+            _runtime = _start_in_thread()
+        return _runtime
+
+
+def _start_in_thread() -> Runtime:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="runtime", daemon=True)
+    thread.start()
+    runtime = Runtime()
+    asyncio.run_coroutine_threadsafe(runtime.start(), loop).result(timeout=30)
+
+    def stop() -> None:
+        if _runtime is runtime:
+            install(None)
+            asyncio.run_coroutine_threadsafe(runtime.stop(), loop).result(timeout=30)
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(timeout=5)
+
+    runtime.stop_thread = stop
+    atexit.register(stop)
+    return runtime
+
+
+def call(call: Call) -> Answer:
+    """Run a call from synchronous code, on the process's one loop.
+
+    Raises:
+        RuntimeError: inside ``atomic()`` (the journal's writer would wait for this very transaction), or on the loop itself.
+    """
+    if connection.in_atomic_block:
+        raise RuntimeError("A call cannot be made inside a transaction: the journal would wait for it for ever.")
+    runtime = current()
+    try:
+        running = asyncio.get_running_loop()
+    except RuntimeError:
+        running = None
+    if running is runtime.loop:
+        raise RuntimeError("runtime.call() blocks: on the event loop, await runtime.pipeline.run() instead.")
+    future = asyncio.run_coroutine_threadsafe(runtime.pipeline.run(call), runtime.loop)
+    return future.result(timeout=settings.CALL_TIME_LIMIT + 30)

@@ -1,0 +1,352 @@
+"""Method, path, query and body to the operation, the tools that it needs, and the request that will be sent. Pure.
+
+What is sent is rebuilt from what was judged: the path from the template and its captured values, the query and the body from
+their parsed form. So nothing that PagerDuty could read differently passes by.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode
+
+from integrations.gateway.integration import Request, Resolution
+from integrations.pagerduty.catalog import INCLUDES, OPERATIONS, TOOLS, tools_for
+from policies.core.call import Call, Operation, Target, Tool
+
+MAXIMUM_PATH: Final = 2048
+MAXIMUM_DEPTH: Final = 64
+MAXIMUM_VALUES: Final = 20_000
+MAXIMUM_PARAMETERS: Final = 200
+ENTITY_TYPES: Final = ("users", "teams", "escalation_policies")
+"""What ``/{entity_type}/…`` may be (PagerDuty's schema, "Tags"); anything else would shadow other paths."""
+STATUSES: Final = frozenset({"acknowledged", "triggered"})
+CREDENTIAL_PARAMETERS: Final = frozenset({"token", "access_token", "api_key", "auth_token"})
+
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_PARAMETER: Final = re.compile(r"[a-z][a-z0-9_]{0,63}(?:\[\])?", re.ASCII)
+_PLAIN_QUERY: Final = re.compile(r"[a-z][a-z0-9_]{0,63}=[A-Za-z0-9_.-]*(?:&[a-z][a-z0-9_]{0,63}=[A-Za-z0-9_.-]*)*", re.ASCII)
+_JSON_TYPES: Final = frozenset({"", "application/json", "application/vnd.pagerduty+json"})
+
+
+class Unreadable(Exception):
+    """A body or a query that is not what it must be; the sentence says why, without repeating what was sent."""
+
+
+@dataclass(slots=True)
+class _Node:
+    literals: dict[str, _Node] = field(default_factory=dict)
+    parameter: _Node | None = None
+    operations: dict[str, tuple[Operation, tuple[str, ...]]] = field(default_factory=dict)
+    """Method → operation and the names of its parameters, in order."""
+
+
+def _build(operations: Mapping[str, Operation]) -> _Node:
+    root = _Node()
+    for operation in operations.values():
+        paths = [operation.path]
+        if "{entity_type}" in operation.path:
+            paths = [operation.path.replace("{entity_type}", entity) for entity in ENTITY_TYPES]
+        for path in paths:
+            node = root
+            names = []
+            for segment in path.strip("/").split("/"):
+                if segment.startswith("{"):
+                    names.append(segment[1:-1])
+                    node.parameter = node.parameter or _Node()
+                    node = node.parameter
+                else:
+                    node = node.literals.setdefault(segment, _Node())
+            if operation.method in node.operations:
+                raise ValueError(f"operations.toml: {operation.id} and {node.operations[operation.method][0].id} overlap")
+            node.operations[operation.method] = (operation, tuple(names))
+    return root
+
+
+_ROOT: Final = _build(OPERATIONS)
+
+
+def match(method: str, path: str) -> tuple[Operation, dict[str, str], str] | None:
+    """The operation, the captured values and the canonical path of a raw path; None where no operation has it.
+
+    Literals win. One slash at the end is accepted (Go's client sends it); no percent-encoding is: no id needs any.
+    """
+    if len(path) > MAXIMUM_PATH or not path.startswith("/"):
+        return None
+    segments = path[1:].split("/")
+    if len(segments) > 1 and segments[-1] == "":
+        segments.pop()
+    node = _ROOT
+    captured = []
+    for segment in segments:
+        # A literal that matches binds: an id that spells a sibling's name would mean one thing here and another there.
+        literal = node.literals.get(segment)
+        if literal is not None:
+            node = literal
+        elif node.parameter is not None and _ID.fullmatch(segment):
+            node = node.parameter
+            captured.append(segment)
+        else:
+            return None
+    found = node.operations.get(method)
+    if found is None:
+        return None
+    operation, names = found
+    return operation, dict(zip(names, captured, strict=True)), "/" + "/".join(segments)
+
+
+def resolve(call: Call) -> Resolution:
+    """What a call asks for. Never raises on bad input: what is wrong with it is its ``problem``."""
+    found = match(call.method, call.path)
+    if found is None:
+        count = call.path.count("/") if len(call.path) <= MAXIMUM_PATH else 0
+        return Resolution(
+            None, (), shape=f"(unknown path of {count} segments)" if count else "(unknown path)",
+            refusal="This method and path are no operation that the catalogue knows.",
+        )
+    operation, captured, path = found
+    served = tools_for(operation.id)
+    shape = operation.path
+    if not served:
+        return Resolution(operation, (), _path_targets(operation, captured), arguments={"path": captured}, shape=shape,
+                          refusal=f"{operation.id} is known, but no tool of the catalogue covers it.")
+    problem = ""
+    pairs: list[tuple[str, str]] = []
+    query = ""
+    body: Any = None
+    sent: bytes | None = None
+    try:
+        pairs, query = _read_query(call.query)
+    except Unreadable as error:
+        problem = str(error)
+    try:
+        body, sent = _read_body(operation, call)
+    except Unreadable as error:
+        problem = problem or str(error)
+    tools = _select(operation, served, pairs, body)
+    problem = problem or _disallowed(tools, pairs) or _ambiguous(operation, body)
+    arguments = {"path": captured, "query": _grouped(pairs), "body": body}
+    targets = _path_targets(operation, captured) + _body_targets(operation, body)
+    return Resolution(
+        operation, tools, targets, Request(operation.method, path, query, sent, operation.reads), arguments, problem, "", shape
+    )
+
+
+def _read_query(query: str) -> tuple[list[tuple[str, str]], str]:
+    """The parameters, and the query as it is sent."""
+    if not query:
+        return [], ""
+    if len(query) > 16_000:
+        raise Unreadable("The query is too long.")
+    if _PLAIN_QUERY.fullmatch(query):
+        pairs = [(name, value) for name, _, value in (pair.partition("=") for pair in query.split("&"))]
+        canonical = query
+    else:
+        try:
+            pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=MAXIMUM_PARAMETERS)
+        except ValueError:
+            raise Unreadable(f"The query is not valid UTF-8, or has over {MAXIMUM_PARAMETERS} parameters.") from None
+        canonical = ""
+    seen = set()
+    for name, value in pairs:
+        if not canonical and not _PARAMETER.fullmatch(name):
+            raise Unreadable("The query has a parameter whose name PagerDuty does not use.")
+        if name in CREDENTIAL_PARAMETERS:
+            raise Unreadable("Credentials do not belong in the query: use the Authorization header.")
+        if not name.endswith("[]"):
+            if name in seen:
+                raise Unreadable(f"The query has the parameter {name} twice.")
+            seen.add(name)
+        if "\0" in value:
+            raise Unreadable(f"The query's parameter {name} holds a NUL character.")
+    return pairs, canonical or urlencode(pairs)
+
+
+def _grouped(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    grouped: dict[str, Any] = {}
+    for name, value in pairs:
+        if name.endswith("[]"):
+            grouped.setdefault(name, []).append(value)
+        else:
+            grouped[name] = value
+    return grouped
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise Unreadable("The body has the same key twice in one object.")
+    return document
+
+
+def _no_constant(name: str) -> Any:
+    raise Unreadable("The body holds a number that JSON does not have.")
+
+
+def _read_body(operation: Operation, call: Call) -> tuple[Any, bytes | None]:
+    """The parsed body, and the body as it is sent."""
+    if not operation.has_body:
+        if call.body:
+            raise Unreadable(f"{operation.id} takes no body.")
+        return None, None
+    if call.content_type.split(";")[0].strip().lower() not in _JSON_TYPES:
+        raise Unreadable("The body must be sent as Content-Type: application/json.")
+    if not call.body:
+        raise Unreadable("The request needs a JSON body.")
+    try:
+        document = json.loads(
+            call.body.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant
+        )
+    except UnicodeDecodeError:
+        raise Unreadable("The body is not valid UTF-8.") from None
+    except RecursionError:
+        raise Unreadable(f"The body is nested deeper than {MAXIMUM_DEPTH} levels.") from None
+    except ValueError:
+        raise Unreadable("The body is not valid JSON.") from None
+    if not isinstance(document, dict):
+        raise Unreadable("The body must be a JSON object.")
+    _inspect(document)
+    try:
+        return document, json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii")
+    except ValueError:
+        raise Unreadable("The body holds a number that JSON does not have.") from None
+
+
+def _inspect(document: dict[str, Any]) -> None:
+    """Refuse what some JSON readers take otherwise than others: depth, NUL, lone surrogates, absurd integers."""
+    level: list[Any] = [document]
+    depth = count = 0
+    while level:
+        depth += 1
+        if depth > MAXIMUM_DEPTH:
+            raise Unreadable(f"The body is nested deeper than {MAXIMUM_DEPTH} levels.")
+        below: list[Any] = []
+        for node in level:
+            values = [*node, *node.values()] if isinstance(node, dict) else node
+            count += len(values)
+            if count > MAXIMUM_VALUES:
+                raise Unreadable(f"The body holds over {MAXIMUM_VALUES:,} values.")
+            for value in values:
+                if isinstance(value, str):
+                    if "\0" in value or not (value.isascii() or _is_encodable(value)):
+                        raise Unreadable("The body holds a NUL character or half a surrogate pair.")
+                elif isinstance(value, dict | list):
+                    below.append(value)
+                elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+                    raise Unreadable("The body holds a number of more than 64 bits.")
+        level = below
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _select(operation: Operation, served: tuple[Tool, ...], pairs: Sequence[tuple[str, str]], body: Any) -> tuple[Tool, ...]:
+    """The tools that this very call needs, all of them: where it cannot be told, every tool of the operation."""
+    if len(served) == 1:
+        return served
+    if operation.id == "listOnCalls":
+        people = [value for name, value in pairs if name == "user_ids[]"]
+        if not people:
+            return (TOOLS["list_oncalls"],)
+        # PagerDuty ignores a filter that it cannot read, and then lists everybody.
+        return (TOOLS["get_user_oncall_status"],) if all(_ID.fullmatch(value) for value in people) else served
+    if operation.id in ("updateIncident", "updateIncidents"):
+        needed: set[str] = set()
+        elements = _incidents(operation, body)
+        for element in elements:
+            names = _needed_by(element)
+            if not names:
+                return served
+            needed |= names
+        return tuple(tool for tool in served if tool.name in needed) or served
+    return served
+
+
+def _incidents(operation: Operation, body: Any) -> list[Any]:
+    """The incidents of a body; empty where it has none, or has them in a form that this operation does not read."""
+    if not isinstance(body, dict) or ("incident" in body and "incidents" in body):
+        return []
+    if operation.id == "updateIncident":
+        return [body["incident"]] if "incident" in body else []
+    elements = body.get("incidents")
+    return elements if isinstance(elements, list) else []
+
+
+def _needed_by(element: Any) -> set[str]:
+    """The tools that one incident of an update needs; none: it cannot be told."""
+    if not isinstance(element, dict):
+        return set()
+    changes = element.keys() - {"id", "type"}
+    needed = set()
+    if "status" in changes:
+        if element["status"] == "resolved":
+            needed.add("resolve_incident")
+            changes = changes - {"resolution"}
+        elif isinstance(element["status"], str) and element["status"] in STATUSES:
+            needed.add("update_incident")
+        else:
+            return set()
+        changes = changes - {"status"}
+    if changes:
+        needed.add("update_incident")
+    return needed
+
+
+def _ambiguous(operation: Operation, body: Any) -> str:
+    if operation.id in ("updateIncident", "updateIncidents") and isinstance(body, dict):
+        if "incident" in body and "incidents" in body:
+            return "The body has both incident and incidents: send one of them."
+        if not _incidents(operation, body):
+            return f"The body needs {'an incident' if operation.id == 'updateIncident' else 'a list of incidents'}."
+    return ""
+
+
+def _disallowed(tools: tuple[Tool, ...], pairs: Sequence[tuple[str, str]]) -> str:
+    for name, value in pairs:
+        if name.removesuffix("[]") == "include":
+            allowed = frozenset.intersection(*(INCLUDES[tool.name] for tool in tools))
+            if value not in allowed:
+                listed = ", ".join(sorted(allowed)) or "nothing"
+                return f"{tools[0].name} may not include that in its answer; it may include: {listed}."
+    return ""
+
+
+_TYPES: Final = {"escalation_policies": "escalation_policy", "log_entries": "log_entry"}
+
+
+def _path_targets(operation: Operation, captured: Mapping[str, str]) -> tuple[Target, ...]:
+    if not captured:
+        return ()
+    targets = []
+    previous = ""
+    for segment in operation.path.split("/"):
+        if segment.startswith("{"):
+            name = segment[1:-1]
+            kind = name.removesuffix("_id") if name != "id" else _TYPES.get(previous, previous.removesuffix("s"))
+            if name in captured:
+                targets.append(Target(kind, captured[name]))
+        previous = segment
+    return tuple(targets)
+
+
+def _body_targets(operation: Operation, body: Any) -> tuple[Target, ...]:
+    if operation.id == "updateIncidents":
+        return tuple(
+            Target("incident", element["id"])
+            for element in _incidents(operation, body)
+            if isinstance(element, dict) and isinstance(element.get("id"), str)
+        )
+    if operation.id == "createIncident" and isinstance(body, dict):
+        incident = body.get("incident")
+        service = incident.get("service") if isinstance(incident, dict) else None
+        if isinstance(service, dict) and isinstance(service.get("id"), str):
+            return (Target("service", service["id"]),)
+    return ()

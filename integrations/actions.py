@@ -1,7 +1,7 @@
 """What people and jobs do to connections. State, ConfigChange, version and journal entry move in one transaction.
 
-A connection's row is only ever written here, field by field and under its lock: a whole-row save of a stale object could
-bring back a ciphertext that was resealed or replaced meanwhile.
+A connection's row is only ever written here, field by field and under its lock: a whole-row save of a stale object
+could bring back a ciphertext that was resealed or replaced meanwhile.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import datetime as dt
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.mail import send_mail
 from django.core.validators import validate_email
+from django.db import connection as database
 from django.db import transaction
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
@@ -26,14 +28,23 @@ from django.views.decorators.debug import sensitive_variables
 
 from integrations.fields import reseal, seal, sealed_by
 from integrations.models import Connection, ConnectionKey, ConnectionTest
-from integrations.pagerduty import diagnose
-from policies.actions import Refused, do_issue_key, do_revoke_key, move_version, record_change
+from integrations.pagerduty import catalog, diagnose
+from policies.actions import (
+    By,
+    Refused,
+    do_issue_key,
+    do_revoke_key,
+    move_version,
+    name_of,
+    plain,
+    record_change,
+    require_administrator,
+    require_manager,
+)
 from policies.core.call import Call, Client, Door, JobCredential, State, Tool
 from policies.models import AgentKey, Membership, Team, User
 from policies.snapshot import current_version, load_policy
 
-Actor = User | str
-"""A person, whose rights are checked, or the name of a command or job, which is trusted."""
 KEPT_TESTS: Final = 20
 REMINDER_DAYS: Final = (30, 14, 7, 1, 0)
 """Days before a token's end at which its managers are reminded, once each."""
@@ -45,28 +56,7 @@ _PAGERDUTY_ID = re.compile(r"[A-Z0-9]{5,16}")
 
 
 class CannotTest(Exception):
-    """The portal itself could not make the calls of a test: nothing is known of the connection. Says why, for people."""
-
-
-# Who may
-
-
-def _may_manage(by: Actor, team: Team, what: str) -> None:
-    if isinstance(by, User) and not Team.objects.editable_by(by).filter(pk=team.pk).exists():
-        raise Refused(f"Only a manager of {team.name} or an administrator may {what}.")
-
-
-def _is_administrator(by: Actor) -> bool:
-    return not isinstance(by, User) or (by.is_active and by.is_administrator)
-
-
-def _needs_administrator(by: Actor, what: str) -> None:
-    if not _is_administrator(by):
-        raise Refused(f"Only an administrator may {what}.")
-
-
-def _name(by: Actor) -> str:
-    return by.email if isinstance(by, User) else by
+    """The portal itself could not make a test's calls: nothing is known of the connection. Says why, for people."""
 
 
 # Tokens
@@ -89,11 +79,11 @@ def clean_token(token: str) -> str:
 
 @sensitive_variables()
 def fingerprint(token: str) -> str:
-    """What a token is recognised by without being known: a keyed hash under a key derived from SECRET_KEY (64 hex digits)."""
+    """What a token is recognised by without being known: a hash (64 hex digits) keyed from SECRET_KEY."""
     return salted_hmac("integrations.token-fingerprint", token, algorithm="sha256").hexdigest()
 
 
-def _refuse_known(print_: str, by: Actor, own: Connection | None = None) -> None:
+def _refuse_known(print_: str, by: By, own: Connection | None = None) -> None:
     """Refuse a token that is registered anywhere, in service or waiting. The caller holds the version's lock."""
     known = (
         Connection.objects.filter(fingerprint=print_).select_related("team").first()
@@ -107,11 +97,14 @@ def _refuse_known(print_: str, by: Actor, own: Connection | None = None) -> None
     if not isinstance(by, User) or Team.objects.visible_to(by).filter(pk=known.team_id).exists():
         raise ValidationError(
             f"This token is already registered: it is the connection {known.name} of {known.team.name}. "
-            "Issue agent keys for that connection, or register another token.", code="known",
+            "Issue agent keys for that connection, or register another token.",
+            code="known",
         )
     raise ValidationError(
-        "This token is already registered in this portal, by a team that you do not see. Register another token, or ask an "
-        "administrator.", code="known",
+        "This token is already registered in this portal, by a team that you do not see. Register another token, "
+        "or ask an "
+        "administrator.",
+        code="known",
     )
 
 
@@ -129,7 +122,9 @@ def _bounds(whole_account: bool, team_ids: Iterable[str], service_ids: Iterable[
     services = sorted({value.strip() for value in service_ids if value.strip()})
     for value in (*teams, *services):
         if not _PAGERDUTY_ID.fullmatch(value):
-            raise ValidationError(f"{value[:40]!r} is not an id of PagerDuty's: those are like PQ9K7I8, capitals and digits.")
+            raise ValidationError(
+                f"{value[:40]!r} is not an id of PagerDuty's: those are like PQ9K7I8, capitals and digits."
+            )
     if whole_account and (teams or services):
         raise ValidationError("Choose the whole account, or name PagerDuty teams and services: not both.")
     if not whole_account and not (teams or services):
@@ -137,7 +132,7 @@ def _bounds(whole_account: bool, team_ids: Iterable[str], service_ids: Iterable[
     return teams, services
 
 
-def _from_email(email: str, by: Actor) -> tuple[str, str]:
+def _from_email(email: str, by: By) -> tuple[str, str]:
     """Whom PagerDuty sees as the author of writes now, and who waits for an administrator's signature."""
     email = email.strip()
     if not email and isinstance(by, User):
@@ -180,15 +175,27 @@ def _facts(row: Connection) -> dict[str, Any]:
 
 
 def _record(
-    row: Connection, by: Actor, action: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, reason: str
+    row: Connection, by: By, action: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, reason: str
 ) -> None:
+    reason = plain(reason, "The reason", maximum=500, required=False)
     record_change(by=by, team=row.team, action=action, target=row.name, before=before, after=after, reason=reason)
 
 
 @sensitive_variables("token", "cleaned")
 def do_register_token(
-    team: Team, *, name: str, token: str, kind: str, region: str, by: Actor, from_email: str = "", whole_account: bool = False,
-    team_ids: Iterable[str] = (), service_ids: Iterable[str] = (), token_expires_at: dt.datetime | None = None, reason: str = "",
+    team: Team,
+    *,
+    name: str,
+    token: str,
+    kind: str,
+    region: str,
+    by: By,
+    from_email: str = "",
+    whole_account: bool = False,
+    team_ids: Iterable[str] = (),
+    service_ids: Iterable[str] = (),
+    token_expires_at: dt.datetime | None = None,
+    reason: str = "",
 ) -> Connection:
     """Register a PagerDuty token for a team, sealed. It is shown to nobody again.
 
@@ -198,26 +205,36 @@ def do_register_token(
         Refused: ``by`` does not manage the team, or it takes an administrator (account keys, the whole account).
         ValidationError: bad input, or the token is already registered.
     """
-    _may_manage(by, team, "register a token")
+    require_manager(by, team, "register a token")
     if kind not in Connection.Kind.values:
         raise ValidationError("A token is an account key, a user key or an OAuth bearer.")
-    if region not in Connection.Region.values or (region == Connection.Region.SANDBOX and not settings.PAGERDUTY_SANDBOX_URL):
+    if region not in Connection.Region.values or (
+        region == Connection.Region.SANDBOX and not settings.PAGERDUTY_SANDBOX_URL
+    ):
         raise ValidationError("There is no such region.")
     if kind == Connection.Kind.ACCOUNT:
-        _needs_administrator(by, "register an account key")
+        require_administrator(by, "register an account key")
     if whole_account:
-        _needs_administrator(by, "open the whole PagerDuty account to a team")
-    name = name.strip()
-    if not 1 <= len(name) <= 100:
-        raise ValidationError("A connection's name has 1 to 100 characters.")
+        require_administrator(by, "open the whole PagerDuty account to a team")
+    name = plain(name, "The connection's name", maximum=100)
     cleaned = clean_token(token)
     teams, services = _bounds(whole_account, team_ids, service_ids)
     email, proposed = _from_email(from_email, by)
     print_ = fingerprint(cleaned)
     row = Connection(
-        team=team, name=name, region=region, kind=kind, last4=cleaned[-4:], fingerprint=print_,
-        token_expires_at=_end(token_expires_at), from_email=email, from_email_proposed=proposed, whole_account=whole_account,
-        bound_team_ids=teams, bound_service_ids=services, registered_by=_name(by),
+        team=team,
+        name=name,
+        region=region,
+        kind=kind,
+        last4=cleaned[-4:],
+        fingerprint=print_,
+        token_expires_at=_end(token_expires_at),
+        from_email=email,
+        from_email_proposed=proposed,
+        whole_account=whole_account,
+        bound_team_ids=teams,
+        bound_service_ids=services,
+        registered_by=name_of(by),
     )
     row.token = seal(row.pk, cleaned)
     with transaction.atomic():
@@ -232,15 +249,15 @@ def do_register_token(
 
 @sensitive_variables("token", "cleaned")
 def do_replace_token(
-    connection: Connection, *, token: str, by: Actor, token_expires_at: dt.datetime | None = None, reason: str = ""
+    connection: Connection, *, token: str, by: By, token_expires_at: dt.datetime | None = None, reason: str = ""
 ) -> Connection:
     """Put a replacement token beside the one in service, which serves until the replacement has passed its test.
 
     A replacement that was waiting gives way. Raises as ``do_register_token`` does.
     """
-    _may_manage(by, connection.team, "replace a token")
+    require_manager(by, connection.team, "replace a token")
     if connection.kind == Connection.Kind.ACCOUNT:
-        _needs_administrator(by, "replace an account key")
+        require_administrator(by, "replace an account key")
     cleaned = clean_token(token)
     print_ = fingerprint(cleaned)
     expires_at = _end(token_expires_at)
@@ -263,8 +280,11 @@ def _clear_candidate(row: Connection) -> None:
     row.candidate, row.candidate_last4, row.candidate_fingerprint, row.candidate_expires_at = None, "", None, None
 
 
-def do_promote_candidate(connection: Connection, *, by: Actor, tested: str, kind: str = "", reason: str = "") -> Connection:
-    """Put the replacement in service. ``tested`` is the fingerprint of what passed the test, ``kind`` what it turned out to be.
+def do_promote_candidate(
+    connection: Connection, *, by: By, tested: str, kind: str = "", reason: str = ""
+) -> Connection:
+    """Put the replacement in service. ``tested`` is the fingerprint of what passed the test, ``kind`` what it turned
+    out to be.
 
     Raises:
         Refused: the replacement is not the one that was tested, or of another kind than what it replaces.
@@ -282,17 +302,26 @@ def do_promote_candidate(connection: Connection, *, by: Actor, tested: str, kind
         row.detected_kind = kind
         row.reminded_days = None
         _clear_candidate(row)
-        row.save(update_fields=[
-            "token", "last4", "fingerprint", "token_expires_at", "token_since", "token_version", "detected_kind",
-            "reminded_days", *_CANDIDATE,
-        ])
+        row.save(
+            update_fields=[
+                "token",
+                "last4",
+                "fingerprint",
+                "token_expires_at",
+                "token_since",
+                "token_version",
+                "detected_kind",
+                "reminded_days",
+                *_CANDIDATE,
+            ]
+        )
         _record(row, by, "promote_token", before, _facts(row), reason)
     return row
 
 
-def do_discard_candidate(connection: Connection, *, by: Actor, reason: str = "") -> Connection:
+def do_discard_candidate(connection: Connection, *, by: By, reason: str = "") -> Connection:
     """Throw the waiting replacement away; the token in service stays."""
-    _may_manage(by, connection.team, "discard a replacement token")
+    require_manager(by, connection.team, "discard a replacement token")
     with _changing(connection) as row:
         if row.candidate is None:
             raise ValidationError("There is no replacement token.")
@@ -304,21 +333,26 @@ def do_discard_candidate(connection: Connection, *, by: Actor, reason: str = "")
 
 
 def do_set_bounds(
-    connection: Connection, *, by: Actor, whole_account: bool = False, team_ids: Iterable[str] = (),
-    service_ids: Iterable[str] = (), reason: str = "",
+    connection: Connection,
+    *,
+    by: By,
+    whole_account: bool = False,
+    team_ids: Iterable[str] = (),
+    service_ids: Iterable[str] = (),
+    reason: str = "",
 ) -> Connection:
     """Set the part of the account that a connection may touch. The whole account, and any widening of an account key's
     bounds, is an administrator's choice."""
-    _may_manage(by, connection.team, "set a connection's bounds")
+    require_manager(by, connection.team, "set a connection's bounds")
     teams, services = _bounds(whole_account, team_ids, service_ids)
     with _changing(connection) as row:
         if whole_account and not row.whole_account:
-            _needs_administrator(by, "open the whole PagerDuty account to a team")
+            require_administrator(by, "open the whole PagerDuty account to a team")
         wider = not row.whole_account and not (
             set(teams) <= set(row.bound_team_ids) and set(services) <= set(row.bound_service_ids)
         )
         if wider and row.kind == Connection.Kind.ACCOUNT:
-            _needs_administrator(by, "widen the bounds of an account key")
+            require_administrator(by, "widen the bounds of an account key")
         before = _facts(row)
         row.whole_account, row.bound_team_ids, row.bound_service_ids = whole_account, teams, services
         row.save(update_fields=["whole_account", "bound_team_ids", "bound_service_ids"])
@@ -326,9 +360,10 @@ def do_set_bounds(
     return row
 
 
-def do_propose_from_email(connection: Connection, *, email: str, by: Actor, reason: str = "") -> Connection:
-    """Say whom PagerDuty shall see as the author of writes: oneself at once, anybody else after an administrator's signature."""
-    _may_manage(by, connection.team, "choose whom writes are made as")
+def do_propose_from_email(connection: Connection, *, email: str, by: By, reason: str = "") -> Connection:
+    """Say whom PagerDuty shall see as the author of writes: oneself at once, anybody else after an administrator's
+    signature."""
+    require_manager(by, connection.team, "choose whom writes are made as")
     now, proposed = _from_email(email, by)
     with _changing(connection) as row:
         before = _facts(row)
@@ -340,9 +375,9 @@ def do_propose_from_email(connection: Connection, *, email: str, by: Actor, reas
     return row
 
 
-def do_approve_from_email(connection: Connection, *, email: str, by: Actor, reason: str = "") -> Connection:
+def do_approve_from_email(connection: Connection, *, email: str, by: By, reason: str = "") -> Connection:
     """Sign the proposed ``email`` off: named again here, so that nobody signs what was swapped meanwhile."""
-    _needs_administrator(by, "sign off whom writes are made as")
+    require_administrator(by, "sign off whom writes are made as")
     with _changing(connection) as row:
         if not row.from_email_proposed or row.from_email_proposed.lower() != email.strip().lower():
             raise ValidationError("This is not the e-mail address that waits for a signature.")
@@ -353,9 +388,9 @@ def do_approve_from_email(connection: Connection, *, email: str, by: Actor, reas
     return row
 
 
-def do_discard_from_email(connection: Connection, *, by: Actor, reason: str = "") -> Connection:
+def do_discard_from_email(connection: Connection, *, by: By, reason: str = "") -> Connection:
     """Withdraw or turn down the proposed address."""
-    _may_manage(by, connection.team, "withdraw a proposed address")
+    require_manager(by, connection.team, "withdraw a proposed address")
     with _changing(connection) as row:
         before = _facts(row)
         row.from_email_proposed = ""
@@ -364,14 +399,14 @@ def do_discard_from_email(connection: Connection, *, by: Actor, reason: str = ""
     return row
 
 
-def do_set_kind(connection: Connection, *, kind: str, by: Actor, reason: str = "") -> Connection:
+def do_set_kind(connection: Connection, *, kind: str, by: By, reason: str = "") -> Connection:
     """Correct what kind of token this is, after a test found it to be another. To an account key: administrators."""
-    _may_manage(by, connection.team, "correct a token's kind")
+    require_manager(by, connection.team, "correct a token's kind")
     if kind not in Connection.Kind.values:
         raise ValidationError("A token is an account key, a user key or an OAuth bearer.")
     with _changing(connection) as row:
         if Connection.Kind.ACCOUNT in (kind, row.kind):
-            _needs_administrator(by, "make a token an account key, or no longer one")
+            require_administrator(by, "make a token an account key, or no longer one")
         before = _facts(row)
         row.kind = kind
         row.save(update_fields=["kind"])
@@ -379,9 +414,9 @@ def do_set_kind(connection: Connection, *, kind: str, by: Actor, reason: str = "
     return row
 
 
-def do_set_enabled(connection: Connection, enabled: bool, *, by: Actor, reason: str = "") -> Connection:
+def do_set_enabled(connection: Connection, enabled: bool, *, by: By, reason: str = "") -> Connection:
     """Switch a connection on or off. Off, every call through it is denied."""
-    _may_manage(by, connection.team, "switch a connection")
+    require_manager(by, connection.team, "switch a connection")
     with _changing(connection) as row:
         before = _facts(row)
         row.is_enabled = enabled
@@ -390,9 +425,9 @@ def do_set_enabled(connection: Connection, enabled: bool, *, by: Actor, reason: 
     return row
 
 
-def do_delete_connection(connection: Connection, *, by: Actor, reason: str = "") -> None:
+def do_delete_connection(connection: Connection, *, by: By, reason: str = "") -> None:
     """Delete a connection with its sealed token and tests, and revoke the agent keys that use it."""
-    _may_manage(by, connection.team, "delete a connection")
+    require_manager(by, connection.team, "delete a connection")
     with _changing(connection) as row:
         for link in row.keys.select_related("key"):
             if link.key.revoked_at is None:
@@ -402,19 +437,36 @@ def do_delete_connection(connection: Connection, *, by: Actor, reason: str = "")
 
 
 def do_issue_agent_key(
-    connection: Connection, *, name: str, by: Actor, tools: Mapping[str, Tool], expires_at: dt.datetime | None = None,
-    networks: Iterable[str] = (), narrowed_to: Iterable[str] | None = None, calls_per_minute: int | None = None,
+    connection: Connection,
+    *,
+    name: str,
+    by: By,
+    tools: Mapping[str, Tool],
+    expires_at: dt.datetime | None = None,
+    networks: Iterable[str] = (),
+    narrowed_to: Iterable[str] | None = None,
+    calls_per_minute: int | None = None,
 ) -> tuple[AgentKey, str]:
     """Issue an agent key that calls through this connection. Returns it with its secret, which is shown once."""
-    _may_manage(by, connection.team, "issue an agent key")
+    require_manager(by, connection.team, "issue an agent key")
     with _changing(connection) as row:
         key, secret = do_issue_key(
-            row.team, name=name, by=by, expires_at=expires_at, networks=tuple(networks), narrowed_to=narrowed_to, tools=tools,
+            row.team,
+            name=name,
+            by=by,
+            expires_at=expires_at,
+            networks=tuple(networks),
+            narrowed_to=narrowed_to,
+            tools=tools,
             calls_per_minute=calls_per_minute,
         )
         ConnectionKey.objects.create(key=key, connection=row)
         record_change(
-            by=by, team=row.team, action="use_connection", target=f"{key.name} (pwk_{key.prefix})", before=None,
+            by=by,
+            team=row.team,
+            action="use_connection",
+            target=f"{key.name} (pwk_{key.prefix})",
+            before=None,
             after={"connection": row.name},
         )
     return key, secret
@@ -436,7 +488,8 @@ def suspension(connection: Connection, now: dt.datetime) -> str:
         return f"The connection {name} is to a sandbox, and this portal has none."
     if connection.detected_kind == Connection.Kind.ACCOUNT and connection.kind != Connection.Kind.ACCOUNT:
         return (
-            f"The token of the connection {name} is an account key but was registered as an {connection.get_kind_display()}: "
+            f"The token of the connection {name} is an account key but was registered as an "
+            f"{connection.get_kind_display()}: "
             "an administrator must register it as what it is."
         )
     if connection.token_expires_at is not None and connection.token_expires_at <= now:
@@ -444,7 +497,8 @@ def suspension(connection: Connection, now: dt.datetime) -> str:
     ends = connection.token_ends_at
     if ends is not None and ends <= now:
         return (
-            f"The token of the connection {name} is older than the {settings.TOKEN_MAXIMUM_AGE_DAYS} days that are allowed: "
+            f"The token of the connection {name} is older than the {settings.TOKEN_MAXIMUM_AGE_DAYS} days that "
+            f"are allowed: "
             "it must be replaced."
         )
     return ""
@@ -471,21 +525,26 @@ def warnings(connection: Connection, now: dt.datetime) -> list[str]:
     if connection.kind == Connection.Kind.OAUTH and connection.token_expires_at is None:
         usual = connection.token_since + dt.timedelta(days=BEARER_DAYS)
         told.append(
-            f"OAuth bearer tokens expire. When this one does is not known; PagerDuty's usual {BEARER_DAYS} days end on {_day(usual)}."
+            f"OAuth bearer tokens expire. When this one does is not known; PagerDuty's usual {BEARER_DAYS} days "
+            f"end on {_day(usual)}."
         )
     if connection.candidate_fingerprint is not None:
-        told.append(f"A replacement token (…{connection.candidate_last4}) waits: it must pass its test to go into service.")
+        told.append(
+            f"A replacement token (…{connection.candidate_last4}) waits: it must pass its test to go into service."
+        )
     if connection.from_email_proposed:
         told.append(f"Acting as {connection.from_email_proposed} waits for an administrator's signature.")
     return told
 
 
 def remind(now: dt.datetime) -> int:
-    """E-mail the managers of every connection whose token comes to its end, once for each threshold. Returns how many."""
+    """E-mail the managers of each connection whose token comes to its end, once a threshold. Returns how many mails."""
     sent = 0
     for connection in Connection.objects.select_related("team"):
         left = days_left(connection, now)
-        threshold = None if left is None else min((days for days in REMINDER_DAYS if max(left, 0) <= days), default=None)
+        threshold = (
+            None if left is None else min((days for days in REMINDER_DAYS if max(left, 0) <= days), default=None)
+        )
         reminded = connection.reminded_days
         if threshold is not None and (reminded is None or threshold < reminded):
             _mail_reminder(connection, left or 0)
@@ -493,7 +552,9 @@ def remind(now: dt.datetime) -> int:
         elif threshold is not None or reminded is None:
             continue
         # After the mail: one too many is better than none. Only if nobody replaced the token meanwhile.
-        Connection.objects.filter(pk=connection.pk, token_version=connection.token_version).update(reminded_days=threshold)
+        Connection.objects.filter(pk=connection.pk, token_version=connection.token_version).update(
+            reminded_days=threshold
+        )
     return sent
 
 
@@ -509,8 +570,10 @@ def _mail_reminder(connection: Connection, left: int) -> None:
     until = f" on {_day(ends)}" if ends else ""
     send_mail(
         f"The PagerDuty token of {connection.team.name} ends {when}",
-        f"The token (…{connection.last4}) of the connection {connection.name} of {connection.team.name} comes to its end{until}.\n"
-        f"From then on every call through it is denied. Replace it on {settings.PUBLIC_URL}/teams/{connection.team.slug}/connections/ :\n"
+        f"The token (…{connection.last4}) of the connection {connection.name} of {connection.team.name} comes to "
+        f"its end{until}.\n"
+        f"From then on every call through it is denied. Replace it on "
+        f"{settings.PUBLIC_URL}/teams/{connection.team.slug}/connections/ :\n"
         "the old token serves until the new one has passed its test.\n",
         None,
         to,
@@ -520,21 +583,17 @@ def _mail_reminder(connection: Connection, left: int) -> None:
 # Resealing
 
 
-def reseal_connection(connection: Connection) -> str:
-    """Reseal a row's tokens under the first key, in a short transaction that holds its lock: a token that is replaced at the
-    same moment is resealed as it is then, or not at all.
-
-    Returns ``resealed``, ``current`` (nothing to do), ``unreadable`` (no key opens it) or ``gone``.
-    """
+def _reseal(connection: Connection) -> str:
+    """Reseal a row's tokens under its lock: ``resealed``, ``current`` (nothing to do), ``unreadable`` (no key opens
+    it), or ``gone``. A token that is replaced at the same moment is sealed by its replacement."""
     with transaction.atomic():
-        move_version()
         row = Connection.objects.select_for_update().filter(pk=connection.pk).first()
         if row is None:
             return "gone"
-        by = [sealed_by(sealed) for sealed in (row.token, row.candidate) if sealed is not None]
-        if None in by:
+        places = [sealed_by(sealed) for sealed in (row.token, row.candidate) if sealed is not None]
+        if None in places:
             return "unreadable"
-        if not any(by):
+        if not any(places):
             return "current"
         row.token = reseal(row.token)
         if row.candidate is not None:
@@ -543,35 +602,60 @@ def reseal_connection(connection: Connection) -> str:
     return "resealed"
 
 
+def do_reseal_tokens(*, by: By) -> Counter[str]:
+    """Seal every token anew under the first key, each row in a short transaction of its own: pages and assistants do
+    not wait, and every process opens old and new alike as long as both keys are set. Counts ``resealed``,
+    ``current``, ``unreadable``."""
+    require_administrator(by, "reseal the tokens")
+    counts = Counter(_reseal(connection) for connection in Connection.objects.only("pk").iterator())
+    if counts["resealed"]:
+        with transaction.atomic():
+            # Moves the version: every process loads the new seals.
+            record_change(
+                by=by, team=None, action="rotate_keys", target="sealed tokens", before=None, after=dict(counts)
+            )
+    return counts
+
+
 # Tests
 
 
 def enabled_tools(team: Team) -> list[Tool]:
     """The tools that a team has on, locked ones aside, in the catalogue's order."""
-    from integrations.pagerduty import catalog
-
     policy = load_policy(current_version())
     return [
-        tool for tool in catalog.TOOLS.values()
+        tool
+        for tool in catalog.TOOLS.values()
         if tool.name not in policy.locked and policy.state(team.pk, tool) is State.ON
     ]
 
 
-def _runner(connection: Connection, by: Actor, job: str, variant: str = "") -> diagnose.Run:
+def _runner(connection: Connection, by: By, job: str, variant: str = "") -> diagnose.Run:
     """How a diagnosis makes its calls: as one of the portal's jobs, through the pipeline, each on record."""
     # Here, because the runtime's identities read ``suspension`` above.
     from integrations.gateway import runtime
 
+    if database.in_atomic_block:
+        raise RuntimeError(
+            "A connection cannot be tested inside a transaction: the journal would wait for it for ever."
+        )
     started = runtime.current()
     # A connection that was registered a moment ago may not be in memory yet.
     asyncio.run_coroutine_threadsafe(started.watch.refresh(), started.loop).result(timeout=30)
 
     def run(method: str, path: str, query: str = "") -> diagnose.Heard:
-        answer = runtime.call(Call(
-            door=Door.WEB if isinstance(by, User) else Door.JOB,
-            credential=JobCredential(job=job, resource=str(connection.pk)),
-            method=method, path=path, query=query, client=Client(name=_name(by)), at=time.time(), variant=variant,
-        ))
+        answer = runtime.call(
+            Call(
+                door=Door.WEB if isinstance(by, User) else Door.JOB,
+                credential=JobCredential(job=job, resource=str(connection.pk)),
+                method=method,
+                path=path,
+                query=query,
+                client=Client(name=name_of(by)),
+                at=time.time(),
+                variant=variant,
+            )
+        )
         if answer.reply is not None:
             return diagnose.Heard(reply=answer.reply)
         if answer.verdict is not None and not answer.allowed:
@@ -581,15 +665,7 @@ def _runner(connection: Connection, by: Actor, job: str, variant: str = "") -> d
     return run
 
 
-def _calling(make: Callable[[], diagnose.Run]) -> diagnose.Run:
-    from django.db import connection as database
-
-    if database.in_atomic_block:
-        raise RuntimeError("A connection cannot be tested inside a transaction: the journal would wait for it for ever.")
-    return make()
-
-
-def test_connection(connection: Connection, *, by: Actor, candidate: bool = False) -> ConnectionTest:
+def test_connection(connection: Connection, *, by: By, candidate: bool = False) -> ConnectionTest:  # noqa: PT028
     """Test a connection, or its replacement token, keep the finding, and put a replacement that passes into service.
 
     Must be called outside ``atomic()``. Takes up to a minute.
@@ -599,17 +675,14 @@ def test_connection(connection: Connection, *, by: Actor, candidate: bool = Fals
         ValidationError: there is no replacement to test.
         CannotTest: the portal itself could not make the calls; nothing is stored.
     """
-    from integrations.pagerduty import catalog
-
-    _may_manage(by, connection.team, "test a connection")
+    require_manager(by, connection.team, "test a connection")
     connection = Connection.objects.select_related("team").get(pk=connection.pk)
     if candidate and connection.candidate is None:
         raise ValidationError("There is no replacement token to test.")
     tested = connection.candidate_fingerprint if candidate else connection.fingerprint
-    run = _calling(lambda: _runner(connection, by, "connection_test", "candidate" if candidate else ""))
+    run = _runner(connection, by, "connection_test", "candidate" if candidate else "")
     found = diagnose.diagnose(
-        run, kind=connection.kind, region=connection.get_region_display(), tools=enabled_tools(connection.team),
-        operations=catalog.OPERATIONS,
+        run, kind=connection.kind, region=connection.get_region_display(), tools=enabled_tools(connection.team)
     )
     if found.problem == "denied":
         raise CannotTest(found.message)
@@ -620,9 +693,7 @@ def test_connection(connection: Connection, *, by: Actor, candidate: bool = Fals
 test_connection.__test__ = False  # type: ignore[attr-defined]  # a function takes any attribute
 
 
-def _keep(
-    connection: Connection, found: diagnose.Diagnosis, *, tested: str, by: Actor, candidate: bool
-) -> ConnectionTest:
+def _keep(connection: Connection, found: diagnose.Diagnosis, *, tested: str, by: By, candidate: bool) -> ConnectionTest:
     # What a test changes of the configuration: the token in service, or that it is not what it was registered as.
     learned = not candidate and bool(found.kind) and found.kind != connection.detected_kind
     with transaction.atomic():
@@ -633,8 +704,14 @@ def _keep(
             raise CannotTest("The token was replaced while it was tested. Test it again.")
         now = timezone.now()
         test = ConnectionTest.objects.create(
-            connection=row, at=now, of_candidate=candidate, passed=found.passed, problem=found.problem,
-            message=found.message[:500], findings=found.as_json(), asked_by=_name(by),
+            connection=row,
+            at=now,
+            of_candidate=candidate,
+            passed=found.passed,
+            problem=found.problem,
+            message=found.message[:500],
+            findings=found.as_json(),
+            asked_by=name_of(by),
         )
         kept = row.tests.order_by("-id").values_list("pk", flat=True)[:KEPT_TESTS]
         row.tests.exclude(pk__in=list(kept)).delete()
@@ -652,18 +729,26 @@ def _keep(
     return test
 
 
-def explain_object(connection: Connection, *, type: str, id_or_name: str, by: Actor) -> diagnose.Finding:
-    """Why can this token (not) see this object? ``type``: one of ``diagnose.OBJECTS``. Must be called outside ``atomic()``.
+def explain_object(connection: Connection, *, type: str, id_or_name: str, by: By) -> diagnose.Finding:
+    """Why can this token (not) see this object? ``type``: one of ``diagnose.OBJECTS``. Must be called outside
+    ``atomic()``.
 
     Raises:
         Refused: ``by`` is not of the team.
         CannotTest: the portal itself could not make the calls.
     """
-    if isinstance(by, User) and not by.is_administrator:
-        Membership.objects.filter(user=by, team=connection.team).exists() or _may_manage(by, connection.team, "ask this")
-    run = _calling(lambda: _runner(connection, by, "explain_object"))
+    # An auditor reads none of PagerDuty, whatever they see of the portal.
+    if isinstance(by, User) and (
+        by.is_auditor or not Team.objects.visible_to(by).filter(pk=connection.team_id).exists()
+    ):
+        raise Refused(f"Only people of {connection.team.name} may ask this.")
+    run = _runner(connection, by, "explain_object")
     return diagnose.explain_object(
-        run, type=type, id_or_name=id_or_name, kind=connection.kind, region=connection.get_region_display(),
-        whole_account=connection.whole_account, team_ids=frozenset(connection.bound_team_ids),
+        run,
+        type=type,
+        id_or_name=id_or_name,
+        kind=connection.kind,
+        whole_account=connection.whole_account,
+        team_ids=frozenset(connection.bound_team_ids),
         service_ids=frozenset(connection.bound_service_ids),
     )

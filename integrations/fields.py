@@ -1,8 +1,8 @@
 """The sealed-token field: django-encrypted-model-fields with its traps closed.
 
-The library's field decrypts on every load, hands back the ciphertext when the key is wrong, seals twice what it could not
-open, and freezes its keys at import. Ours never opens anything: a row is loaded with an opaque ``Sealed``, which only
-``integrations/pagerduty/transport.py`` opens, naming the row that it expects to find inside.
+The library's field decrypts on every load, hands back the ciphertext when the key is wrong, seals twice what it
+could not open, and freezes its keys at import. Ours never opens anything: a row is loaded with an opaque ``Sealed``,
+which only ``integrations/pagerduty/transport.py`` opens, naming the row that it expects to find inside.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from django.conf import settings
 from django.core.exceptions import FieldError, ImproperlyConfigured
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.views.decorators.debug import sensitive_variables
 from encrypted_model_fields.fields import EncryptedTextField
 
 
@@ -43,6 +44,13 @@ class Sealed:
     def __hash__(self) -> int:
         return hash(self.ciphertext)
 
+    # It never changes, and a copy in the same process is no leak: Django copies what querysets hold.
+    def __copy__(self) -> Sealed:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Sealed:
+        return self
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("A sealed token is not pickled: it belongs in its row alone.")
 
@@ -59,13 +67,15 @@ def crypter() -> MultiFernet:
     return _crypter(tuple(settings.FIELD_ENCRYPTION_KEY))
 
 
+@sensitive_variables()
 def seal(row_id: uuid.UUID, token: str) -> Sealed:
     """Seal ``token`` for the row ``row_id``: in any other row it does not open."""
     return Sealed(crypter().encrypt(f"{row_id}:{token}".encode()))
 
 
 def sealed_by(sealed: Sealed) -> int | None:
-    """Which of the keys sealed it: 0 for the first; None: none that is set. Nothing is opened: only the seal is checked."""
+    """Which of the keys sealed it: 0 for the first; None: none that is set. Nothing is opened: only the seal is
+    checked."""
     try:
         raw = base64.urlsafe_b64decode(sealed.ciphertext)
     except ValueError:

@@ -164,7 +164,7 @@ class RestDoor:
         """Every ``self`` of PagerDuty's, however deep, as a URL of this door: clients refuse documents of another host."""
         for theirs, ours in self._selves:
             body = body.replace(theirs, ours)
-        if b"pagerduty.com" in body and _UNUSUAL_SELF.search(body):
+        if b"api." in body and _UNUSUAL_SELF.search(body):
             body = _UNUSUAL_SELF.sub(b'"self":"' + self._base, body)
         return body
 

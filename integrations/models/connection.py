@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 
+from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
-from integrations.fields import SealedTokenField
+from integrations.fields import Sealed, SealedTokenField
 from policies.models import AgentKey, Team
 from policies.querysets import OwnedQuerySet
 
@@ -33,16 +34,19 @@ class Connection(models.Model):
     kind = models.CharField(max_length=8, choices=Kind.choices)
     # What the newest test took the token for: an account key that was registered as something less is held back.
     detected_kind = models.CharField(max_length=8, choices=Kind.choices, blank=True, editable=False)
-    token = SealedTokenField()
+    token: Sealed = SealedTokenField()
     last4 = models.CharField(max_length=4, editable=False)
     fingerprint = models.CharField(max_length=64, unique=True, editable=False)
     token_since = models.DateTimeField(default=timezone.now, editable=False)
-    token_expires_at = models.DateTimeField(null=True, blank=True, help_text="When PagerDuty stops accepting it, if known.")
+    token_expires_at = models.DateTimeField(
+        null=True, blank=True, help_text="When PagerDuty stops accepting it, if known."
+    )
     token_version = models.PositiveIntegerField(default=1, editable=False)
     # A replacement waits here until it has passed its test; the old token serves meanwhile.
-    candidate = SealedTokenField(null=True, blank=True)
+    candidate: Sealed | None = SealedTokenField(null=True, blank=True)
     candidate_last4 = models.CharField(max_length=4, blank=True, editable=False)
-    candidate_fingerprint = models.CharField(max_length=64, null=True, unique=True, editable=False)
+    # Null where there is none, for empty strings would not be unique.
+    candidate_fingerprint = models.CharField(max_length=64, null=True, unique=True, editable=False)  # noqa: DJ001
     candidate_expires_at = models.DateTimeField(null=True, blank=True, editable=False)
     # The threshold (days before the token's end) that managers were last reminded at; empty: not yet.
     reminded_days = models.PositiveSmallIntegerField(null=True, blank=True, editable=False)

@@ -1,121 +1,189 @@
-"""What a connection's token can do, found by cheap and harmless reads; and why it does not see one object. Pure but for ``run``."""
+"""What a connection's token can do, found by few, cheap and harmless reads; and why it does not see one object.
+
+Pure but for ``run``, which makes one call as the portal's own job. A write is never tried: what is said of writes is
+derived from the token's kind, role and scopes, and says that it is.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
 import json
-from collections.abc import Callable, Sequence
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any, Protocol
-from urllib.parse import urlencode
+from typing import Any, Final, Protocol
+from urllib.parse import quote, urlencode
 
 from integrations.gateway.integration import Reply
-from policies.core.call import Tool, Verdict
+from policies.core.call import Tool
+
+MAXIMUM_CALLS: Final = 12
+TIME_LIMIT: Final = 60.0
+"""Seconds after which no further call is begun."""
+CLOCK_LIMIT: Final = 30.0
+"""Seconds by which the clocks may differ before it is worth a word."""
 
 
-class Answered(Protocol):
-    """What ``run`` gives back: the pipeline's answer."""
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What became of one call: PagerDuty's reply, or the portal's own denial with its rule and reason."""
 
-    @property
-    def verdict(self) -> Verdict | None: ...
-    @property
-    def reply(self) -> Reply | None: ...
-    @property
-    def problem(self) -> str: ...
+    reply: Reply | None = None
+    rule: str = ""
+    denied: str = ""
 
 
 class Run(Protocol):
-    """Makes one call by the connection that is tested."""
-
-    def __call__(self, method: str, path: str, query: str = "") -> Answered: ...
+    def __call__(self, method: str, path: str, query: str = "") -> Heard: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at. ``ok`` None: it could not be told."""
+class Finding:
+    """One thing that was found. ``ok`` None: it cannot be known. ``derived``: concluded, not seen."""
 
     name: str
     ok: bool | None
-    text: str
+    message: str
     remedy: str = ""
+    derived: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCheck:
-    """Whether the token can serve one tool. ``derived``: concluded from the token's kind, role and scopes, not tried."""
+class ToolFinding:
+    """Whether a token can serve a tool: ``serves`` is ``yes``, ``no`` or ``unknown``."""
 
     tool: str
-    ok: bool | None
-    text: str
-    derived: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """The outcome of a test. ``problem`` is empty where it passed, else which failure it was."""
-
-    passed: bool
-    problem: str
+    title: str
+    serves: str
     message: str
-    checks: tuple[Check, ...] = ()
-    tools: tuple[ToolCheck, ...] = ()
-    kind: str = ""
-    role: str = ""
-    scopes: tuple[str, ...] = ()
-    read_only: bool | None = None
-    latency_ms: float | None = None
-    clock_difference_s: float | None = None
-    rate_limit: dict[str, str] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+    remedy: str = ""
+    derived: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One way in which a call fails, with what to do about it."""
+    """One way in which a call fails, what it means, and what to do about it."""
 
     problem: str
     message: str
     remedy: str
 
 
-FAILURES = {
-    "resolve": Failure("not_resolved", "PagerDuty's host name was not resolved.", "Check the portal's DNS, and that it may resolve names of the internet."),
-    "connect": Failure("not_reachable", "PagerDuty could not be reached.", "Check the portal's network and firewall: it needs TCP port 443 to PagerDuty's API."),
-    "tls": Failure("tls", "No secure connection could be made.", "A proxy may stand between and show a certificate of its own: set PAGERDUTY_CA_FILE to its authority."),
-    "connect_timeout": Failure("timed_out", "PagerDuty did not accept a connection in time.", "Check the portal's firewall: packets seem to be dropped. Then try again."),
-    "timeout": Failure("timed_out", "PagerDuty did not answer in time.", "Try again; look at PagerDuty's status page if it stays."),
-    "disconnected": Failure("disconnected", "The connection broke before the answer was whole.", "Try again; a proxy between may cut long answers."),
-    "too_large": Failure("too_large", "The answer is over the portal's size limit.", "Raise ANSWER_LIMIT, or ask for less."),
-    "malformed": Failure("not_pagerduty", "What came back is not an answer of PagerDuty's.", "A proxy or a captive portal may answer in its place: check what the address leads to."),
-    "unsealed": Failure("unsealed", "The token could not be opened.", "The portal's FIELD_ENCRYPTION_KEY has changed: set the old key beside the new one, or replace the token."),
-}
-STATUSES = {
-    401: Failure("unauthorized", "PagerDuty does not accept the token (401).", "It is mistyped, revoked, or of the other kind: create a new one in PagerDuty and replace it."),
-    402: Failure("plan", "The account's plan does not include this (402).", "Switch the tool off, or ask the account's owner about the plan."),
-    403: Failure("forbidden", "The token has too little access (403).", "Give its owner the role, or the OAuth app the scopes, that the tools need."),
-    404: Failure("wrong_region", "PagerDuty knows nothing there (404).", "The account may be of the other region: register the token with the region that the account's URL shows (eu.pagerduty.com is Europe)."),
-    429: Failure("rate_limited", "The token's rate limit is used up (429).", "Wait a minute and test again; somebody else may be using the same token."),
-}
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """The outcome of a test. ``problem`` is empty where it passed, else which failure it was (``Failure.problem``)."""
+
+    passed: bool
+    problem: str
+    message: str
+    remedy: str = ""
+    kind: str = ""
+    """What the token turned out to be: ``account``, ``user``, ``oauth``; empty: not told."""
+    role: str = ""
+    """PagerDuty's role of the token's owner (user keys)."""
+    scopes: tuple[str, ...] = ()
+    """Of an OAuth token, where PagerDuty named them."""
+    read_only: bool | None = None
+    """Derived; None: cannot be known without writing."""
+    latency_ms: float | None = None
+    clock_seconds: float | None = None
+    """How far the portal's clock is ahead of PagerDuty's."""
+    rate_limit: Mapping[str, int] = field(default_factory=dict)
+    """``limit``, ``remaining`` and ``reset`` (seconds), as far as PagerDuty told."""
+    checks: tuple[Finding, ...] = ()
+    tools: tuple[ToolFinding, ...] = ()
+    calls: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
 
 
-def failure_of(answer: Answered) -> Failure | None:
-    """What went wrong with a call, if anything did."""
-    reply = answer.reply
-    if reply is None:
-        remedy = answer.verdict.remedy if answer.verdict else "Try again shortly."
-        return Failure("refused", answer.problem or "The portal refused the call.", remedy)
+_WAIT = "Try again in a minute; look at status.pagerduty.com if it stays."
+_PROXY = "Something between the portal and PagerDuty seems to answer in its place: look at the proxy or firewall."
+NETWORK: Final[Mapping[str, tuple[str, str]]] = {
+    "resolve": ("PagerDuty's host name was not resolved.", "Look at the DNS settings of the portal's host."),
+    "connect": (
+        "PagerDuty's host cannot be reached: the connection was refused or found no way.",
+        "Let the portal's host make connections to PagerDuty on port 443.",
+    ),
+    "tls": (
+        "No secure connection to PagerDuty could be made: its certificate is not trusted.",
+        "If a proxy opens the traffic, set PAGERDUTY_CA_FILE to its authority. Also check the clock of the "
+        "portal's host.",
+    ),
+    "connect_timeout": (
+        "PagerDuty's host did not accept a connection in time.",
+        "A firewall may be dropping packets: let the portal's host make connections to PagerDuty on port 443.",
+    ),
+    "timeout": ("PagerDuty did not answer in time.", _WAIT),
+    "disconnected": ("The connection to PagerDuty broke before its answer was whole.", _WAIT),
+    "too_large": ("PagerDuty's answer is over the portal's size limit.", "Raise ANSWER_LIMIT."),
+    "malformed": ("What came back is not an answer of PagerDuty's.", _PROXY),
+    "unsealed": (
+        "The portal cannot open the token that it keeps.",
+        "Put the key that it was sealed with back into FIELD_ENCRYPTION_KEY, or replace the token.",
+    ),
+}
+_STATUSES: Final[Mapping[int, tuple[str, str, str]]] = {
+    401: (
+        "unauthorized",
+        "PagerDuty does not accept the token: it is mistyped or was revoked.",
+        "Make a new token in PagerDuty and put it in place of this one.",
+    ),
+    402: (
+        "plan",
+        "The PagerDuty account's plan does not include this.",
+        "Switch the tool off, or ask the owner of the PagerDuty account about its plan.",
+    ),
+    403: (
+        "forbidden",
+        "The token has too little access for this.",
+        "Give its owner a higher role or the PagerDuty team, or the OAuth application the scope; or use another token.",
+    ),
+    404: (
+        "not_found",
+        "PagerDuty knows nothing at this address: the account may be in the other region.",
+        "Compare the connection's region with the account's address (accounts in Europe are at eu.pagerduty.com).",
+    ),
+    429: (
+        "rate_limited",
+        "PagerDuty's rate limit for this token is used up.",
+        "Wait a minute and test again; see what else uses the same token.",
+    ),
+}
+_NOT_PAGERDUTY: Final = Failure("not_pagerduty", NETWORK["malformed"][0], NETWORK["malformed"][1])
+
+
+def failure_of(reply: Reply, key: str) -> Failure | None:
+    """What went wrong with a read whose answer has its content under ``key``; None: nothing."""
     if reply.failure:
-        return FAILURES[reply.failure]
+        return Failure(reply.failure, *NETWORK[reply.failure])
+    document = _document(reply)
     if reply.status >= 500:
-        return Failure("upstream_error", f"PagerDuty failed ({reply.status}).", "Try again; look at PagerDuty's status page if it stays.")
+        return Failure("unavailable", f"PagerDuty failed to answer ({reply.status}).", _WAIT)
+    if reply.status == 429:
+        return Failure(*_STATUSES[429])
+    # PagerDuty says what is wrong as JSON under "error"; a proxy that refuses does not.
+    if reply.status >= 400 and (document is None or "error" not in document):
+        return dataclasses.replace(
+            _NOT_PAGERDUTY, message=f"{_NOT_PAGERDUTY.message} It was {reply.status} in no form of PagerDuty's."
+        )
+    if reply.status in _STATUSES:
+        failure = Failure(*_STATUSES[reply.status])
+        if missing := _missing_scopes(document or {}):
+            return dataclasses.replace(failure, message=f"The token lacks the scope {', '.join(missing)}.")
+        return failure
     if reply.status >= 400:
-        return STATUSES.get(reply.status) or Failure("refused", f"PagerDuty refused the call ({reply.status}).", "Test again; tell an administrator if it stays.")
-    if reply.status >= 300 or _document(reply) is None:
-        return FAILURES["malformed"]
+        return Failure(
+            "refused",
+            f"PagerDuty refused the call ({reply.status}).",
+            "Tell an administrator: the portal asked wrongly.",
+        )
+    if reply.status != 200 or document is None or not isinstance(document.get(key), dict | list):
+        return _NOT_PAGERDUTY
     return None
 
 
@@ -127,233 +195,546 @@ def _document(reply: Reply) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-PROBES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
-    # path, query, the key that PagerDuty's answer has, the tools that it speaks for
-    ("/incidents", "limit=1", "incidents", ("list_incidents", "get_incident", "get_incident_timeline", "list_incident_notes")),
-    ("/services", "limit=1", "services", ("list_services", "get_service", "list_service_dependencies")),
-    ("/escalation_policies", "limit=1", "escalation_policies", ("list_escalation_policies", "get_escalation_policy")),
-    ("/schedules", "limit=1", "schedules", ("list_schedules", "get_schedule", "list_schedule_overrides")),
-    ("/oncalls", "limit=1", "oncalls", ("list_oncalls", "get_user_oncall_status")),
-    ("/users", "limit=1", "users", ("list_users", "get_user_data", "list_user_contact_methods")),
-    ("/log_entries", "limit=1", "log_entries", ("list_log_entries",)),
-    ("/abilities", "", "abilities", ("list_abilities",)),
-)
-READ_ONLY_ROLES = frozenset({"observer", "read_only_user", "read_only_limited_user", "restricted_access"})
-LIMITED_ROLES = frozenset({"limited_user"})
-INCIDENT_TOOLS = frozenset({"create_incident", "update_incident", "resolve_incident", "add_note_to_incident"})
+def _error(reply: Reply) -> dict[str, Any]:
+    error = (_document(reply) or {}).get("error")
+    return error if isinstance(error, dict) else {}
 
 
-def diagnose(
-    run: Run, tools: Sequence[Tool], *, region: str, declared: str, now: Callable[[], float]
-) -> Findings:
-    """Test a token. ``tools``: those that the team has switched on. At most ten calls, all of them reads."""
-    first = run("GET", "/users/me")
-    reply = first.reply
-    checks: list[Check] = []
-    if reply is None or reply.failure or reply.status in (401, 402, 404, 429) or reply.status >= 500:
-        failure = failure_of(first) or FAILURES["malformed"]
-        reached = reply is not None and not reply.failure
-        checks.append(Check("reached", reached, "PagerDuty's host answers." if reached else failure.message, "" if reached else failure.remedy))
-        if reached:
-            checks.append(Check("authenticated", False, failure.message, failure.remedy))
-        return Findings(False, failure.problem, f"{failure.message} {failure.remedy}", tuple(checks))
-    document = _document(reply)
-    kind, role, scopes = _kind(reply, document)
-    if not kind:
-        failure = FAILURES["malformed"]
-        checks.append(Check("reached", False, failure.message, failure.remedy))
-        return Findings(False, failure.problem, f"{failure.message} {failure.remedy}", tuple(checks))
-    if kind == "user" and declared == "oauth":
-        kind = "oauth"  # An OAuth bearer answers like a user's key.
-    checks.append(Check("reached", True, f"PagerDuty's host answers ({region.upper()})."))
-    if kind != "account" or declared != "account":
-        checks.append(Check("authenticated", True, "PagerDuty accepts the token.") if reply.status < 400 or kind == "oauth" else
-                      Check("authenticated", None, "PagerDuty reads the token."))
-    words = {"account": "an account API key", "user": "a user's API key", "oauth": "an OAuth bearer token"}
-    same = kind == declared
-    checks.append(Check("kind", same, f"It is {words[kind]}{f' of a {role}' if role else ''}.", "" if same else
-                        f"It was registered as {words.get(declared, declared)}: register it again as what it is."))
-    latency = round(reply.seconds * 1000, 1)
-    clock = _clock_difference(reply, now())
-    if clock is not None:
-        fine = abs(clock) <= 30
-        checks.append(Check("clock", fine, f"The clocks differ by {abs(clock):.0f} s.", "" if fine else "Set the portal's clock by NTP: times in the record and in windows are off."))
-    limits = {name.removeprefix("ratelimit-"): value for name, value in reply.headers if name.startswith("ratelimit-")}
-    if limits:
-        checks.append(Check("rate_limit", True, f"{limits.get('remaining', '?')} of {limits.get('limit', '?')} calls a minute are left."))
-    read_only = _is_read_only(kind, role, scopes)
-    checks.append(Check("writes", None if read_only is None else not read_only, {
-        True: "It can only read.", False: "It can write (by its role and scopes; no write was tried).",
-        None: "Whether it can write is not shown by PagerDuty: a write is never tried.",
-    }[read_only]))
-    results, failed = _probe(run, tools, role, read_only, kind, scopes)
-    # Anything read shows that an account key is accepted: /users/me does not say so of one.
-    working = [result for result in results if result.ok and not result.derived]
-    wrong = [result for result in results if result.ok is False]
-    if failed is not None and failed.problem not in ("forbidden", "plan") and not working:
-        return Findings(False, failed.problem, f"{failed.message} {failed.remedy}", tuple(checks), tuple(results), kind, role,
-                        scopes, read_only, latency, clock, limits)
-    if not same:
-        message, problem = f"The token works, but it is {words[kind]}: register it as that.", "wrong_kind"
-    elif wrong:
-        names = ", ".join(result.tool for result in wrong[:5]) + ("…" if len(wrong) > 5 else "")
-        problem = failed.problem if failed else "forbidden"
-        message = f"The token works, but cannot serve {len(wrong)} of {len(results)} enabled tools: {names}."
-    else:
-        message, problem = f"The token works and serves all {len(results)} enabled tools, as far as can be told.", ""
-    # A token that works for some tools is in service; what it cannot do is told beside it.
-    return Findings(not problem or (problem in ("forbidden", "plan") and bool(working)), problem, message, tuple(checks),
-                    tuple(results), kind, role, scopes, read_only, latency, clock, limits)
+def _names(value: object) -> tuple[str, ...]:
+    """Scopes, which come as a list or as one string."""
+    if isinstance(value, str):
+        return tuple(sorted(value.replace(",", " ").split()))
+    return tuple(sorted(map(str, value))) if isinstance(value, list) else ()
 
 
-def _kind(reply: Reply, document: dict[str, Any] | None) -> tuple[str, str, tuple[str, ...]]:
-    """Kind, role and scopes as ``GET /users/me`` gives them away."""
-    if document is None:
-        return "", "", ()
-    if reply.status < 300 and isinstance(document.get("user"), dict):
-        return "user", str(document["user"].get("role", "")), ()
+def _missing_scopes(document: Mapping[str, Any]) -> list[str]:
     error = document.get("error")
-    if reply.status == 400 and "account-level access token" in json.dumps(error):
-        return "account", "", ()
-    if reply.status == 403 and isinstance(error, dict):
-        scopes = error.get("token_scopes")
-        if scopes is not None:
-            return "oauth", "", tuple(sorted(scopes.split() if isinstance(scopes, str) else map(str, scopes)))
-        return "user", "", ()
-    return "", "", ()
-
-
-def _is_read_only(kind: str, role: str, scopes: Sequence[str]) -> bool | None:
-    if scopes:
-        return not any(scope.endswith(".write") for scope in scopes)
-    if kind == "user" and role:
-        return role in READ_ONLY_ROLES
-    return None
-
-
-def _clock_difference(reply: Reply, now: float) -> float | None:
-    try:
-        theirs = parsedate_to_datetime(reply.header("date"))
-    except (ValueError, TypeError):
-        return None
-    return round(now - theirs.replace(tzinfo=theirs.tzinfo or dt.UTC).timestamp(), 1)
-
-
-def _probe(
-    run: Run, tools: Sequence[Tool], role: str, read_only: bool | None, kind: str, scopes: Sequence[str]
-) -> tuple[list[ToolCheck], Failure | None]:
-    """What each tool's probe says; and the first failure."""
-    enabled = {tool.name: tool for tool in tools}
-    found: dict[str, ToolCheck] = {}
-    first: Failure | None = None
-    stopped = False
-    for path, query, key, names in PROBES:
-        # /abilities says of an account key that it is accepted, even where no tool needs it.
-        wanted = [name for name in names if name in enabled]
-        if not wanted and not (kind == "account" and path == "/abilities" and not found):
-            continue
-        if stopped:
-            for name in wanted:
-                found[name] = ToolCheck(name, None, "Not tried: the rate limit was used up.", derived=False)
-            continue
-        answer = run("GET", path, query)
-        failure = failure_of(answer)
-        if failure is None and answer.reply is not None and key not in (_document(answer.reply) or {}):
-            failure = FAILURES["malformed"]
-        if failure is not None:
-            first = first or failure
-            stopped = failure.problem == "rate_limited"
-        for position, name in enumerate(wanted):
-            if failure is None:
-                found[name] = ToolCheck(name, True, "It can." if position == 0 else "It can: the same kind of read works.", derived=name != names[0])
-            elif answer.reply is None:
-                found[name] = ToolCheck(name, None, failure.message, derived=False)
-            else:
-                found[name] = ToolCheck(name, False, f"{failure.message} {failure.remedy}", derived=False)
-    for tool in tools:
-        if tool.name not in found:
-            found[tool.name] = _derived(tool, role, read_only, kind, scopes)
-    return [found[tool.name] for tool in tools], first
-
-
-def _derived(tool: Tool, role: str, read_only: bool | None, kind: str, scopes: Sequence[str]) -> ToolCheck:
-    if scopes and not set(tool.scopes) <= set(scopes):
-        missing = ", ".join(sorted(set(tool.scopes) - set(scopes)))
-        return ToolCheck(tool.name, False, f"Derived: the token lacks the scope {missing}.", derived=True)
-    if scopes:
-        return ToolCheck(tool.name, True, "Derived: the token has the scopes.", derived=True)
-    if tool.writes and read_only:
-        return ToolCheck(tool.name, False, f"Derived: a {role or 'read-only token'} cannot write.", derived=True)
-    if tool.writes and role in LIMITED_ROLES and tool.name not in INCIDENT_TOOLS:
-        return ToolCheck(tool.name, False, f"Derived: a {role} changes incidents alone.", derived=True)
-    if kind == "account":
-        return ToolCheck(tool.name, None, "Derived: an account key can, unless it was made read-only, which PagerDuty does not show.", derived=True)
-    return ToolCheck(tool.name, True, f"Derived: the role {role or 'of its owner'} may.", derived=True)
+    if not isinstance(error, dict) or "required_scopes" not in error:
+        return []
+    return sorted(set(_names(error["required_scopes"])) - set(_names(error.get("token_scopes"))))
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
-    """Whether the token sees an object: ``exists``, ``outside_bounds``, ``not_visible``, ``none`` or a failure's name."""
+class Probe:
+    """A cheap, harmless read that shows whether a scope's reads are served."""
 
-    result: str
-    text: str
-    remedy: str = ""
+    scope: str
+    path: str
+    key: str
+    query: str = "limit=1"
 
 
-KINDS = {
-    "service": ("/services", "services", "service"),
-    "incident": ("/incidents", "incidents", "incident"),
-    "schedule": ("/schedules", "schedules", "schedule"),
-    "escalation_policy": ("/escalation_policies", "escalation_policies", "escalation_policy"),
-    "user": ("/users", "users", "user"),
+PROBES: Final[Mapping[str, Probe]] = {
+    "listAbilities": Probe("abilities.read", "/abilities", "abilities", ""),
+    "listIncidents": Probe("incidents.read", "/incidents", "incidents"),
+    "listServices": Probe("services.read", "/services", "services"),
+    "listEscalationPolicies": Probe("escalation_policies.read", "/escalation_policies", "escalation_policies"),
+    "listSchedules": Probe("schedules.read", "/schedules", "schedules"),
+    "listOnCalls": Probe("oncalls.read", "/oncalls", "oncalls"),
+    "listUsers": Probe("users.read", "/users", "users"),
+    "listLogEntries": Probe("incidents.read", "/log_entries", "log_entries"),
 }
+"""By operation. The first of a scope speaks for those of its operations that need an id."""
+_BY_SCOPE: Final = {probe.scope: name for name, probe in reversed(list(PROBES.items()))}
+
+# PagerDuty's roles (schema: User.role). A role in a PagerDuty team can raise some of them there.
+_WRITERS: Final = frozenset({"owner", "admin", "user"})
+_RESPONDERS: Final = frozenset({"limited_user"})
+_READERS: Final = frozenset({"read_only_user", "read_only_limited_user"})
+_RESPONDER_SCOPES: Final = frozenset({"incidents.write"})
+_KINDS: Final = {"account": "an account API key", "user": "a user API key", "oauth": "an OAuth bearer token"}
 
 
-def explain(
-    run: Run, kind: str, id_or_name: str, bounds: tuple[frozenset[str], frozenset[str]] | None
-) -> Explanation:
-    """``bounds``: the PagerDuty teams and services that the connection may touch; None: the whole account."""
-    if kind not in KINDS:
-        raise ValueError(f"unknown kind of object: {kind}")
-    path, many, one = KINDS[kind]
-    asked = id_or_name.strip()
-    word = kind.replace("_", " ")
-    looks_like_id = asked.isascii() and asked.isalnum() and asked.isupper() and 5 <= len(asked) <= 16
-    if looks_like_id:
-        answer = run("GET", f"{path}/{asked}")
-        if answer.reply is not None and answer.reply.status < 300 and not answer.reply.failure:
-            document = (_document(answer.reply) or {}).get(one)
-            if isinstance(document, dict):
-                return _within(document, word, bounds)
-        failure = failure_of(answer)
-        if failure is not None and failure.problem == "forbidden":
-            return Explanation("not_visible", f"The {word} exists, but the token's owner may not see it: it is private, or of a team that the owner is not in.",
-                               "Add the token's owner to that team in PagerDuty, or register a token of somebody who is.")
-        if failure is not None and failure.problem != "wrong_region":
-            return Explanation(failure.problem, failure.message, failure.remedy)
-        return Explanation("none", f"The token sees no {word} with this id: there is none, it is private, or the token's owner lacks its team.",
-                           "Compare the id with the address bar in PagerDuty, and the token's region with the account's.")
-    answer = run("GET", path, urlencode({"query": asked, "limit": 25}))
-    failure = failure_of(answer)
-    if failure is not None or answer.reply is None:
-        failure = failure or FAILURES["malformed"]
-        return Explanation(failure.problem, failure.message, failure.remedy)
-    listed = (_document(answer.reply) or {}).get(many) or []
-    named = [item for item in listed if isinstance(item, dict) and str(item.get("name") or item.get("summary", "")).lower() == asked.lower()]
-    if named:
-        return _within(named[0], word, bounds)
-    return Explanation("none", f"The token sees no {word} of this name: there is none, it is private, or the token's owner lacks its team.",
-                       f"{len(listed)} others match in part. Try its id, which also tells missing from forbidden.")
+class _Session:
+    """The calls of one diagnosis: counted, timed, and given up once one fails in a way that the next would too."""
+
+    def __init__(self, run: Run, now: Callable[[], float], monotonic: Callable[[], float]) -> None:
+        self._run, self._now, self._monotonic = run, now, monotonic
+        self._started = monotonic()
+        self.calls = 0
+        self.fatal: Failure | None = None
+        self.stopped = ""
+        self.scopes: tuple[str, ...] = ()
+        self.latencies: list[float] = []
+        self.clock: float | None = None
+        self.rate_limit: dict[str, int] = {}
+        self.accepted = False
+        """Whether an answer has shown that PagerDuty knows the token."""
+
+    def read(self, path: str, query: str = "") -> Heard | None:
+        """One call; None: no more are made."""
+        if self.stopped:
+            return None
+        if self.calls >= MAXIMUM_CALLS or self._monotonic() - self._started > TIME_LIMIT:
+            self.stopped = "The test took too long: this was not tried."
+            return None
+        heard = self._run("GET", path, query)
+        if heard.reply is None:
+            if heard.rule == "bounds":
+                self.stopped = heard.denied
+            return heard
+        self.calls += 1
+        self._measure(heard.reply)
+        if (scopes := _names(_error(heard.reply).get("token_scopes"))) and not self.scopes:
+            self.scopes = scopes
+        return heard
+
+    def judge(self, failure: Failure | None) -> None:
+        if failure is None or failure.problem in ("plan", "forbidden"):
+            self.accepted = self.accepted or failure is None or failure.problem == "forbidden"
+        elif failure.problem == "rate_limited":
+            self.stopped = "PagerDuty's rate limit was reached during the test: this was not tried."
+            if not self.accepted:
+                self.fatal = failure
+        elif failure.problem not in ("not_found", "refused"):
+            self.stopped, self.fatal = f"Not tried: {failure.message}", failure
+
+    def _measure(self, reply: Reply) -> None:
+        if reply.failure:
+            return
+        self.latencies.append(reply.seconds * 1000)
+        for name in ("limit", "remaining", "reset"):
+            value = reply.header(f"ratelimit-{name}")
+            if value.isascii() and value.isdecimal() and len(value) < 10:
+                self.rate_limit[name] = int(value)
+        if self.clock is None and (told := reply.header("date")):
+            try:
+                theirs = parsedate_to_datetime(told)
+            except ValueError:
+                return
+            self.clock = round(self._now() - theirs.replace(tzinfo=theirs.tzinfo or dt.UTC).timestamp(), 1)
 
 
-def _within(document: dict[str, Any], word: str, bounds: tuple[frozenset[str], frozenset[str]] | None) -> Explanation:
-    found = str(document.get("id", ""))
-    if bounds is None:
-        return Explanation("exists", f"The {word} {found} exists, and the token sees it.")
-    teams = {str(team.get("id")) for team in document.get("teams") or [] if isinstance(team, dict)}
-    service = document.get("service")
-    services = {found} | ({str(service.get("id"))} if isinstance(service, dict) else set())
-    if teams & bounds[0] or services & bounds[1]:
-        return Explanation("exists", f"The {word} {found} exists inside the connection's bounds.")
-    return Explanation("outside_bounds", f"The {word} {found} exists, but outside the connection's bounds.",
-                       "Ask a manager to add its team or service to the bounds.")
+def diagnose(
+    run: Run,
+    *,
+    kind: str,
+    region: str,
+    tools: Sequence[Tool],
+    now: Callable[[], float] = time.time,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Diagnosis:
+    """Test a token that was registered as ``kind``. ``tools``: those that the team has on.
+
+    At most twelve calls, all reads, none begun after a minute. A test passes when PagerDuty accepts the token, it is
+    of the kind that it was registered as, and not every read was refused. ``problem`` is ``denied`` where the portal
+    itself allowed no call.
+    """
+    session = _Session(run, now, monotonic)
+    found, role = _identify(session, kind)
+    denied = ""
+    probed: dict[str, Failure | None] = {}
+
+    def probe(operation: str) -> None:
+        nonlocal denied
+        if operation in probed or session.stopped:
+            return
+        wanted = PROBES[operation]
+        heard = session.read(wanted.path, wanted.query)
+        if heard is None:
+            return
+        if heard.reply is None:
+            denied = denied or heard.denied
+            return
+        failure = failure_of(heard.reply, wanted.key)
+        session.judge(failure)
+        # What ends the whole test says nothing of this one tool.
+        if session.fatal is None and not session.stopped:
+            probed[operation] = failure
+
+    if not session.stopped and found != "user":
+        # /users/me does not show that an account key is accepted; this does, even on a bounded connection.
+        probe("listAbilities")
+    for tool in tools:
+        if (operation := _probe_of(tool)) and not (operation == "listUsers" and _is_me(tool, found)):
+            probe(operation)
+
+    read_only = _read_only(found, role, session.scopes)
+    served = tuple(_tool_finding(tool, session, probed, found, role, read_only) for tool in tools)
+    verdict = _verdict(session, found, kind, probed, served, denied)
+    return dataclasses.replace(
+        verdict,
+        kind=found,
+        role=role,
+        scopes=session.scopes,
+        read_only=read_only,
+        latency_ms=round(min(session.latencies), 1) if session.latencies else None,
+        clock_seconds=session.clock,
+        rate_limit=session.rate_limit,
+        checks=_checks(session, region, found, kind, role, read_only, verdict),
+        tools=served,
+        calls=session.calls,
+    )
+
+
+def _identify(session: _Session, registered: str) -> tuple[str, str]:
+    """The token's kind and its owner's role, as ``GET /users/me`` gives them away."""
+    heard = session.read("/users/me")
+    if heard is None or heard.reply is None:
+        # The lock of a tool, say: the other reads may still tell.
+        return "", ""
+    reply = heard.reply
+    document = _document(reply)
+    if reply.status == 400 and "account-level access token" in json.dumps(document):
+        return "account", ""
+    failure = failure_of(reply, "user")
+    if failure is not None and failure.problem in ("not_found", "refused", "plan"):
+        session.stopped, session.fatal = f"Not tried: {failure.message}", failure
+    session.judge(failure)
+    if failure is None and document is not None:
+        return ("oauth" if registered == "oauth" else "user"), str(document["user"].get("role") or "")[:40]
+    return ("oauth" if session.scopes else ""), ""
+
+
+def _probe_of(tool: Tool) -> str:
+    """The operation whose probe speaks for a tool's reads; empty: none does."""
+    own = next((operation for operation in tool.operations if operation in PROBES), "")
+    if own or tool.writes:
+        return own
+    scope = tool.scopes[0] if tool.scopes else ""
+    # users:contact_methods.read is a part of users.read to keys, which have no scopes.
+    return (
+        _BY_SCOPE.get(scope) or _BY_SCOPE.get(f"{scope.partition(':')[0]}.read", "") if scope.endswith(".read") else ""
+    )
+
+
+def _is_me(tool: Tool, kind: str) -> bool:
+    return kind in ("user", "oauth") and "getCurrentUser" in tool.operations
+
+
+def _read_only(kind: str, role: str, scopes: Sequence[str]) -> bool | None:
+    if scopes:
+        return not any(scope.endswith(".write") for scope in scopes)
+    if kind == "user" and role in _READERS | _WRITERS | _RESPONDERS:
+        return role in _READERS
+    return None
+
+
+def _tool_finding(
+    tool: Tool, session: _Session, probed: Mapping[str, Failure | None], kind: str, role: str, read_only: bool | None
+) -> ToolFinding:
+    def finding(serves: str, message: str, remedy: str = "", *, derived: bool = True) -> ToolFinding:
+        return ToolFinding(tool.name, tool.title, serves, message, remedy, derived)
+
+    if session.scopes and (missing := sorted(set(tool.scopes) - set(session.scopes))):
+        return finding(
+            "no",
+            f"The token lacks the scope {', '.join(missing)}.",
+            "Give the OAuth application the scope, or switch the tool off.",
+        )
+    if tool.writes:
+        return finding(*_write(tool, session, kind, role))
+    if _is_me(tool, kind):
+        return finding("yes", "PagerDuty answered a read of this tool.", derived=False)
+    operation = _probe_of(tool)
+    if operation in probed:
+        failure = probed[operation]
+        own = operation in tool.operations
+        how = "" if own else f" (told by {PROBES[operation].path})"
+        if failure is None:
+            return finding(
+                "yes",
+                f"PagerDuty answered a read of this tool{how}."
+                if own
+                else f"PagerDuty answers reads of its kind{how}.",
+                derived=not own,
+            )
+        return finding("no", f"{failure.message.rstrip('.')}{how}.", failure.remedy, derived=not own)
+    if operation:
+        return finding(
+            "unknown", session.stopped or "The portal did not allow the read that would tell.", derived=False
+        )
+    if session.fatal is not None:
+        return finding("unknown", session.stopped)
+    if session.scopes:
+        return finding("yes", "The token has the scope.")
+    if any(scope.startswith("analytics.") for scope in tool.scopes):
+        # It reads by POST, and PagerDuty refuses what is not GET to read-only keys.
+        if kind == "user" and not read_only:
+            return finding("yes", "User keys read analytics, as long as PagerDuty teams or services are named.")
+        return finding(
+            "unknown", "A token that only reads is probably refused analytics, which PagerDuty serves by POST."
+        )
+    return finding("unknown", "No harmless read tells.")
+
+
+def _write(tool: Tool, session: _Session, kind: str, role: str) -> tuple[str, str]:
+    """Whether a write can be served, by kind, role and scopes alone, and why."""
+    if session.scopes:
+        return "yes", "The token has the scope."
+    if kind == "account":
+        return "unknown", "An account key can, unless it was made read-only, which PagerDuty does not tell."
+    if kind == "user" and role in _READERS:
+        return "no", f"Its owner's role in PagerDuty ({role}) only reads."
+    if kind == "user" and (role in _WRITERS or (role in _RESPONDERS and set(tool.scopes) <= _RESPONDER_SCOPES)):
+        return "yes", f"Its owner's role in PagerDuty ({role}) may."
+    if kind == "user" and role:
+        return "unknown", f"Its owner's role ({role}) alone may not; a higher role in a PagerDuty team would."
+    return "unknown", "PagerDuty does not tell the token's role or scopes."
+
+
+def _verdict(
+    session: _Session,
+    found: str,
+    registered: str,
+    probed: Mapping[str, Failure | None],
+    served: Sequence[ToolFinding],
+    denied: str,
+) -> Diagnosis:
+    if session.fatal is not None:
+        return Diagnosis(False, session.fatal.problem, session.fatal.message, session.fatal.remedy)
+    if found and found != registered:
+        return Diagnosis(
+            False,
+            "kind",
+            f"The token is {_KINDS[found]}, but it was registered as {_KINDS[registered]}.",
+            "Correct the connection's kind (an account key needs an administrator), or put the token that was "
+            "meant in its place.",
+        )
+    refused = [failure for failure in probed.values() if failure is not None]
+    if refused and len(refused) == len(probed) and found not in ("user", "oauth"):
+        return Diagnosis(False, refused[0].problem, refused[0].message, refused[0].remedy)
+    if not session.accepted:
+        if denied or session.stopped:
+            return Diagnosis(
+                False,
+                "denied",
+                denied or session.stopped,
+                "Ask an administrator to unlock the reads that a test needs.",
+            )
+        return Diagnosis(False, _NOT_PAGERDUTY.problem, _NOT_PAGERDUTY.message, _NOT_PAGERDUTY.remedy)
+    if refused and len(refused) == len(probed):
+        return Diagnosis(False, refused[0].problem, refused[0].message, refused[0].remedy)
+    cannot = [tool.tool for tool in served if tool.serves == "no"]
+    untried = sum(tool.serves == "unknown" and not tool.derived for tool in served)
+    message = f"PagerDuty accepts the token{f': it is {_KINDS[found]}' if found else ''}."
+    if cannot:
+        named = ", ".join(cannot[:5]) + (" and others" if len(cannot) > 5 else "")
+        message += f" It cannot serve {len(cannot)} of the {len(served)} enabled tools: {named}."
+    elif served and not untried:
+        message += f" Nothing speaks against any of the {len(served)} enabled tools."
+    if untried:
+        message += (
+            f" {untried} enabled tool{'s' if untried != 1 else ''} could not be tried: {session.stopped or denied}"
+        )
+    return Diagnosis(True, "", message)
+
+
+def _checks(
+    session: _Session, region: str, found: str, registered: str, role: str, read_only: bool | None, verdict: Diagnosis
+) -> tuple[Finding, ...]:
+    reached = bool(session.latencies) and verdict.problem != "not_pagerduty"
+    checks = [
+        Finding(
+            "reached",
+            reached,
+            f"PagerDuty answers: {region}." if reached else verdict.message,
+            "" if reached else verdict.remedy,
+        )
+    ]
+    if not reached:
+        return tuple(checks)
+    if session.accepted:
+        checks.append(Finding("authenticated", True, "PagerDuty accepts the token."))
+    else:
+        checks.append(
+            Finding(
+                "authenticated", False if verdict.problem == "unauthorized" else None, verdict.message, verdict.remedy
+            )
+        )
+    if found:
+        same = found == registered
+        checks.append(
+            Finding(
+                "kind",
+                same,
+                f"It is {_KINDS[found]}{f' of a PagerDuty user with the role {role}' if role else ''}.",
+                "" if same else verdict.remedy,
+            )
+        )
+    if session.scopes:
+        checks.append(Finding("scopes", True, f"Its scopes: {', '.join(session.scopes)}."))
+    if session.accepted:
+        checks.append(
+            Finding(
+                "access",
+                None if read_only is None else True,
+                {
+                    True: "It only reads.",
+                    False: "It reads and writes.",
+                    None: "Whether it may write is not told: a test never writes.",
+                }[read_only],
+                derived=True,
+            )
+        )
+    if session.clock is not None:
+        fine = abs(session.clock) <= CLOCK_LIMIT
+        checks.append(
+            Finding(
+                "clock",
+                fine,
+                f"The portal's clock is {abs(session.clock):.0f} s "
+                f"{'ahead of' if session.clock >= 0 else 'behind'} PagerDuty's.",
+                "" if fine else "Set the clock of the portal's host by NTP: expiries and records depend on it.",
+            )
+        )
+    if "remaining" in session.rate_limit:
+        limits = session.rate_limit
+        checks.append(
+            Finding(
+                "rate_limit",
+                limits["remaining"] > 0,
+                f"{limits['remaining']} of {limits.get('limit', '?')} calls are left; the count starts anew in "
+                f"{limits.get('reset', '?')} s.",
+            )
+        )
+    return tuple(checks)
+
+
+# One object
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """How objects of one type are read: ``/services/{id}`` gives ``{"service": {...}}``, the list ``{"services":
+    [...]}``."""
+
+    title: str
+    path: str
+    one: str
+    by_name: bool = True
+    """Whether the list can be searched by name."""
+
+    @property
+    def many(self) -> str:
+        return self.path.removeprefix("/")
+
+
+OBJECTS: Final[Mapping[str, Object]] = {
+    "service": Object("service", "/services", "service"),
+    "incident": Object("incident", "/incidents", "incident", by_name=False),
+    "schedule": Object("schedule", "/schedules", "schedule"),
+    "escalation_policy": Object("escalation policy", "/escalation_policies", "escalation_policy"),
+    "user": Object("user", "/users", "user"),
+}
+_ID = re.compile(r"[A-Z0-9]{5,16}")
+
+
+def explain_object(
+    run: Run,
+    *,
+    type: str,
+    id_or_name: str,
+    kind: str,
+    whole_account: bool,
+    team_ids: frozenset[str],
+    service_ids: frozenset[str],
+) -> Finding:
+    """Why a token does or does not see an object, named by its id or its exact name. At most two reads.
+
+    ``Finding.name`` is ``exists``, ``outside_bounds``, ``lacks_team`` (it is there, but its owner may not),
+    ``no_such`` (an account key sees all there is), ``private_or_none`` (PagerDuty answers a user's token alike for
+    both), or a failure's name.
+
+    Raises:
+        ValueError: an unknown ``type``.
+    """
+    if type not in OBJECTS:
+        raise ValueError(f"no type of object: {type[:40]!r}")
+    what, asked = OBJECTS[type], id_or_name.strip()[:200]
+    if not asked:
+        return Finding("no_name", None, f"Name the {what.title} by its id or its name.")
+    missing = None
+    if _ID.fullmatch(asked) or not what.by_name:
+        heard = run("GET", f"{what.path}/{quote(asked, safe='')}")
+        if heard.reply is None:
+            return _refused(heard)
+        failure = failure_of(heard.reply, what.one)
+        if failure is None:
+            return _seen(what, (_document(heard.reply) or {})[what.one], whole_account, team_ids, service_ids)
+        if failure.problem == "forbidden":
+            return _lacks(what, failure, heard.reply)
+        if failure.problem != "not_found":
+            return Finding(failure.problem, None, failure.message, failure.remedy)
+        missing = _missing(what, asked, kind, [])
+        if not what.by_name:
+            return missing
+    # A name may look like an id: CHECKOUT.
+    heard = run("GET", what.path, urlencode({"query": asked, "limit": 100}))
+    if heard.reply is None:
+        return missing or _refused(heard)
+    failure = failure_of(heard.reply, what.many)
+    if failure is not None:
+        if missing is not None:
+            return missing
+        if failure.problem == "forbidden":
+            return _lacks(what, failure, heard.reply)
+        return Finding(failure.problem, None, failure.message, failure.remedy)
+    items = [item for item in (_document(heard.reply) or {})[what.many] if isinstance(item, dict)]
+    names = {str(item.get("name") or item.get("summary") or ""): item for item in items}
+    for name, item in names.items():
+        if name.casefold() == asked.casefold():
+            return _seen(what, item, whole_account, team_ids, service_ids)
+    return missing if missing is not None and not names else _missing(what, asked, kind, sorted(names))
+
+
+def _refused(heard: Heard) -> Finding:
+    return Finding("denied", None, heard.denied, "It was the portal that refused, not PagerDuty.")
+
+
+def _lacks(what: Object, failure: Failure, reply: Reply) -> Finding:
+    if _missing_scopes(_document(reply) or {}):
+        return Finding("forbidden", False, failure.message, failure.remedy)
+    return Finding(
+        "lacks_team",
+        False,
+        f"The {what.title} is there, but the token's owner may not see it: they lack its PagerDuty team.",
+        "Add the token's owner to the PagerDuty team in PagerDuty, or register a token of somebody in it.",
+    )
+
+
+def _missing(what: Object, asked: str, kind: str, similar: Sequence[str]) -> Finding:
+    like = f" Similar names: {', '.join(similar[:5])}." if similar else ""
+    if kind == "account":
+        return Finding(
+            "no_such",
+            False,
+            f"There is no {what.title} {asked} in this account.{like}",
+            "Compare it with the address of its page in PagerDuty, and the connection's region with the account's.",
+        )
+    return Finding(
+        "private_or_none",
+        False,
+        f"The token sees no {what.title} {asked}: there is none, or it is private to a PagerDuty team that the "
+        f"token's owner is not "
+        f"in. PagerDuty answers both alike.{like}",
+        "Open it in PagerDuty as the token's owner, or ask with an account key's connection, which sees private "
+        "ones too.",
+    )
+
+
+def _ids(value: object) -> frozenset[str]:
+    return (
+        frozenset(str(each.get("id")) for each in value if isinstance(each, dict))
+        if isinstance(value, list)
+        else frozenset()
+    )
+
+
+def _seen(
+    what: Object, found: object, whole_account: bool, team_ids: frozenset[str], service_ids: frozenset[str]
+) -> Finding:
+    item = found if isinstance(found, dict) else {}
+    label = f"{str(item.get('name') or item.get('summary') or '')[:100]} ({str(item.get('id', ''))[:40]})"
+    if whole_account:
+        return Finding("exists", True, f"The {what.title} {label} exists, and the token sees it.")
+    teams = _ids(item.get("teams"))
+    services = _ids([item if what.one == "service" else item.get("service")])
+    if teams & team_ids or services & service_ids:
+        return Finding("exists", True, f"The {what.title} {label} exists, inside the connection's bounds.")
+    return Finding(
+        "outside_bounds",
+        False,
+        f"The {what.title} {label} exists and the token sees it, but it is outside the connection's bounds.",
+        "Widen the connection's bounds to its PagerDuty team or service, if assistants should reach it.",
+    )

@@ -8,6 +8,7 @@ a failure to connect means that nothing was sent; whatever fails later leaves an
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 import ssl
 import time
@@ -71,8 +72,12 @@ class Transport:
         self._writes: httpx.AsyncBaseTransport = httpx.AsyncHTTPTransport(
             verify=tls, trust_env=False, retries=0, limits=httpx.Limits(max_connections=100, keepalive_expiry=3)
         )
-        # What was unsealed last for a connection, with the ciphertext it came from: opening costs 60 µs.
-        self._opened: dict[str, tuple[bytes, str]] = {}
+        # The headers of a connection, with the ciphertext that its token came from: opening it costs 60 µs, building them 20.
+        self._opened: dict[str, tuple[bytes, str, httpx.Headers]] = {}
+        # Parsing costs 40 µs, and assistants ask the same again and again.
+        self._url = functools.lru_cache(maxsize=256)(httpx.URL)
+        limit = self.connect_limit
+        self._extensions = {"timeout": {"connect": limit, "pool": limit, "read": None, "write": None}}
 
     async def close(self) -> None:
         self._opened.clear()
@@ -106,31 +111,35 @@ class Transport:
             await asyncio.sleep(wait)
 
     def _build(self, connection: Connection, request: Request, sealed: bytes) -> httpx.Request:
-        headers = [
-            ("Authorization", self._authorization(connection, sealed)),
-            ("Accept", ACCEPT),
-            ("Accept-Encoding", "identity"),
-            ("User-Agent", USER_AGENT),
-        ]
+        headers = self._headers(connection, sealed)
+        if request.body is not None or not request.reads:
+            headers = headers.copy()
         if request.body is not None:
-            headers.append(("Content-Type", "application/json"))
+            headers["Content-Type"] = "application/json"
         if not request.reads and connection.from_email:
-            headers.append(("From", connection.from_email))
-        url = connection.base_url + request.path + (f"?{request.query}" if request.query else "")
-        limit = self.connect_limit
-        timeouts = {"connect": limit, "pool": limit, "read": None, "write": None}
-        return httpx.Request(request.method, url, headers=headers, content=request.body, extensions={"timeout": timeouts})
+            headers["From"] = connection.from_email
+        url = self._url(connection.base_url + request.path + (f"?{request.query}" if request.query else ""))
+        return httpx.Request(request.method, url, headers=headers, content=request.body, extensions=self._extensions)
 
-    def _authorization(self, connection: Connection, sealed: bytes) -> str:
+    def _headers(self, connection: Connection, sealed: bytes) -> httpx.Headers:
         known = self._opened.get(connection.id)
-        if known is not None and known[0] == sealed:
-            return known[1]
+        if known is not None and known[0] == sealed and known[1] == connection.auth:
+            return known[2]
         scheme = "Bearer " if connection.auth == "bearer" else "Token token="
-        header = scheme + unseal(sealed, connection.id)
+        headers = httpx.Headers(
+            {
+                "Host": httpx.URL(connection.base_url).netloc.decode("ascii"),
+                "Authorization": scheme + unseal(sealed, connection.id),
+                "Accept": ACCEPT,
+                "Accept-Encoding": "identity",
+                "User-Agent": USER_AGENT,
+            },
+            encoding="ascii",
+        )
         if len(self._opened) > 1_000:
             self._opened.clear()
-        self._opened[connection.id] = (sealed, header)
-        return header
+        self._opened[connection.id] = (sealed, connection.auth, headers)
+        return headers
 
     async def _once(self, outgoing: httpx.Request, reads: bool) -> Reply:
         transport = self._reads if reads else self._writes
@@ -148,8 +157,7 @@ class Transport:
             return _failed(error, connecting=False)
         finally:
             await response.aclose()
-        headers = tuple((k.decode("latin-1").lower(), v.decode("latin-1")) for k, v in response.headers.raw)
-        return Reply(response.status_code, headers, body)
+        return Reply(response.status_code, tuple((k.decode("latin-1").lower(), v.decode("latin-1")) for k, v in response.headers.raw), body)
 
     async def _read(self, response: httpx.Response) -> bytes:
         # Identity was asked for; a server that compresses all the same is decoded, under the same limit.

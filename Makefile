@@ -1,0 +1,43 @@
+# Everything from nothing: only Python 3.11+, pip and git are needed. See README.md.
+# Debian's own Python is built with optimisations: where it is new enough it serves better than one built by hand.
+SYSTEM_PYTHON := $(shell /usr/bin/python3 -c 'import sys; print("/usr/bin/python3" if sys.version_info >= (3, 11) else "")' 2>/dev/null)
+PYTHON ?= $(or $(SYSTEM_PYTHON),python3)
+UV := .tools/bin/uv
+export UV_PYTHON_DOWNLOADS = never
+ARGS ?=
+PYTEST ?= .venv/bin/pytest -n 2 --dist loadfile
+
+.PHONY: setup demo test test-services check bench clean
+
+setup: .venv/.ready
+
+.tools/bin/uv:
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action ignore --target .tools uv
+
+.venv/.ready: uv.lock pyproject.toml | $(UV)
+	$(UV) sync --quiet --locked --python $(PYTHON)
+	@touch $@
+
+demo: setup
+	.venv/bin/python -m portal.demo $(ARGS)
+
+test: setup
+	$(PYTEST)
+
+# The same tests on PostgreSQL and Redis, which must run on this machine (127.0.0.1, ports 5432 and 6379).
+test-services: setup
+	DATABASE_URL=$${DATABASE_URL:-postgres://postgres@127.0.0.1:5432/pagewarden} \
+	REDIS_URL=$${REDIS_URL:-redis://127.0.0.1:6379/0} $(PYTEST)
+
+check: setup
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/djade --check $$(git ls-files 'templates/*.html')
+	PAGEWARDEN_ENV_FILE=tests/environment .venv/bin/python manage.py makemigrations --check --dry-run
+
+bench: setup
+	.venv/bin/python -m tests.benchmarks.doors $(ARGS)
+
+clean:
+	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis staticfiles data

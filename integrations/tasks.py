@@ -1,0 +1,137 @@
+"""The portal's own tasks, which ``manage.py run_worker`` runs. huey is untyped and knows nothing of Django's database
+connections: use ``task`` and ``periodic`` of this module, never huey's own."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, ParamSpec
+
+from django.conf import settings
+from django.db import close_old_connections
+from django.db.models import Q
+from django.utils import timezone
+from huey import Huey, RedisHuey, SqliteHuey
+
+from integrations import actions
+from integrations.models import Connection
+from policies.actions import Refused
+from policies.journal import close_orphans, write_checkpoint
+
+log = logging.getLogger(__name__)
+P = ParamSpec("P")
+
+
+def make_huey(file: str, redis_url: str) -> Huey:
+    """The queue: in Redis where there is one, else in an SQLite file of its own, away from the journal's writers.
+
+    ``immediate`` is said, for huey would otherwise take it from DEBUG in some set-ups; results are nobody's to read.
+    """
+    if redis_url:
+        return RedisHuey("pagewarden", url=redis_url, results=False, immediate=False)
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    return SqliteHuey("pagewarden", filename=file, results=False, immediate=False)
+
+
+huey = make_huey(settings.HUEY_FILE, settings.REDIS_URL)
+
+
+class Task(Generic[P]):
+    """A function that can also be left to the worker. Its arguments are pickled into the queue: ids, never rows or
+    secrets."""
+
+    def __init__(self, function: Callable[P, None]) -> None:
+        self.function = function
+        self.name = function.__name__
+        self._queued = huey.task(name=self.name)(self._in_worker)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        self.function(*args, **kwargs)
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Leave it to the worker."""
+        self._queued(*args, **kwargs)
+
+    def _in_worker(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        # A thread of the worker's lives on between tasks; its database connection may not.
+        close_old_connections()
+        try:
+            self.function(*args, **kwargs)
+        finally:
+            close_old_connections()
+
+
+def task(function: Callable[P, None]) -> Task[P]:
+    return Task(function)
+
+
+def periodic(minutes: int) -> Callable[[Callable[[], None]], Task[[]]]:
+    """Run every so many minutes of the clock. The worker looks once a minute."""
+
+    def is_due(now: dt.datetime) -> bool:
+        # huey passes naive times of UTC.
+        return int(now.replace(tzinfo=dt.UTC).timestamp() // 60) % max(minutes, 1) == 0
+
+    def decorate(function: Callable[[], None]) -> Task[[]]:
+        made = Task(function)
+        huey.periodic_task(is_due, name=f"every_{minutes}_minutes_{made.name}")(made._in_worker)
+        return made
+
+    return decorate
+
+
+def due_connections(now: dt.datetime) -> list[Connection]:
+    """The connections whose newest test is older than the schedule allows, the oldest first: no more at once than it
+    takes to come round in time, so that a restart does not test them all in one minute."""
+    minutes = max(settings.CONNECTION_TEST_MINUTES, 1)
+    enabled = Connection.objects.filter(is_enabled=True)
+    share = 2 * (enabled.count() // minutes + 1)
+    before = now - dt.timedelta(minutes=minutes)
+    due = enabled.filter(Q(health_at__isnull=True) | Q(health_at__lte=before))
+    return list(due.order_by("health_at", "created_at")[:share])
+
+
+@task
+def test_one_connection(connection_id: str) -> None:
+    """Test a connection, unless it was tested while this waited."""
+    due_before = timezone.now() - dt.timedelta(minutes=max(settings.CONNECTION_TEST_MINUTES, 1))
+    connection = Connection.objects.filter(pk=connection_id, is_enabled=True).first()
+    if connection is None or (connection.health_at is not None and connection.health_at > due_before):
+        return
+    try:
+        found = actions.test_connection(connection, by="scheduled test")
+    except (actions.CannotTest, Refused) as error:
+        log.warning("The connection %s was not tested: %s", connection_id, error)
+    else:
+        if not found.passed:
+            log.warning("The connection %s fails its test: %s", connection_id, found.message)
+
+
+@periodic(minutes=1)
+def test_connections() -> None:
+    for connection in due_connections(timezone.now()):
+        test_one_connection.enqueue(str(connection.pk))
+
+
+# pytest collects functions by these names wherever they are imported.
+test_one_connection.__test__ = test_connections.__test__ = False  # type: ignore[attr-defined]  # objects take attributes
+
+
+@periodic(minutes=1)
+def close_open_intents() -> None:
+    """Close the intents that a killed process left open."""
+    close_orphans(dt.timedelta(seconds=settings.CALL_TIME_LIMIT + 5))
+
+
+@periodic(minutes=settings.CHECKPOINT_MINUTES)
+def sign_checkpoint() -> None:
+    write_checkpoint()
+
+
+@periodic(minutes=60)
+def remind_managers() -> None:
+    """Hourly, for a worker that was down at one hour must not miss a day; each reminder is sent once."""
+    if sent := actions.remind(timezone.now()):
+        log.info("%s reminders of tokens that come to their end were sent", sent)

@@ -1,0 +1,33 @@
+"""``manage.py rotate_keys``: seal every token anew under the first key of FIELD_ENCRYPTION_KEY."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from integrations.actions import do_reseal_tokens
+
+
+class Command(BaseCommand):
+    help = (
+        "Seal every token anew under the first key of FIELD_ENCRYPTION_KEY. To change the key: put the new one "
+        "before the old one, "
+        "restart, run this, take the old one away, restart. No call fails meanwhile. Exit 1: some token opens "
+        "with no key."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        counts: Counter[str] = do_reseal_tokens(by="manage.py rotate_keys")
+        self.stdout.write(
+            f"{counts['resealed']} resealed, {counts['current']} already under the first key, "
+            f"{counts['unreadable']} unreadable."
+        )
+        if counts["unreadable"]:
+            self.stderr.write(
+                "Keep the old keys: the unreadable tokens open with none that is set (see manage.py check "
+                "--database default)."
+            )
+            sys.exit(1)

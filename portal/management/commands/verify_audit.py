@@ -1,0 +1,65 @@
+"""Prove the journal intact, or name the first entry that is not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from django.db import DatabaseError
+
+from policies.core import chain
+from policies.journal import newest_checkpoint_file, verify
+from policies.models import Checkpoint
+
+INTACT, BROKEN, CANNOT_TELL = 0, 1, 2
+
+
+class Command(BaseCommand):
+    help = "Verify the audit journal. Exit status: 0 intact, 1 broken (the first bad entry is named), 2 cannot tell."
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--checkpoint", type=Path, help="hold the journal against this checkpoint; default: the newest")
+        parser.add_argument("--json", action="store_true", help="print JSON alone")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            checkpoint = _checkpoint(options["checkpoint"])
+            found = verify(checkpoint)
+        except (OSError, ValueError, DatabaseError) as error:
+            self._tell(options, {"status": "unknown", "problem": f"{type(error).__name__}: {error}"}, f"Cannot tell: {error}")
+            sys.exit(CANNOT_TELL)
+        broken = found.fault is not None
+        document = {
+            "status": "broken" if broken else "intact",
+            "anchored": found.checkpoint is not None,
+            "checkpoint": found.checkpoint,
+            "entries": found.entries,
+            "streams": found.streams,
+            "open_intents": found.open_intents,
+            "after_checkpoint": found.after_checkpoint,
+            "first_bad": dataclasses.asdict(found.fault) if found.fault else None,
+        }
+        anchor = f"against the checkpoint of {found.checkpoint}" if found.checkpoint else "unanchored: there is no checkpoint yet"
+        text = f"Broken ({anchor}). First bad entry: {found.fault}" if broken else (
+            f"Intact, {anchor}: {found.entries} entries in {found.streams} streams, {found.after_checkpoint} of them since. "
+            f"{found.open_intents} writes are open."
+        )
+        self._tell(options, document, text)
+        sys.exit(BROKEN if broken else INTACT)
+
+    def _tell(self, options: dict[str, Any], document: dict[str, Any], text: str) -> None:
+        self.stdout.write(json.dumps(document) if options["json"] else text)
+
+
+def _checkpoint(path: Path | None) -> chain.Checkpoint | None:
+    path = path or newest_checkpoint_file()
+    if path is not None:
+        return chain.Checkpoint.from_json(path.read_text())
+    row = Checkpoint.objects.order_by("-id").first()
+    return chain.Checkpoint(row.document, row.signature, row.public_key) if row else None

@@ -1,0 +1,211 @@
+"""Real processes for tests: the portal under granian on a database of its own, and what it calls."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+TOKEN = "upstream-TOKEN-0123456789"  # what the tests register with the portal
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes] | None = None, seconds: float = 20) -> None:
+    until = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        if process is not None and process.poll() is not None:
+            raise AssertionError(f"the process on port {port} ended with {process.returncode}")
+        if time.monotonic() > until:
+            raise AssertionError(f"nothing listens on port {port}")
+        time.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def errors(self) -> list[str]:
+        errors: list[str] = self.json()["error"]["errors"]
+        return errors
+
+
+@dataclass
+class Portal:
+    """A portal on a database of its own: SQLite in ``folder``, or where DATABASE_URL names PostgreSQL a new one there."""
+
+    folder: Path
+    upstream_url: str
+    extra: dict[str, str] = field(default_factory=dict)
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+    seeded: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        server = os.environ.get("DATABASE_URL", "")
+        self._postgres = ""
+        url = f"sqlite:///{self.folder}/portal.sqlite3"
+        if server.startswith("postgres"):
+            self._postgres = f"pagewarden_test_{uuid.uuid4().hex[:10]}"
+            url = f"{server.rsplit('/', 1)[0]}/{self._postgres}"
+            self._sql(f"CREATE DATABASE {self._postgres}")
+        self.env = {
+            **os.environ, "PAGEWARDEN_ENV_FILE": str(ROOT / "tests" / "environment"), "DJANGO_SETTINGS_MODULE": "portal.settings",
+            "DATA_DIR": str(self.folder), "DATABASE_URL": url, "PAGERDUTY_SANDBOX_URL": self.upstream_url,
+            "PUBLIC_URL": f"http://127.0.0.1:{self.port}", "PYTHONPATH": str(ROOT), **self.extra,
+        }
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def _sql(self, statement: str) -> None:
+        import psycopg
+
+        with psycopg.connect(f"{os.environ['DATABASE_URL'].rsplit('/', 1)[0]}/postgres", autocommit=True) as connection:
+            connection.execute(statement)  # type: ignore[call-overload]  # a test's own literal
+
+    def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a Python module or ``manage.py`` command in the portal's environment."""
+        result = subprocess.run([sys.executable, *arguments], env=self.env, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        if check and result.returncode != 0:
+            raise AssertionError(f"{arguments} ended with {result.returncode}:\n{result.stdout}\n{result.stderr}")
+        return result
+
+    def manage(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.run("manage.py", *arguments, check=check)
+
+    def seed(self, **values: Any) -> dict[str, Any]:
+        self.manage("migrate", "-v0")
+        out = self.run("-m", "tests.gateway.seed", json.dumps({"token": TOKEN, "states": {}, **values})).stdout
+        self.seeded = json.loads(out)
+        return self.seeded
+
+    def shell(self, code: str) -> str:
+        """Run Python with Django set up; what it prints."""
+        return self.run("-c", f"import django; django.setup()\n{code}").stdout
+
+    def start(self) -> None:
+        with (self.folder / "portal.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [str(Path(sys.executable).with_name("granian")), "--interface", "asgi", "--loop", "uvloop", "--host", "127.0.0.1",
+                 "--port", str(self.port), "--workers", "1", "--log-level", "warning", "portal.asgi:application"],
+                env=self.env, cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
+            )
+        until = time.monotonic() + 30
+        while True:
+            with contextlib.suppress(OSError, urllib.error.HTTPError), urllib.request.urlopen(f"{self.url}/readyz", timeout=2):
+                return
+            if self.process.poll() is not None or time.monotonic() > until:
+                raise AssertionError(f"the portal did not start:\n{self.log()}")
+            time.sleep(0.02)
+
+    def log(self) -> str:
+        return (self.folder / "portal.log").read_text(errors="replace")
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+        self.process.wait(timeout=30)
+        self.process = None
+
+    def kill(self) -> None:
+        """As a power cut would: no process of the portal gets another instruction."""
+        self.signal(signal.SIGKILL)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.signal(signal.SIGTERM)
+
+    def close(self) -> None:
+        if self.process is not None:
+            self.kill()
+        if self._postgres:
+            self._sql(f"DROP DATABASE IF EXISTS {self._postgres} WITH (FORCE)")
+
+    def call(
+        self, method: str, path: str, body: Any = None, *, key: str | None = None, headers: dict[str, str] | None = None,
+        raw: bytes | None = None,
+    ) -> Answer:
+        """One call at the REST door."""
+        data = raw if raw is not None else None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}/pagerduty{path}", data=data, method=method)
+        secret = self.seeded["key"] if key is None else key
+        if secret:
+            request.add_header("Authorization", f"Token token={secret}")
+        if data is not None:
+            request.add_header("Content-Type", "application/json")
+        for name, value in (headers or {}).items():
+            request.add_header(name, value)
+        try:
+            with urllib.request.urlopen(request, timeout=40) as answer:
+                return Answer(answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.read())
+        except urllib.error.HTTPError as error:
+            return Answer(error.code, {k.lower(): v for k, v in error.headers.items()}, error.read())
+
+    def entries(self, **filters: Any) -> list[dict[str, Any]]:
+        """The journal's entries, each with its record."""
+        out = self.shell(
+            "import json\nfrom policies.models import Entry\n"
+            f"print(json.dumps([{{**e, 'record': json.loads(e['record'])}} for e in Entry.objects.filter(**{filters!r})"
+            ".order_by('id').values('id', 'seq', 'kind', 'decision_id', 'tool', 'verdict', 'outcome', 'actor', 'record')]))"
+        )
+        entries: list[dict[str, Any]] = json.loads(out)
+        return entries
+
+
+@contextlib.contextmanager
+def running(*command: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that listens on ``port``, ended at the end."""
+    process = subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        wait_for_port(port, process)
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextlib.contextmanager
+def recording_upstream(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Its URL, and the file that holds every call it received, one JSON object a line."""
+    port, path = free_port(), folder / "upstream.jsonl"
+    with running("-m", "tests.gateway.upstream", str(port), str(path), port=port):
+        yield f"http://127.0.0.1:{port}", path
+
+
+def received(path: Path) -> list[dict[str, Any]]:
+    """What the recording upstream received; a line that a power cut left half written does not count."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]

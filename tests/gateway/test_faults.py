@@ -87,7 +87,6 @@ def test_every_self_is_rewritten_and_nothing_else(portal: Portal, stub: Stub) ->
     ("truncated", 2, 502, "failed"),
     ("hang", 1, 504, "failed"),
     ("429:60", 1, 429, "refused"),
-    ("429:1", 2, 429, "refused"),
 ])
 def test_a_read_is_tried_once_more_where_that_can_help(
     portal: Portal, stub: Stub, fault: str, sent: int, status: int, outcome: str

@@ -1,0 +1,108 @@
+"""Who is on call when: a v2 schedule's layers, restrictions and overrides, rendered over a window."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from integrations.pagerduty.sandbox.world import DAY, iso, parse_time
+
+Shift = tuple[float, float, str]
+"""Start, end (Unix time), user id."""
+
+
+def layer_shifts(layer: dict[str, Any], zone: ZoneInfo, since: float, until: float) -> list[Shift]:
+    """One layer's shifts: turns in order from its virtual start, cut by its restrictions."""
+    start = max(parse_time(layer["start"]), since)
+    end = min(parse_time(layer["end"]) if layer["end"] else until, until)
+    if start >= end or not layer["users"]:
+        return []
+    virtual, turn = parse_time(layer["rotation_virtual_start"]), layer["rotation_turn_length_seconds"]
+    users = [entry["user"]["id"] for entry in layer["users"]]
+    allowed = _allowed(layer["restrictions"], zone, start, end)
+    shifts: list[Shift] = []
+    number = int((start - virtual) // turn)
+    while (begin := _turn_start(virtual, turn, number, zone)) < end:
+        finish = _turn_start(virtual, turn, number + 1, zone)
+        for low, high in allowed:
+            a, b = max(begin, low, start), min(finish, high, end)
+            if a < b:
+                shifts.append((a, b, users[number % len(users)]))
+        number += 1
+    return _merged(shifts)
+
+
+def _turn_start(virtual: float, turn: int, number: int, zone: ZoneInfo) -> float:
+    """Turns of whole days keep their local hour across changes of the clock."""
+    if turn % DAY:
+        return virtual + number * turn
+    local = dt.datetime.fromtimestamp(virtual, zone).replace(tzinfo=None) + dt.timedelta(seconds=turn * number)
+    return local.replace(tzinfo=zone).timestamp()
+
+
+def _allowed(restrictions: list[dict[str, Any]], zone: ZoneInfo, start: float, end: float) -> list[tuple[float, float]]:
+    if not restrictions:
+        return [(start, end)]
+    found = []
+    first = dt.datetime.fromtimestamp(start, zone).date() - dt.timedelta(days=8)
+    for offset in range(int((end - start) // DAY) + 11):
+        day = first + dt.timedelta(days=offset)
+        for restriction in restrictions:
+            if restriction["type"] == "weekly_restriction" and day.isoweekday() != restriction["start_day_of_week"]:
+                continue
+            clock = dt.time.fromisoformat(restriction["start_time_of_day"])
+            local = dt.datetime.combine(day, clock)
+            begin = local.replace(tzinfo=zone).timestamp()
+            finish = (local + dt.timedelta(seconds=restriction["duration_seconds"])).replace(tzinfo=zone).timestamp()
+            found.append((begin, finish))
+    found.sort()
+    return found
+
+
+def _merged(shifts: Iterable[Shift]) -> list[Shift]:
+    merged: list[Shift] = []
+    for start, end, user in sorted(shifts):
+        if merged and merged[-1][2] == user and merged[-1][1] >= start:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end), user)
+        else:
+            merged.append((start, end, user))
+    return merged
+
+
+def laid_over(below: list[Shift], above: list[Shift]) -> list[Shift]:
+    """``above`` wins wherever it is."""
+    kept: list[Shift] = []
+    for start, end, user in below:
+        pieces = [(start, end)]
+        for a, b, _ in above:
+            pieces = [piece for low, high in pieces for piece in ((low, min(high, a)), (max(low, b), high)) if piece[0] < piece[1]]
+        kept += [(low, high, user) for low, high in pieces]
+    return _merged(kept + above)
+
+
+def override_shifts(schedule: dict[str, Any], since: float, until: float) -> list[Shift]:
+    found: list[Shift] = []
+    for override in schedule["overrides"]:
+        start, end = max(parse_time(override["start"]), since), min(parse_time(override["end"]), until)
+        if start < end:
+            found = laid_over(found, [(start, end, override["user"]["id"])])
+    return found
+
+
+def final_shifts(schedule: dict[str, Any], since: float, until: float) -> list[Shift]:
+    """The schedule as it is: later layers over earlier ones, overrides over all."""
+    zone = ZoneInfo(schedule["time_zone"])
+    shifts: list[Shift] = []
+    for layer in schedule["schedule_layers"]:
+        shifts = laid_over(shifts, layer_shifts(layer, zone, since, until))
+    return laid_over(shifts, override_shifts(schedule, since, until))
+
+
+def entries(shifts: list[Shift], users: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"start": iso(start), "end": iso(end), "user": users[user]} for start, end, user in shifts]
+
+
+def coverage(shifts: list[Shift], since: float, until: float) -> float:
+    return round(100 * sum(end - start for start, end, _ in shifts) / (until - since), 1) if until > since else 0.0

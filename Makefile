@@ -19,7 +19,7 @@ setup: .venv/.ready
 	@touch $@
 
 demo: setup
-	.venv/bin/python -m portal.demo $(ARGS)
+	.venv/bin/python manage.py demo $(ARGS)
 
 test: setup
 	$(PYTEST)

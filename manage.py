@@ -9,4 +9,10 @@ from django.core.management import execute_from_command_line
 
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
-    execute_from_command_line(sys.argv)
+    if sys.argv[1:2] == ["demo"]:
+        # It makes the very settings that every other command needs.
+        from portal.demo import main
+
+        main(sys.argv[2:])
+    else:
+        execute_from_command_line(sys.argv)

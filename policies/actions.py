@@ -7,13 +7,12 @@ entry of the journal, all or nothing. Views, admin and commands call these; noth
 from __future__ import annotations
 
 import datetime as dt
-import functools
 import ipaddress
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any
 from uuid import uuid4
 
 from django.conf import settings
@@ -30,13 +29,13 @@ from policies.journal import append_in_transaction
 from policies.models import AgentKey, ConfigChange, Membership, PolicyVersion, Team, ToolRule, ToolSetting, User
 
 By = User | str
-P = ParamSpec("P")
-R = TypeVar("R")
 
 MAXIMUM_CALLS_PER_MINUTE = 960
 """PagerDuty's own limit of a connection."""
-_SECRET = re.compile(r"pwk_[a-z0-9]{8}_|(?<![A-Za-z0-9+_-])(?=[A-Za-z0-9+_-]*[0-9])(?=[A-Za-z0-9+_-]*[a-z])"
-                     r"(?=[A-Za-z0-9+_-]*[A-Z])[A-Za-z0-9+_-]{20,}(?![A-Za-z0-9+_-])")
+_SECRET = re.compile(
+    r"pwk_[a-z0-9]{8}_|(?<![A-Za-z0-9+_-])(?=[A-Za-z0-9+_-]*[0-9])(?=[A-Za-z0-9+_-]*[a-z])"
+    r"(?=[A-Za-z0-9+_-]*[A-Z])[A-Za-z0-9+_-]{20,}(?![A-Za-z0-9+_-])"
+)
 
 
 class Refused(Exception):
@@ -71,17 +70,10 @@ def plain(text: str, what: str, *, maximum: int, required: bool = True) -> str:
     if not text.isprintable():
         raise ValidationError(f"{what} holds characters that cannot be shown.")
     if _SECRET.search(text):
-        raise ValidationError(f"{what} looks as if it held a token or a key. Leave secrets out: this text is kept for good.")
+        raise ValidationError(
+            f"{what} looks as if it held a token or a key. Leave secrets out: this text is kept for good."
+        )
     return text
-
-
-def _atomic(action: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
-    @functools.wraps(action)
-    def wrapped(first: Any, *args: P.args, **kwargs: P.kwargs) -> R:
-        with transaction.atomic():
-            return action(first, *args, **kwargs)
-
-    return wrapped
 
 
 def move_version() -> int:
@@ -103,16 +95,33 @@ def record_change(
     version = move_version()
     now = timezone.now()
     change = ConfigChange.objects.create(
-        at=now, actor=name_of(by), team_id=team.pk if team else None, team=team.name if team else "", action=action,
-        target=target[:200], before=before, after=after, reason=reason, policy_version=version,
+        at=now,
+        actor=name_of(by),
+        team_id=team.pk if team else None,
+        team=team.name if team else "",
+        action=action,
+        target=target[:200],
+        before=before,
+        after=after,
+        reason=reason,
+        policy_version=version,
     )
     append_in_transaction(
         Entry(
-            kind=EntryKind.CONFIG, at=now, decision_id=f"cfg-{uuid4().hex[:28]}", team_id=change.team_id,
+            kind=EntryKind.CONFIG,
+            at=now,
+            decision_id=f"cfg-{uuid4().hex[:28]}",
+            team_id=change.team_id,
             actor=f"user:{by.pk}" if isinstance(by, User) else by,
             details={
-                "action": action, "target": target[:200], "before": before, "after": after, "reason": reason,
-                "policy_version": version, "by": name_of(by), "team": change.team,
+                "action": action,
+                "target": target[:200],
+                "before": before,
+                "after": after,
+                "reason": reason,
+                "policy_version": version,
+                "by": name_of(by),
+                "team": change.team,
             },
         )
     )
@@ -122,7 +131,7 @@ def record_change(
 # People and teams
 
 
-@_atomic
+@transaction.atomic
 def do_create_user(email: str, *, by: By, password: str | None, name: str = "", role: str = "") -> User:
     """Raises ``ValidationError`` when the address is taken or malformed."""
     require_administrator(by, "create people")
@@ -134,8 +143,10 @@ def do_create_user(email: str, *, by: By, password: str | None, name: str = "", 
     return user
 
 
-@_atomic
-def do_update_user(user: User, *, by: By, name: str | None = None, role: str | None = None, is_active: bool | None = None) -> None:
+@transaction.atomic
+def do_update_user(
+    user: User, *, by: By, name: str | None = None, role: str | None = None, is_active: bool | None = None
+) -> None:
     """Keys that a person issued belong to the team, and stay."""
     require_administrator(by, "change people")
     before = {"name": user.name, "role": user.role, "is_active": user.is_active}
@@ -153,7 +164,7 @@ def do_update_user(user: User, *, by: By, name: str | None = None, role: str | N
     record_change(by=by, team=None, action="update_user", target=user.email, before=before, after=after)
 
 
-@_atomic
+@transaction.atomic
 def do_set_password(user: User, *, by: By, password: str) -> None:
     if not (isinstance(by, User) and by.pk == user.pk):
         require_administrator(by, "set another's password")
@@ -162,7 +173,7 @@ def do_set_password(user: User, *, by: By, password: str) -> None:
     record_change(by=by, team=None, action="set_password", target=user.email, before=None, after=None)
 
 
-@_atomic
+@transaction.atomic
 def do_create_team(name: str, *, by: By, slug: str = "") -> Team:
     require_administrator(by, "create shared teams")
     name = plain(name, "The team's name", maximum=100)
@@ -173,7 +184,7 @@ def do_create_team(name: str, *, by: By, slug: str = "") -> Team:
     return team
 
 
-@_atomic
+@transaction.atomic
 def do_create_personal_workspace(user: User, *, by: By) -> Team:
     """A team of one, of which the person is the manager."""
     if isinstance(by, User) and by.pk != user.pk:
@@ -185,7 +196,9 @@ def do_create_personal_workspace(user: User, *, by: By) -> Team:
     name = f"{user.name or user.email.partition('@')[0]}'s workspace"[:100]
     team = Team.objects.create(name=name, slug=_free_slug(name), kind=Team.Kind.PERSONAL, owner=user)
     Membership.objects.create(team=team, user=user, role=Membership.Role.MANAGER)
-    record_change(by=by, team=team, action="create_personal_workspace", target=team.name, before=None, after={"owner": user.email})
+    record_change(
+        by=by, team=team, action="create_personal_workspace", target=team.name, before=None, after={"owner": user.email}
+    )
     return team
 
 
@@ -195,7 +208,7 @@ def _free_slug(name: str) -> str:
     return next(slug for slug in (base, *(f"{base}-{n}" for n in range(2, 10_000))) if slug not in taken)
 
 
-@_atomic
+@transaction.atomic
 def do_set_membership(team: Team, *, user: User, role: str, by: By) -> Membership:
     require_manager(by, team, "choose its members")
     if team.kind == Team.Kind.PERSONAL and user.pk != team.owner_id:
@@ -214,7 +227,7 @@ def do_set_membership(team: Team, *, user: User, role: str, by: By) -> Membershi
     return membership
 
 
-@_atomic
+@transaction.atomic
 def do_remove_member(team: Team, *, user: User, by: By) -> None:
     require_manager(by, team, "choose its members")
     if team.kind == Team.Kind.PERSONAL:
@@ -237,8 +250,10 @@ def _keep_a_manager(team: Team, user: User, by: By) -> None:
 # Policy
 
 
-@_atomic
-def do_set_tools(team: Team, *, states: Mapping[str, State], tools: Mapping[str, Tool], by: By, reason: str = "") -> int:
+@transaction.atomic
+def do_set_tools(
+    team: Team, *, states: Mapping[str, State], tools: Mapping[str, Tool], by: By, reason: str = ""
+) -> int:
     """Set what a team says of some tools. Returns how many changed; each is a ConfigChange of its own."""
     require_manager(by, team, "set its tools")
     reason = plain(reason, "The reason", maximum=500, required=False)
@@ -256,7 +271,9 @@ def do_set_tools(team: Team, *, states: Mapping[str, State], tools: Mapping[str,
         if name in locked and state is not State.OFF:
             raise Refused(f"{tool.title} is locked off for all teams by an administrator.")
         ToolSetting.objects.update_or_create(team=team, tool=name, defaults={"state": state.value})
-        record_change(by=by, team=team, action="set_tool", target=name, before=before.value, after=state.value, reason=reason)
+        record_change(
+            by=by, team=team, action="set_tool", target=name, before=before.value, after=state.value, reason=reason
+        )
         changed += 1
     return changed
 
@@ -270,8 +287,10 @@ def do_apply_preset(
     return do_set_tools(team, states=states, tools=tools, by=by, reason=reason or f"preset {name}")
 
 
-@_atomic
-def do_set_tool_rule(name: str, *, tools: Mapping[str, Tool], by: By, locked: bool, risk: str = "", reason: str = "") -> ToolRule:
+@transaction.atomic
+def do_set_tool_rule(
+    name: str, *, tools: Mapping[str, Tool], by: By, locked: bool, risk: str = "", reason: str = ""
+) -> ToolRule:
     """Lock a tool off for all teams, or raise its risk. The catalogue's risk is the least there is."""
     require_administrator(by, "lock tools or raise their risk")
     reason = plain(reason, "The reason", maximum=500, required=False)
@@ -289,17 +308,19 @@ def do_set_tool_rule(name: str, *, tools: Mapping[str, Tool], by: By, locked: bo
     return row
 
 
-@_atomic
+@transaction.atomic
 def do_switch_all_writes_off(teams: QuerySet[Team], *, tools: Mapping[str, Tool], by: By, reason: str = "") -> int:
     """Every writing tool off, in every one of ``teams``. Returns how many settings changed."""
     states = {name: State.OFF for name, tool in tools.items() if tool.writes}
-    return sum(do_set_tools(team, states=states, tools=tools, by=by, reason=reason or "all writes off") for team in teams)
+    return sum(
+        do_set_tools(team, states=states, tools=tools, by=by, reason=reason or "all writes off") for team in teams
+    )
 
 
 # Agent keys
 
 
-@_atomic
+@transaction.atomic
 def do_issue_key(
     team: Team,
     *,
@@ -333,18 +354,27 @@ def do_issue_key(
         raise ValidationError(f"The call limit is between 1 and {MAXIMUM_CALLS_PER_MINUTE} a minute.")
     prefix, secret = keys.new_key()
     key = AgentKey.objects.create(
-        team=team, name=name, prefix=prefix, digest=keys.digest_of(prefix, secret), created_by=name_of(by),
-        expires_at=expires_at, networks=blocks, tools=narrowed, calls_per_minute=limit,
+        team=team,
+        name=name,
+        prefix=prefix,
+        digest=keys.digest_of(prefix, secret),
+        created_by=name_of(by),
+        expires_at=expires_at,
+        networks=blocks,
+        tools=narrowed,
+        calls_per_minute=limit,
     )
     after = {
-        "expires_at": expires_at.isoformat() if expires_at else None, "networks": blocks, "tools": narrowed,
+        "expires_at": expires_at.isoformat() if expires_at else None,
+        "networks": blocks,
+        "tools": narrowed,
         "calls_per_minute": limit,
     }
     record_change(by=by, team=team, action="issue_key", target=f"{name} (pwk_{prefix})", before=None, after=after)
     return key, keys.shown(prefix, secret)
 
 
-@_atomic
+@transaction.atomic
 def do_revoke_key(key: AgentKey, *, by: By, reason: str = "") -> None:
     """Takes effect on the next write everywhere, and on the next read within a second. It cannot be undone."""
     require_manager(by, key.team, "revoke agent keys")
@@ -353,8 +383,15 @@ def do_revoke_key(key: AgentKey, *, by: By, reason: str = "") -> None:
         return
     key.revoked_at = timezone.now()
     key.save(update_fields=["revoked_at"])
-    record_change(by=by, team=key.team, action="revoke_key", target=f"{key.name} (pwk_{key.prefix})", before="usable",
-                  after="revoked", reason=reason)
+    record_change(
+        by=by,
+        team=key.team,
+        action="revoke_key",
+        target=f"{key.name} (pwk_{key.prefix})",
+        before="usable",
+        after="revoked",
+        reason=reason,
+    )
 
 
 # Sign-ins
@@ -384,8 +421,11 @@ def record_sign_in(*, user: User | None, email: str, ip: str, what: str) -> None
     with transaction.atomic():
         append_in_transaction(
             Entry(
-                kind=EntryKind.SIGN_IN, at=timezone.now(), decision_id=f"sgn-{uuid4().hex[:28]}",
-                actor=f"user:{known.pk}" if known else "", verdict="deny" if what == "refused" else "allow",
+                kind=EntryKind.SIGN_IN,
+                at=timezone.now(),
+                decision_id=f"sgn-{uuid4().hex[:28]}",
+                actor=f"user:{known.pk}" if known else "",
+                verdict="deny" if what == "refused" else "allow",
                 details={"what": what, "who": who, "ip": ip, "count": count},
             )
         )

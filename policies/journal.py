@@ -41,8 +41,19 @@ BATCH: Final = 500
 LOCK_SECONDS: Final = 5
 """How long a commit may wait for somebody else's lock before it is given up."""
 COLUMNS: Final = (
-    "stream_id", "seq", "at", "kind", "decision_id", "team_id", "actor", "tool", "verdict", "outcome", "resource",
-    "record", "hash",
+    "stream_id",
+    "seq",
+    "at",
+    "kind",
+    "decision_id",
+    "team_id",
+    "actor",
+    "tool",
+    "verdict",
+    "outcome",
+    "resource",
+    "record",
+    "hash",
 )
 _INSERT: Final = f"INSERT INTO policies_entry ({', '.join(COLUMNS)}) VALUES ({', '.join(['%s'] * len(COLUMNS))})"  # noqa: S608
 
@@ -67,9 +78,18 @@ def _row(entry: NewEntry, stream_id: int, stream: str, seq: int, previous: str) 
     record = chain.record_of(entry, stream, seq)
     column = chain.column
     return (
-        stream_id, seq, connection.ops.adapt_datetimefield_value(entry.at), entry.kind.value,
-        column("decision_id", entry.decision_id), entry.team_id, column("actor", entry.actor), column("tool", entry.tool),
-        column("verdict", entry.verdict), entry.outcome.value, column("resource", entry.resource), record,
+        stream_id,
+        seq,
+        connection.ops.adapt_datetimefield_value(entry.at),
+        entry.kind.value,
+        column("decision_id", entry.decision_id),
+        entry.team_id,
+        column("actor", entry.actor),
+        column("tool", entry.tool),
+        column("verdict", entry.verdict),
+        entry.outcome.value,
+        column("resource", entry.resource),
+        record,
         chain.link(previous, record),
     )
 
@@ -88,7 +108,11 @@ class Journal:
     """The process's own stream and the thread that writes it. ``append`` is called on ``loop``."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, *, on_version: Callable[[int], None] = lambda version: None, name: str = ""
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        on_version: Callable[[int], None] = lambda version: None,
+        name: str = "",
     ) -> None:
         self._loop = loop
         self._on_version = on_version
@@ -138,7 +162,7 @@ class Journal:
                         return
                     self._wake.wait()
                     self._wake.clear()
-                batch = []
+                batch: list[_Waiting] = []
                 while self._queue and len(batch) < BATCH:
                     batch.append(self._queue.popleft())
                 if batch:
@@ -221,8 +245,10 @@ class Journal:
 
     def _read_version(self, cursor: CursorWrapper) -> int:
         if connection.vendor == "postgresql":
-            cursor.execute(f"SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; "
-                           f"SET LOCAL statement_timeout = '{2 * LOCK_SECONDS}s'")
+            cursor.execute(
+                f"SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; "
+                f"SET LOCAL statement_timeout = '{2 * LOCK_SECONDS}s'"
+            )
             cursor.execute("SELECT version FROM policies_policyversion WHERE id = 1 FOR SHARE")
         else:
             cursor.execute("SELECT version FROM policies_policyversion WHERE id = 1")
@@ -286,7 +312,7 @@ def close_orphans(older_than: dt.timedelta) -> int:
 
     Any process may do it; two at once close an orphan once, for the lock on their stream makes the second look again.
     """
-    global _closed_before  # noqa: PLW0603
+    global _closed_before
     until = timezone.now() - older_than
     orphans = _open_intents(until, _closed_before)
     if not orphans:
@@ -299,10 +325,19 @@ def close_orphans(older_than: dt.timedelta) -> int:
         for intent in _open_intents(until, _closed_before):
             append_in_transaction(
                 NewEntry(
-                    EntryKind.RESULT, timezone.now(), intent.decision_id, intent.team_id, intent.actor, intent.tool,
-                    intent.verdict, Outcome.UNKNOWN, intent.resource,
-                    {"intent": {"stream": intent.stream.name, "seq": intent.seq},
-                     "reason": "The process that sent it ended before it could record what became of it."},
+                    EntryKind.RESULT,
+                    timezone.now(),
+                    intent.decision_id,
+                    intent.team_id,
+                    intent.actor,
+                    intent.tool,
+                    intent.verdict,
+                    Outcome.UNKNOWN,
+                    intent.resource,
+                    {
+                        "intent": {"stream": intent.stream.name, "seq": intent.seq},
+                        "reason": "The process that sent it ended before it could record what became of it.",
+                    },
                 ),
                 stream="recovery",
             )
@@ -418,13 +453,18 @@ def _verify(checkpoint: chain.Checkpoint | None) -> Verification:
     anchors = {head.stream: head.seq for head in checkpoint.heads()} if checkpoint is not None else {}
     for name, expected in wanted.items():
         if name not in names:
-            fault = fault or chain.Fault(name, None, None, "the whole stream was removed: a checkpoint or another stream names it")
+            fault = fault or chain.Fault(
+                name, None, None, "the whole stream was removed: a checkpoint or another stream names it"
+            )
             continue
         result = chain.walk(_rows(names[name], name), name, frozenset(expected))
         entries += result.entries
         anchored += min(anchors.get(name, 0), result.entries)
         fault = fault or result.fault or _against(name, expected, result)
-    if fault is None and (stray := Entry.objects.exclude(stream_id__in=names.values()).order_by("id").first()) is not None:
+    if (
+        fault is None
+        and (stray := Entry.objects.exclude(stream_id__in=names.values()).order_by("id").first()) is not None
+    ):
         fault = chain.Fault(f"#{stray.stream_id}", stray.seq, stray.pk, "its stream was removed")
     return Verification(
         entries, len(names), checkpoint.at if checkpoint else None, count_open_intents(), entries - anchored, fault
@@ -437,15 +477,35 @@ def _against(name: str, expected: dict[int, str], result: chain.StreamResult) ->
         return chain.Fault(name, 1, None, "the stream has no entry: all of them were removed")
     for seq, value in sorted(expected.items()):
         if seq > last:
-            return chain.Fault(name, last + 1, None, f"it was cut off: a checkpoint or another stream names entry {seq}")
+            return chain.Fault(
+                name, last + 1, None, f"it was cut off: a checkpoint or another stream names entry {seq}"
+            )
         if (result.hashes or {}).get(seq) != value:
-            return chain.Fault(name, seq, None, "it is not the entry that a checkpoint or another stream names: "
-                                                "it, or one before it, was rewritten")
+            return chain.Fault(
+                name,
+                seq,
+                None,
+                "it is not the entry that a checkpoint or another stream names: it, or one before it, was rewritten",
+            )
     return None
 
 
 def _rows(stream_id: int, name: str) -> Iterator[chain.Row]:
-    fields = ("id", "seq", "at", "kind", "decision_id", "team_id", "actor", "tool", "verdict", "outcome", "resource", "record", "hash")
+    fields = (
+        "id",
+        "seq",
+        "at",
+        "kind",
+        "decision_id",
+        "team_id",
+        "actor",
+        "tool",
+        "verdict",
+        "outcome",
+        "resource",
+        "record",
+        "hash",
+    )
     query = Entry.objects.filter(stream_id=stream_id).order_by("seq", "id").values_list(*fields)
     for row_id, *rest in query.iterator(chunk_size=2_000):
         yield chain.Row(row_id, name, *rest)

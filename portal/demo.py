@@ -18,7 +18,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,9 @@ READY_SECONDS = 60
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="make demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="make demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--port", type=int, default=8000, help="the portal's port")
     parser.add_argument("--sandbox-port", type=int, default=8001, help="the simulated PagerDuty's port")
     parser.add_argument("--data-dir", type=Path, default=ROOT / "data" / "demo", help="made anew by every demo")
@@ -77,9 +78,24 @@ def environment(options: argparse.Namespace, folder: Path) -> dict[str, str]:
 def portal_command(port: int, static_root: Path) -> list[str]:
     """The portal's server, with its static files."""
     return [
-        str(Path(sys.executable).with_name("granian")), "--interface", "asgi", "--loop", "uvloop", "--host", "127.0.0.1",
-        "--port", str(port), "--workers", "1", "--static-path-route", "/static", "--static-path-mount", str(static_root),
-        "--log-level", "warning", "portal.asgi:application",
+        str(Path(sys.executable).with_name("granian")),
+        "--interface",
+        "asgi",
+        "--loop",
+        "uvloop",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        "--static-path-route",
+        "/static",
+        "--static-path-mount",
+        str(static_root),
+        "--log-level",
+        "warning",
+        "portal.asgi:application",
     ]
 
 
@@ -89,9 +105,14 @@ class Children:
     def __init__(self) -> None:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, name: str, command: list[str]) -> None:
-        # Sessions of their own: Ctrl-C reaches the demo alone, which ends them in order.
-        self._running[name] = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    def start(self, name: str, command: list[str], log: Path | None = None) -> None:
+        """``log``: where its output goes instead of the terminal."""
+        with contextlib.ExitStack() as stack:
+            output = stack.enter_context(log.open("wb")) if log else None
+            # Sessions of their own: Ctrl-C reaches the demo alone, which ends them in order.
+            self._running[name] = subprocess.Popen(
+                command, cwd=ROOT, start_new_session=True, stdout=output, stderr=output
+            )
 
     def ended(self) -> str:
         """The name of a process that has ended; empty: all run."""
@@ -116,62 +137,158 @@ def wait_for(url: str, children: Children) -> None:
     until = time.monotonic() + READY_SECONDS
     while not answers(url):
         if name := children.ended():
-            sys.exit(f"The demo's {name} ended before it was ready: is its port taken? See above.")
+            sys.exit(
+                f"The demo's {name} ended before it was ready: is its port taken? Its log is in the data folder, or above."
+            )
         if time.monotonic() > until:
             sys.exit(f"{url} did not answer within {READY_SECONDS} seconds.")
         time.sleep(0.05)
 
 
 def people_and_policy(seed: int) -> dict[str, Any]:
-    """Teams, people, connections, policies and keys, made by the same actions as the pages use. Returns their part of the info."""
+    """Teams, people, connections, policies and keys, by the same actions as the pages use. Returns their part of the info."""
     from integrations.actions import do_issue_agent_key, do_register_token
     from integrations.pagerduty.catalog import PRESETS, TOOLS
     from integrations.pagerduty.sandbox.world import demo_from_email, demo_tokens
-    from policies.actions import do_apply_preset, do_create_team, do_create_user, do_set_membership, do_set_tools
-    from policies.core.call import State
+    from policies.actions import (
+        do_apply_preset,
+        do_create_personal_workspace,
+        do_create_team,
+        do_create_user,
+        do_set_membership,
+    )
+    from policies.models import User
 
     by = "demo"
     people: dict[str, dict[str, str]] = {}
 
-    def person(name: str, role: str = "") -> Any:
+    def person(name: str, role: str = "") -> User:
         password = secrets.token_urlsafe(9)
         email = f"{name.lower()}@pagewarden.example"
         people[name] = {"email": email, "password": password}
         return do_create_user(email, by=by, password=password, name=name, role=role)
 
-    ada = person("Ada", "administrator")
-    mina, omar, vic = person("Mina"), person("Omar"), person("Vic")
+    ada, mina, omar, petra = person("Ada", "administrator"), person("Mina"), person("Omar"), person("Petra")
+    vic = person("Vic")
     person("Rhea", "auditor")
-    person("Zed")
-    payments, search = do_create_team("Payments", by=by), do_create_team("Search", by=by)
-    for team, user, role in ((payments, mina, "manager"), (payments, vic, "member"), (search, omar, "manager")):
-        do_set_membership(team, user=user, role=role, by=by)
+    do_create_personal_workspace(vic, by=vic)
     tokens = demo_tokens(seed)
-    from_email = demo_from_email(seed)
-    main = do_register_token(
-        payments, name="Sandbox account", token=tokens["account"].value, kind="account", region="sandbox", from_email=from_email,
-        by=ada, whole_account=True,
-    )
-    reads = do_register_token(
-        search, name="Sandbox, reads only", token=tokens["account_read_only"].value, kind="account", region="sandbox",
-        from_email=from_email, by=ada, whole_account=True,
-    )
-    # The team's policy is wide; each key is narrowed to what its holder is for.
-    do_apply_preset(payments, name="manager", preset=PRESETS["manager"], tools=TOOLS, by=by, reason="demo")
-    do_set_tools(search, states={"create_incident": State.NEEDS_APPROVAL}, tools=TOOLS, by=by, reason="demo")
-    read_tools = sorted(name for name, tool in TOOLS.items() if not tool.writes)
     agents = {}
-    for name, connection, narrowed in (
-        ("reader", main, None), ("responder", main, None), ("admin", main, None),
+    # Each team shows one policy: the defaults, the responder preset, the manager preset.
+    for name, manager, token, preset, agent in (
+        ("Payments", mina, "account", "", "reader"),
+        ("Search", omar, "account_2", "responder", "responder"),
+        ("Platform", petra, "account_3", "manager", "admin"),
     ):
-        key, secret = do_issue_agent_key(connection, name=name, by=ada, narrowed_to=narrowed, calls_per_minute=0)
-        agents[name] = {"key": secret, "team": payments.slug}
-    return {"people": people, "agents": agents, "main": main, "reads": reads, "read_tools": read_tools}
+        team = do_create_team(name, by=ada)
+        do_set_membership(team, user=manager, role="manager", by=ada)
+        if manager is mina:
+            do_set_membership(team, user=vic, role="member", by=mina)
+        people[manager.name]["team"] = team.slug
+        connection = do_register_token(
+            team,
+            name="Sandbox",
+            token=tokens[token].value,
+            kind="account",
+            region="sandbox",
+            from_email=demo_from_email(seed),
+            by=ada,
+            whole_account=True,
+        )
+        if preset:
+            do_apply_preset(team, name=preset, preset=PRESETS[preset], tools=TOOLS, by=manager)
+        _, secret = do_issue_agent_key(connection, name=agent, by=ada, tools=TOOLS, calls_per_minute=0)
+        agents[agent] = {"key": secret, "team": team.slug}
+    return {
+        "admin": people["Ada"],
+        "managers": [people[manager.name] for manager in (mina, omar, petra)],
+        "auditor": people["Rhea"],
+        "agents": agents,
+    }
 
 
-@contextlib.contextmanager
-def ended_by_signals() -> Iterator[threading.Event]:
+def told(info: dict[str, Any]) -> str:
+    """The info for people."""
+    lines = [
+        "",
+        f"Pagewarden runs:     {info['url']}",
+        f"REST door:           {info['rest_url']}   (in place of https://api.pagerduty.com)",
+        f"Simulated PagerDuty: {info['sandbox_url']}",
+        "",
+        "Sign in as:",
+        f"  administrator  {info['admin']['email']}  {info['admin']['password']}",
+        *(f"  manager        {m['email']}  {m['password']}  (team {m['team']})" for m in info["managers"]),
+        f"  auditor        {info['auditor']['email']}  {info['auditor']['password']}",
+        "",
+        "Agent keys:",
+        *(f"  {name:<10} {agent['key']}  (team {agent['team']})" for name, agent in info["agents"].items()),
+        "",
+        "Try it:",
+        f"  curl -H 'Authorization: Token token={info['agents']['reader']['key']}' '{info['rest_url']}/incidents?limit=1'",
+        "",
+        "Prove the journal intact:",
+        f"  env {' '.join(f'{name}={value}' for name, value in info['env'].items())} {sys.executable} manage.py verify_audit",
+        "",
+        "Ctrl-C ends everything.",
+    ]
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = arguments(argv)
+    started = time.monotonic()
+    folder = fresh(options.data_dir.resolve())
+    values = environment(options, folder)
+    os.environ |= values
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    yield stop
+    children = Children()
+    try:
+        url, sandbox_url = f"http://127.0.0.1:{options.port}", f"http://127.0.0.1:{options.sandbox_port}"
+        seed, port = str(options.seed), str(options.sandbox_port)
+        sandbox = [sys.executable, "-m", "integrations.pagerduty.sandbox", "--port", port, "--seed", seed]
+        children.start("simulated PagerDuty", sandbox, folder / "sandbox.log")
+        import django
+
+        django.setup()
+        from django.core.management import call_command
+        from django.db import connections
+
+        from integrations.pagerduty.sandbox.agent import work
+        from policies.journal import write_checkpoint
+
+        call_command("migrate", verbosity=0)
+        call_command("collectstatic", verbosity=0, interactive=False)
+        info = people_and_policy(options.seed)
+        connections.close_all()
+        children.start("portal", portal_command(options.port, folder / "static"))
+        children.start("worker", [sys.executable, "manage.py", "run_worker"], folder / "worker.log")
+        wait_for(f"{url}/readyz", children)
+        wait_for(f"{sandbox_url}/_sandbox/stats", children)
+        keys = {name: agent["key"] for name, agent in info["agents"].items()}
+        made = work(f"{url}/pagerduty", keys, options.seed)
+        write_checkpoint()
+        connections.close_all()
+        info = {
+            "url": url,
+            "rest_url": f"{url}/pagerduty",
+            "mcp_url": f"{url}/mcp",
+            "sandbox_url": sandbox_url,
+            "data_dir": str(folder),
+            "env": values,
+            **info,
+        }
+        if options.info:
+            write_whole(options.info, json.dumps(info, indent=2) + "\n")
+        print(told(info))
+        print(f"Ready after {time.monotonic() - started:.1f} s; {made} calls are in the journal.", flush=True)
+        while not stop.wait(0.5):
+            if name := children.ended():
+                sys.exit(f"The demo's {name} has ended, and so does the demo.")
+    finally:
+        children.stop()
+
+
+if __name__ == "__main__":
+    main()

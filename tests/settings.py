@@ -9,7 +9,7 @@ from pathlib import Path
 os.environ.setdefault("PAGEWARDEN_ENV_FILE", str(Path(__file__).with_name("environment")))
 os.environ.setdefault("DATA_DIR", tempfile.mkdtemp(prefix="pagewarden-tests-"))
 
-from portal.settings import *  # noqa: E402, F403
+from portal.settings import *  # noqa: F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = {

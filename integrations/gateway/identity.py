@@ -12,7 +12,6 @@ from django.conf import settings
 from django.utils import timezone
 
 from integrations.actions import suspension
-from integrations.actions import suspension
 from integrations.gateway.integration import Bounds, Connection
 from integrations.models import Connection as ConnectionRow
 from integrations.models import ConnectionKey
@@ -76,8 +75,12 @@ class Identities:
         if isinstance(credential, PersonCredential):
             connection = self.connections.get(credential.resource)
             principal = Principal(
-                Kind.PERSON, f"user:{credential.user_id}", credential.name, credential.team_id,
-                connection.team if connection else "", credential.role,
+                Kind.PERSON,
+                f"user:{credential.user_id}",
+                credential.name,
+                credential.team_id,
+                connection.team if connection else "",
+                credential.role,
             )
             if connection is None or connection.team_id != credential.team_id:
                 return Identified(principal, None)
@@ -105,9 +108,7 @@ class Identities:
             return Rejected("expired")
         if known.networks and not _inside(ip, known.networks):
             return Rejected("network")
-        return Identified(
-            known.principal, self.connections.get(known.connection_id), known.id, known.calls_per_minute
-        )
+        return Identified(known.principal, self.connections.get(known.connection_id), known.id, known.calls_per_minute)
 
 
 def _inside(ip: str, networks: tuple[Network, ...]) -> bool:
@@ -147,8 +148,13 @@ def load_identities(job_tools: frozenset[str]) -> Identities:
     known: dict[str, KnownKey] = {}
     for key in AgentKey.objects.filter(revoked_at__isnull=True).select_related("team"):
         principal = Principal(
-            Kind.AGENT, f"key:{key.pk}", key.name, key.team_id, key.team.name,
-            narrowed_to=None if key.tools is None else frozenset(key.tools), credential=f"pwk_{key.prefix}",
+            Kind.AGENT,
+            f"key:{key.pk}",
+            key.name,
+            key.team_id,
+            key.team.name,
+            narrowed_to=None if key.tools is None else frozenset(key.tools),
+            credential=f"pwk_{key.prefix}",
         )
         connection_id = str(of_key.get(key.pk, ""))
         known[key.prefix] = KnownKey(
@@ -165,5 +171,3 @@ def load_identities(job_tools: frozenset[str]) -> Identities:
 
 def _unix(moment: dt.datetime | None) -> float:
     return moment.timestamp() if moment is not None else float("inf")
-
-

@@ -131,7 +131,9 @@ class Pipeline:
         if isinstance(identified, Rejected):
             self._on_rejected(call.client.ip, identified.reason)
             return Answer(
-                401, Outcome.DENIED, problem="The agent key is missing, unknown, revoked or expired, or may not be used from here.",
+                401,
+                Outcome.DENIED,
+                problem="The agent key is missing, unknown, revoked or expired, or may not be used from here.",
                 remedy="Use a key that a manager of your team issued, as Authorization: Token token=<key>.",
             )
         # From here on the call runs to its end, with its record, even if the caller goes away.
@@ -156,7 +158,8 @@ class Pipeline:
             if (stopped := self._stopped(call, identified, resolution, verdict)) is not None:
                 return await self._recorded(about, stopped)
             connection = identified.connection
-            assert connection is not None and resolution.request is not None  # noqa: S101  (_stopped saw to it)
+            assert connection is not None  # noqa: S101  (_stopped saw to both)
+            assert resolution.request is not None  # noqa: S101
             sealed = connection.sealed
             if call.variant:
                 sealed = state.identities.candidates[connection.id]
@@ -188,9 +191,12 @@ class Pipeline:
         if resolution.tools:
             return decide_all(state.policy, identified.principal, resolution.tools, decision_id)
         return Verdict(
-            Decision.DENY, "not_in_catalogue", resolution.refusal,
+            Decision.DENY,
+            "not_in_catalogue",
+            resolution.refusal,
             "Only what the catalogue lists can be called: see the tools page of your team.",
-            state.policy.version, decision_id,
+            state.policy.version,
+            decision_id,
         )
 
     def _stopped(self, call: Call, identified: Identified, resolution: Resolution, verdict: Verdict) -> Answer | None:
@@ -199,25 +205,59 @@ class Pipeline:
             return _denied(verdict)
         connection, principal = identified.connection, identified.principal
         if connection is None:
-            return _denied(_instead(verdict, "no_connection", f"{principal.name} has no connection to PagerDuty.",
-                                    "Ask a manager to issue a key for one of the team's connections."))
+            return _denied(
+                _instead(
+                    verdict,
+                    "no_connection",
+                    f"{principal.name} has no connection to PagerDuty.",
+                    "Ask a manager to issue a key for one of the team's connections.",
+                )
+            )
         if connection.suspended and not call.variant and principal.kind is not Kind.JOB:
-            return _denied(_instead(verdict, "suspended", connection.suspended,
-                                    f"Ask a manager of {connection.team} to see to the connection {connection.name}."))
+            return _denied(
+                _instead(
+                    verdict,
+                    "suspended",
+                    connection.suspended,
+                    f"Ask a manager of {connection.team} to see to the connection {connection.name}.",
+                )
+            )
         if why := self.integration.bound(resolution, connection):
-            return _denied(_instead(verdict, "bounds", why, f"Ask a manager of {connection.team} about the bounds of the "
-                                    f"connection {connection.name}."))
+            return _denied(
+                _instead(
+                    verdict,
+                    "bounds",
+                    why,
+                    f"Ask a manager of {connection.team} about the bounds of the connection {connection.name}.",
+                )
+            )
         if identified.calls_per_minute:
             wait = self._buckets.take(identified.key_id, identified.calls_per_minute, time.monotonic())
             if wait is not None:
-                limited = _instead(verdict, "call_limit", f"This agent key may make {identified.calls_per_minute} calls a "
-                                   "minute, and has made them.", f"Wait {wait:.0f} s, or ask a manager for a higher limit.")
-                return Answer(429, Outcome.DENIED, limited, problem=limited.reason, remedy=limited.remedy,
-                              retry_after=wait, limit=identified.calls_per_minute)
+                limited = _instead(
+                    verdict,
+                    "call_limit",
+                    f"This agent key may make {identified.calls_per_minute} calls a minute, and has made them.",
+                    f"Wait {wait:.0f} s, or ask a manager for a higher limit.",
+                )
+                return Answer(
+                    429,
+                    Outcome.DENIED,
+                    limited,
+                    problem=limited.reason,
+                    remedy=limited.remedy,
+                    retry_after=wait,
+                    limit=identified.calls_per_minute,
+                )
         problem = call.problem or resolution.problem
         if problem:
-            return Answer(call.problem_status or 400, Outcome.INVALID, verdict, problem=problem,
-                          remedy="Correct the request: it was not sent.")
+            return Answer(
+                call.problem_status or 400,
+                Outcome.INVALID,
+                verdict,
+                problem=problem,
+                remedy="Correct the request: it was not sent.",
+            )
         return None
 
     async def _recorded(self, about: _About, answer: Answer) -> Answer:
@@ -253,8 +293,12 @@ class Pipeline:
                 return _unavailable("The journal stopped recording; the write was not sent.", about.verdict)
             # Sent: never a 503, which invites a second try.
             return Answer(
-                502, Outcome.UNKNOWN, about.verdict, problem="The write was sent, but its outcome could not be recorded.",
-                remedy="Look at PagerDuty before you try again: it may have been done.", operation=answer.operation,
+                502,
+                Outcome.UNKNOWN,
+                about.verdict,
+                problem="The write was sent, but its outcome could not be recorded.",
+                remedy="Look at PagerDuty before you try again: it may have been done.",
+                operation=answer.operation,
             )
         return answer
 
@@ -301,8 +345,13 @@ class _About:
         if len(resolution.tools) > 1:
             details["tools"] = [tool.name for tool in resolution.tools]
         # The result of a write refers to its intent, which holds these.
-        if kind is EntryKind.INTENT or answer is None or answer.reply is None or resolution.request is None or \
-                resolution.request.reads:
+        if (
+            kind is EntryKind.INTENT
+            or answer is None
+            or answer.reply is None
+            or resolution.request is None
+            or resolution.request.reads
+        ):
             keep = frozenset[str]().union(*(tool.keep for tool in resolution.tools))
             if resolution.targets:
                 details["targets"] = [
@@ -341,7 +390,11 @@ class _About:
 
     def _method(self) -> Any:
         method = self.call.method
-        return method if method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS") else self.redactor.string(method)
+        return (
+            method
+            if method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+            else self.redactor.string(method)
+        )
 
     def _request_id(self, text: str) -> Any:
         plain = len(text) <= 64 and text.replace("-", "").isalnum() and text.isascii()
@@ -350,7 +403,9 @@ class _About:
 
 def _instead(verdict: Verdict, rule: str, reason: str, remedy: str) -> Verdict:
     """A denial in place of a verdict that allowed."""
-    return Verdict(Decision.DENY, rule, reason, remedy, verdict.policy_version, verdict.decision_id, verdict.tool, verdict.risk)
+    return Verdict(
+        Decision.DENY, rule, reason, remedy, verdict.policy_version, verdict.decision_id, verdict.tool, verdict.risk
+    )
 
 
 def _denied(verdict: Verdict) -> Answer:
@@ -358,7 +413,9 @@ def _denied(verdict: Verdict) -> Answer:
 
 
 def _unavailable(problem: str, verdict: Verdict | None = None) -> Answer:
-    return Answer(503, Outcome.FAILED, verdict, problem=problem, remedy="Try again shortly; tell an administrator if it stays.")
+    return Answer(
+        503, Outcome.FAILED, verdict, problem=problem, remedy="Try again shortly; tell an administrator if it stays."
+    )
 
 
 _FAILURES = {
@@ -377,13 +434,18 @@ _FAILURES = {
 def _answer(about: _About, reply: Reply, outcome: Outcome) -> Answer:
     operation = about.resolution.operation.id if about.resolution.operation else ""
     if reply.failure:
-        unknown = outcome is Outcome.UNKNOWN and about.resolution.request is not None and not about.resolution.request.reads
+        unknown = (
+            outcome is Outcome.UNKNOWN and about.resolution.request is not None and not about.resolution.request.reads
+        )
         return Answer(
             504 if reply.failure in ("timeout", "connect_timeout") and not unknown else 502,
             outcome if unknown else Outcome.FAILED,
-            about.verdict, reply, _FAILURES[reply.failure],
-            "The write was sent and its outcome is unknown: look at PagerDuty before you try again." if unknown
-            else "Nothing was done. Test the connection if it stays.", operation,
+            about.verdict,
+            reply,
+            _FAILURES[reply.failure],
+            "The write was sent and its outcome is unknown: look at PagerDuty before you try again."
+            if unknown
+            else "Nothing was done. Test the connection if it stays.",
+            operation,
         )
     return Answer(reply.status, outcome, about.verdict, reply, operation=operation)
-

@@ -132,16 +132,29 @@ class RestDoor:
             is_json = kind.split(";")[0].strip().lower() in ("application/json", "application/vnd.pagerduty+json")
             if status == 401:
                 # The agent key is good: it is the connection's token that PagerDuty refused.
-                status, body = 502, error_body(502, "PagerDuty refused the connection's own token.", [
-                    "The token may have been revoked: ask a manager of the team to test the connection."])
+                status, body = (
+                    502,
+                    error_body(
+                        502,
+                        "PagerDuty refused the connection's own token.",
+                        ["The token may have been revoked: ask a manager of the team to test the connection."],
+                    ),
+                )
                 is_json = True
             elif status < 200 or 300 <= status < 400 or (not is_json and (body or status != 204)):
-                status, body = (status if status >= 400 else 502), error_body(
-                    status if status >= 400 else 502, "What came back is not an answer of PagerDuty's API.",
-                    ["Ask a manager of the team to test the connection."])
+                status, body = (
+                    (status if status >= 400 else 502),
+                    error_body(
+                        status if status >= 400 else 502,
+                        "What came back is not an answer of PagerDuty's API.",
+                        ["Ask a manager of the team to test the connection."],
+                    ),
+                )
                 is_json = True
             if body:
-                headers.append((b"content-type", kind.encode("latin-1") if is_json and status == reply.status else _JSON))
+                headers.append(
+                    (b"content-type", kind.encode("latin-1") if is_json and status == reply.status else _JSON)
+                )
                 body = self.rewrite(body)
         else:
             errors = [text for text in (answer.problem, answer.remedy) if text]

@@ -140,19 +140,32 @@ class Runtime:
         key = hashlib.blake2b(settings.SECRET_KEY.encode(), person=b"redaction", digest_size=32).digest()
         self.redactor = Redactor(key)
         self.pipeline = Pipeline(
-            integration, self.watch, self.journal, redactor=self.redactor, on_rejected=self._count_rejected, on_used=self._note_use
+            integration,
+            self.watch,
+            self.journal,
+            redactor=self.redactor,
+            on_rejected=self._count_rejected,
+            on_used=self._note_use,
         )
         self._tidying = asyncio.create_task(self._tidy())
 
     async def stop(self) -> None:
         """Finish the calls that are under way, record what is counted, and close everything."""
+        await self.finish_calls()
+        await asyncio.to_thread(self.close)
+        await self.pipeline.integration.close()
+
+    async def finish_calls(self) -> None:
         await self.pipeline.drain()
         if self._tidying is not None:
             self._tidying.cancel()
-        await self._housekeep(final=True)
-        await asyncio.to_thread(self.journal.stop)
-        await asyncio.to_thread(self.watch.stop)
-        await self.pipeline.integration.close()
+        self._record_rejected()
+
+    def close(self) -> None:
+        """Called off the loop, which must still run: the journal's futures are settled there."""
+        self.journal.stop()
+        self.watch.stop()
+        _in_thread(lambda: _write_uses(self._used))
 
     def is_ready(self) -> dict[str, bool]:
         """What ``/readyz`` tells."""
@@ -176,24 +189,30 @@ class Runtime:
                 # Its next turn may work; a dead housekeeper would leave orphans open for ever.
                 log.exception("Housekeeping failed; it is tried again in %s s", HOUSEKEEPING_SECONDS)
 
-    async def _housekeep(self, *, final: bool = False) -> None:
-        if self._rejected and (final or time.time() - self._rejected_since >= 60):
-            counted, self._rejected, self._rejected_since = self._rejected, Counter(), time.time()
-            for (ip, reason), count in counted.items():
-                self.journal.append(rejected_entry(ip, reason, count)).add_done_callback(_noted)
+    async def _housekeep(self) -> None:
+        if self._rejected and time.time() - self._rejected_since >= 60:
+            self._record_rejected()
         elif not self._rejected:
             self._rejected_since = time.time()
         used, self._used = self._used, {}
         await asyncio.to_thread(_in_thread, lambda: _write_uses(used))
-        if not final:
-            await asyncio.to_thread(_in_thread, lambda: close_orphans(dt.timedelta(seconds=settings.CALL_TIME_LIMIT + 5)))
+        limit = dt.timedelta(seconds=settings.CALL_TIME_LIMIT + 5)
+        await asyncio.to_thread(_in_thread, lambda: close_orphans(limit))
+
+    def _record_rejected(self) -> None:
+        counted, self._rejected, self._rejected_since = self._rejected, Counter(), time.time()
+        for (ip, reason), count in counted.items():
+            self.journal.append(rejected_entry(ip, reason, count)).add_done_callback(_noted)
 
 
 def rejected_entry(ip: str, reason: str, count: int) -> Entry:
     """Refused credentials of one source and minute."""
     now = dt.datetime.now(dt.UTC)
     return Entry(
-        kind=EntryKind.REJECTED, at=now, decision_id=f"rej-{os.urandom(10).hex()}", verdict="deny",
+        kind=EntryKind.REJECTED,
+        at=now,
+        decision_id=f"rej-{os.urandom(10).hex()}",
+        verdict="deny",
         details={"ip": ip, "reason": reason, "count": count},
     )
 
@@ -223,13 +242,13 @@ _starting = threading.Lock()
 
 def install(runtime: Runtime | None) -> None:
     """Make ``runtime`` the process's one: the ASGI lifespan does, and takes it away at the end."""
-    global _runtime  # noqa: PLW0603  (one a process: that is what it is)
+    global _runtime
     _runtime = runtime
 
 
 def current() -> Runtime:
     """The process's runtime, started in a thread of its own where no server has started one."""
-    global _runtime  # noqa: PLW0603
+    global _runtime
     with _starting:
         if _runtime is None:
             _runtime = _start_in_thread()
@@ -246,7 +265,10 @@ def _start_in_thread() -> Runtime:
     def stop() -> None:
         if _runtime is runtime:
             install(None)
-            asyncio.run_coroutine_threadsafe(runtime.stop(), loop).result(timeout=30)
+            # At exit there are no worker threads any more: what blocks is done right here.
+            asyncio.run_coroutine_threadsafe(runtime.finish_calls(), loop).result(timeout=30)
+            runtime.close()
+            asyncio.run_coroutine_threadsafe(runtime.pipeline.integration.close(), loop).result(timeout=30)
             loop.call_soon_threadsafe(loop.stop)
             thread.join(timeout=5)
 

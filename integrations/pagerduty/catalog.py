@@ -13,7 +13,12 @@ from policies.core.call import Operation, Risk, State, Tool
 _HERE = Path(__file__).parent
 
 CATEGORIES: Final = (
-    "incidents", "services", "escalation policies", "on-call scheduling", "users", "analytics and reporting",
+    "incidents",
+    "services",
+    "escalation policies",
+    "on-call scheduling",
+    "users",
+    "analytics and reporting",
 )
 PRESET_NAMES: Final = ("observer", "responder", "manager", "core")
 BOUNDS: Final = frozenset({"team_ids", "service_ids", "owner", "answer_owner", "unbounded"})

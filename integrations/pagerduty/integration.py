@@ -35,7 +35,8 @@ class PagerDuty:
         )
 
     async def send(self, resolution: Resolution, connection: Connection, deadline: float, sealed: bytes) -> Reply:
-        assert resolution.request is not None and resolution.operation is not None  # noqa: S101  (the pipeline sees to it)
+        assert resolution.request is not None  # noqa: S101  (the pipeline sees to both)
+        assert resolution.operation is not None  # noqa: S101
         reply = await self._transport.send(connection, resolution.request, deadline, sealed)
         if reply.failure or reply.status >= 400 or not masking.masks(resolution.operation.id):
             return reply
@@ -43,7 +44,9 @@ class PagerDuty:
             return dataclasses.replace(reply, body=masking.mask(reply.body))
         except ValueError:
             # What cannot be read cannot be masked, and is not shown.
-            return Reply(reply.status, failure="malformed", detail="not JSON", attempts=reply.attempts, seconds=reply.seconds)
+            return Reply(
+                reply.status, failure="malformed", detail="not JSON", attempts=reply.attempts, seconds=reply.seconds
+            )
 
     async def close(self) -> None:
         await self._transport.close()

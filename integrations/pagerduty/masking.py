@@ -9,8 +9,18 @@ import msgspec
 from integrations.pagerduty.catalog import MASKED
 
 SECRETS: Final = frozenset(
-    {"http_cal_url", "web_cal_url", "personal_http_cal_url", "personal_web_cal_url", "private_url", "routing_key",
-     "integration_key", "secret", "token", "access_token"}
+    {
+        "http_cal_url",
+        "web_cal_url",
+        "personal_http_cal_url",
+        "personal_web_cal_url",
+        "private_url",
+        "routing_key",
+        "integration_key",
+        "secret",
+        "token",
+        "access_token",
+    }
 )
 """Fields whose value is a secret, or a URL that is one."""
 ADDRESSES: Final = frozenset({"address", "phone_number"})
@@ -55,7 +65,9 @@ def _mask(root: Any) -> bool:
                     node[key] = "[masked]"
                     changed = True
                 elif isinstance(value, str):
-                    if value and (key in ADDRESSES or (contact and key in ("summary", "label") and _looks_like_address(value))):
+                    if value and (
+                        key in ADDRESSES or (contact and key in ("summary", "label") and _looks_like_address(value))
+                    ):
                         node[key] = f"•••{value[-SHOWN:]}"
                         changed = True
                 elif key in ADDRESSES and isinstance(value, int) and not isinstance(value, bool):

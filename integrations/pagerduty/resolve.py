@@ -28,7 +28,9 @@ CREDENTIAL_PARAMETERS: Final = frozenset({"token", "access_token", "api_key", "a
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _PARAMETER: Final = re.compile(r"[a-z][a-z0-9_]{0,63}(?:\[\])?", re.ASCII)
-_PLAIN_QUERY: Final = re.compile(r"[a-z][a-z0-9_]{0,63}=[A-Za-z0-9_.-]*(?:&[a-z][a-z0-9_]{0,63}=[A-Za-z0-9_.-]*)*", re.ASCII)
+_PLAIN_QUERY: Final = re.compile(
+    r"[a-z][a-z0-9_]{0,63}=[A-Za-z0-9_.-]*(?:&[a-z][a-z0-9_]{0,63}=[A-Za-z0-9_.-]*)*", re.ASCII
+)
 _JSON_TYPES: Final = frozenset({"", "application/json", "application/vnd.pagerduty+json"})
 
 
@@ -61,7 +63,9 @@ def _build(operations: Mapping[str, Operation]) -> _Node:
                 else:
                     node = node.literals.setdefault(segment, _Node())
             if operation.method in node.operations:
-                raise ValueError(f"operations.toml: {operation.id} and {node.operations[operation.method][0].id} overlap")
+                raise ValueError(
+                    f"operations.toml: {operation.id} and {node.operations[operation.method][0].id} overlap"
+                )
             node.operations[operation.method] = (operation, tuple(names))
     return root
 
@@ -104,15 +108,23 @@ def resolve(call: Call) -> Resolution:
     if found is None:
         count = call.path.count("/") if len(call.path) <= MAXIMUM_PATH else 0
         return Resolution(
-            None, (), shape=f"(unknown path of {count} segments)" if count else "(unknown path)",
+            None,
+            (),
+            shape=f"(unknown path of {count} segments)" if count else "(unknown path)",
             refusal="This method and path are no operation that the catalogue knows.",
         )
     operation, captured, path = found
     served = tools_for(operation.id)
     shape = operation.path
     if not served:
-        return Resolution(operation, (), _path_targets(operation, captured), arguments={"path": captured}, shape=shape,
-                          refusal=f"{operation.id} is known, but no tool of the catalogue covers it.")
+        return Resolution(
+            operation,
+            (),
+            _path_targets(operation, captured),
+            arguments={"path": captured},
+            shape=shape,
+            refusal=f"{operation.id} is known, but no tool of the catalogue covers it.",
+        )
     problem = ""
     pairs: list[tuple[str, str]] = []
     query = ""
@@ -131,7 +143,14 @@ def resolve(call: Call) -> Resolution:
     arguments = {"path": captured, "query": _grouped(pairs), "body": body}
     targets = _path_targets(operation, captured) + _body_targets(operation, body)
     return Resolution(
-        operation, tools, targets, Request(operation.method, path, query, sent, operation.reads), arguments, problem, "", shape
+        operation,
+        tools,
+        targets,
+        Request(operation.method, path, query, sent, operation.reads),
+        arguments,
+        problem,
+        "",
+        shape,
     )
 
 
@@ -197,9 +216,7 @@ def _read_body(operation: Operation, call: Call) -> tuple[Any, bytes | None]:
     if not call.body:
         raise Unreadable("The request needs a JSON body.")
     try:
-        document = json.loads(
-            call.body.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant
-        )
+        document = json.loads(call.body.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except UnicodeDecodeError:
         raise Unreadable("The body is not valid UTF-8.") from None
     except RecursionError:
@@ -248,7 +265,9 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
-def _select(operation: Operation, served: tuple[Tool, ...], pairs: Sequence[tuple[str, str]], body: Any) -> tuple[Tool, ...]:
+def _select(
+    operation: Operation, served: tuple[Tool, ...], pairs: Sequence[tuple[str, str]], body: Any
+) -> tuple[Tool, ...]:
     """The tools that this very call needs, all of them: where it cannot be told, every tool of the operation."""
     if len(served) == 1:
         return served

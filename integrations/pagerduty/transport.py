@@ -157,7 +157,11 @@ class Transport:
             return _failed(error, connecting=False)
         finally:
             await response.aclose()
-        return Reply(response.status_code, tuple((k.decode("latin-1").lower(), v.decode("latin-1")) for k, v in response.headers.raw), body)
+        return Reply(
+            response.status_code,
+            tuple((k.decode("latin-1").lower(), v.decode("latin-1")) for k, v in response.headers.raw),
+            body,
+        )
 
     async def _read(self, response: httpx.Response) -> bytes:
         # Identity was asked for; a server that compresses all the same is decoded, under the same limit.
@@ -205,8 +209,11 @@ def _failed(error: Exception, *, connecting: bool) -> Reply:
             return Reply(0, failure="resolve", detail=detail, sent=False)
         if any(isinstance(link, aiohttp.ConnectionTimeoutError) for link in chain):
             return Reply(0, failure="connect_timeout", detail=detail, sent=False)
-        if isinstance(error, httpx.PoolTimeout) or (type(error) is httpx.ConnectTimeout and len(chain) > 1 and
-                                                    not any(isinstance(link, aiohttp.ClientError) for link in chain)):
+        if isinstance(error, httpx.PoolTimeout) or (
+            type(error) is httpx.ConnectTimeout
+            and len(chain) > 1
+            and not any(isinstance(link, aiohttp.ClientError) for link in chain)
+        ):
             return Reply(0, failure="connect_timeout", detail=detail, sent=False)
         if any(isinstance(link, aiohttp.ClientConnectorError) for link in chain):
             return Reply(0, failure="connect", detail=detail, sent=False)

@@ -22,7 +22,13 @@ from policies.core.call import Entry
 SCHEMA: Final = 1
 ZERO: Final = "0" * 64
 LENGTHS: Final = {
-    "kind": 8, "decision_id": 32, "actor": 254, "tool": 64, "verdict": 16, "outcome": 10, "resource": 64,
+    "kind": 8,
+    "decision_id": 32,
+    "actor": 254,
+    "tool": 64,
+    "verdict": 16,
+    "outcome": 10,
+    "resource": 64,
 }
 """Columns of text and their lengths."""
 
@@ -158,8 +164,16 @@ def _problem(row: Row, stream: str, expected: int, previous: str) -> str | None:
     except ValueError:
         return "its record is not JSON"
     columns: dict[str, object] = {
-        "stream": row.stream, "seq": row.seq, "at": moment(row.at), "kind": row.kind, "decision_id": row.decision_id,
-        "team_id": row.team_id, "actor": row.actor, "tool": row.tool, "verdict": row.verdict, "outcome": row.outcome,
+        "stream": row.stream,
+        "seq": row.seq,
+        "at": moment(row.at),
+        "kind": row.kind,
+        "decision_id": row.decision_id,
+        "team_id": row.team_id,
+        "actor": row.actor,
+        "tool": row.tool,
+        "verdict": row.verdict,
+        "outcome": row.outcome,
         "resource": row.resource,
     }
     for name, value in columns.items():
@@ -191,9 +205,12 @@ class Checkpoint:
             yield Head(head["stream"], head["seq"], head["hash"])
 
     def to_json(self) -> str:
-        return json.dumps(
-            {"document": self.document, "signature": self.signature, "public_key": self.public_key}, indent=1
-        ) + "\n"
+        return (
+            json.dumps(
+                {"document": self.document, "signature": self.signature, "public_key": self.public_key}, indent=1
+            )
+            + "\n"
+        )
 
     @classmethod
     def from_json(cls, text: str) -> Checkpoint:

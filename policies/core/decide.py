@@ -52,35 +52,46 @@ def decide(policy: Policy, principal: Principal, tool: Tool, decision_id: str) -
     if principal.kind is Kind.JOB:
         if tool.writes or principal.narrowed_to is None or tool.name not in principal.narrowed_to:
             return verdict(
-                Decision.DENY, "job_list", f"{tool.name} is not among the reads that the portal's own jobs may make.",
+                Decision.DENY,
+                "job_list",
+                f"{tool.name} is not among the reads that the portal's own jobs may make.",
                 "This is fixed in the program: nothing can be set.",
             )
         return verdict(Decision.ALLOW, "job_list", f"The portal's own jobs may use {tool.name}.", "")
     if principal.narrowed_to is not None and tool.name not in principal.narrowed_to:
         return verdict(
-            Decision.DENY, "narrowed_key", f"This agent key is narrowed to other tools than {tool.name}.",
+            Decision.DENY,
+            "narrowed_key",
+            f"This agent key is narrowed to other tools than {tool.name}.",
             f"Use a key that includes {tool.name}, or ask a manager of {principal.team} to issue one.",
         )
     if principal.kind is Kind.PERSON:
         if principal.role not in (Role.MANAGER, Role.MEMBER):
             return verdict(
-                Decision.DENY, "role", f"{principal.name} has no role in {principal.team} that lets them use PagerDuty.",
+                Decision.DENY,
+                "role",
+                f"{principal.name} has no role in {principal.team} that lets them use PagerDuty.",
                 f"Ask a manager of {principal.team} to add them.",
             )
         if tool.writes and principal.role is not Role.MANAGER:
             return verdict(
-                Decision.DENY, "role", f"Members of {principal.team} read only, and {tool.name} writes.",
+                Decision.DENY,
+                "role",
+                f"Members of {principal.team} read only, and {tool.name} writes.",
                 f"Ask a manager of {principal.team} to do it.",
             )
     state = policy.state(principal.team_id, tool)
     if state is State.OFF:
         return verdict(
-            Decision.DENY, "tool_off", f"{tool.name} is switched off for {principal.team}.",
+            Decision.DENY,
+            "tool_off",
+            f"{tool.name} is switched off for {principal.team}.",
             f"Ask a manager of {principal.team} to switch {tool.name} on.",
         )
     if state is State.NEEDS_APPROVAL:
         return verdict(
-            Decision.NEEDS_APPROVAL, "needs_approval",
+            Decision.NEEDS_APPROVAL,
+            "needs_approval",
             f"{tool.name} needs a person's approval for {principal.team}, and approvals cannot be asked for yet.",
             f"Ask a manager of {principal.team} to do it, or to switch {tool.name} on.",
         )

@@ -14,9 +14,7 @@ from typing import Any, Final
 
 _FIELD: Final = re.compile(r"[a-z]+(?:_[a-z]+)*(?:\[\])?", re.ASCII)
 _ID_FIELD: Final = re.compile(r"(?:.*_)?ids?(?:\[\])?", re.ASCII)
-_ID: Final = re.compile(
-    r"[A-Z][A-Z0-9]{5,13}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII
-)
+_ID: Final = re.compile(r"[A-Z][A-Z0-9]{5,13}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII)
 _TIME: Final = re.compile(
     r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:?\d\d)?)?|\d\d:\d\d:\d\d", re.ASCII
 )

@@ -99,7 +99,11 @@ class Team(models.Model):
     slug = models.SlugField(unique=True)
     kind = models.CharField(max_length=8, choices=Kind.choices, default=Kind.SHARED)
     owner = models.ForeignKey(
-        User, null=True, blank=True, on_delete=models.CASCADE, related_name="personal_teams",
+        User,
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="personal_teams",
         help_text="Whose personal workspace this is; empty for a shared team.",
     )
     members = models.ManyToManyField(User, through="Membership", related_name="teams")
@@ -154,8 +158,12 @@ class AgentKey(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
-    networks = models.JSONField(default=list, blank=True, help_text="CIDR blocks it may come from; empty: from anywhere.")
-    tools = models.JSONField(null=True, blank=True, help_text="Tool names it is narrowed to; empty (null): not narrowed.")
+    networks = models.JSONField(
+        default=list, blank=True, help_text="CIDR blocks it may come from; empty: from anywhere."
+    )
+    tools = models.JSONField(
+        null=True, blank=True, help_text="Tool names it is narrowed to; empty (null): not narrowed."
+    )
     calls_per_minute = models.PositiveIntegerField(default=300, help_text="0: no limit.")
 
     objects = OwnedQuerySet.as_manager()

@@ -75,9 +75,15 @@ class Portal:
             url = f"{server.rsplit('/', 1)[0]}/{self._postgres}"
             self._sql(f"CREATE DATABASE {self._postgres}")
         self.env = {
-            **os.environ, "PAGEWARDEN_ENV_FILE": str(ROOT / "tests" / "environment"), "DJANGO_SETTINGS_MODULE": "portal.settings",
-            "DATA_DIR": str(self.folder), "DATABASE_URL": url, "PAGERDUTY_SANDBOX_URL": self.upstream_url,
-            "PUBLIC_URL": f"http://127.0.0.1:{self.port}", "PYTHONPATH": str(ROOT), **self.extra,
+            **os.environ,
+            "PAGEWARDEN_ENV_FILE": str(ROOT / "tests" / "environment"),
+            "DJANGO_SETTINGS_MODULE": "portal.settings",
+            "DATA_DIR": str(self.folder),
+            "DATABASE_URL": url,
+            "PAGERDUTY_SANDBOX_URL": self.upstream_url,
+            "PUBLIC_URL": f"http://127.0.0.1:{self.port}",
+            "PYTHONPATH": str(ROOT),
+            **self.extra,
         }
 
     @property
@@ -88,11 +94,13 @@ class Portal:
         import psycopg
 
         with psycopg.connect(f"{os.environ['DATABASE_URL'].rsplit('/', 1)[0]}/postgres", autocommit=True) as connection:
-            connection.execute(statement)  # type: ignore[call-overload]  # a test's own literal
+            connection.execute(statement.encode())
 
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a Python module or ``manage.py`` command in the portal's environment."""
-        result = subprocess.run([sys.executable, *arguments], env=self.env, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        result = subprocess.run(
+            [sys.executable, *arguments], env=self.env, cwd=ROOT, capture_output=True, text=True, timeout=120
+        )
         if check and result.returncode != 0:
             raise AssertionError(f"{arguments} ended with {result.returncode}:\n{result.stdout}\n{result.stderr}")
         return result
@@ -113,13 +121,34 @@ class Portal:
     def start(self) -> None:
         with (self.folder / "portal.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [str(Path(sys.executable).with_name("granian")), "--interface", "asgi", "--loop", "uvloop", "--host", "127.0.0.1",
-                 "--port", str(self.port), "--workers", "1", "--log-level", "warning", "portal.asgi:application"],
-                env=self.env, cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
+                [
+                    str(Path(sys.executable).with_name("granian")),
+                    "--interface",
+                    "asgi",
+                    "--loop",
+                    "uvloop",
+                    "--host",
+                    "127.0.0.1",
+                    "--port",
+                    str(self.port),
+                    "--workers",
+                    "1",
+                    "--log-level",
+                    "warning",
+                    "portal.asgi:application",
+                ],
+                env=self.env,
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         until = time.monotonic() + 30
         while True:
-            with contextlib.suppress(OSError, urllib.error.HTTPError), urllib.request.urlopen(f"{self.url}/readyz", timeout=2):
+            with (
+                contextlib.suppress(OSError, urllib.error.HTTPError),
+                urllib.request.urlopen(f"{self.url}/readyz", timeout=2),
+            ):
                 return
             if self.process.poll() is not None or time.monotonic() > until:
                 raise AssertionError(f"the portal did not start:\n{self.log()}")
@@ -150,7 +179,13 @@ class Portal:
             self._sql(f"DROP DATABASE IF EXISTS {self._postgres} WITH (FORCE)")
 
     def call(
-        self, method: str, path: str, body: Any = None, *, key: str | None = None, headers: dict[str, str] | None = None,
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        key: str | None = None,
+        headers: dict[str, str] | None = None,
         raw: bytes | None = None,
     ) -> Answer:
         """One call at the REST door."""
@@ -184,7 +219,10 @@ class Portal:
 def running(*command: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """A process that listens on ``port``, ended at the end."""
     process = subprocess.Popen(
-        [sys.executable, *command], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True,
+        [sys.executable, *command],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        start_new_session=True,
         stdout=subprocess.DEVNULL,
     )
     try:

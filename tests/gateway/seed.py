@@ -20,11 +20,19 @@ def seed(*, token: str, states: dict[str, str], calls_per_minute: int = 0, kind:
 
     cast = make_cast()
     connection = do_register_token(
-        cast.payments, name="Main", token=token, kind=kind, region="sandbox", from_email="mina@example.com", by=cast.ada,
+        cast.payments,
+        name="Main",
+        token=token,
+        kind=kind,
+        region="sandbox",
+        from_email="mina@example.com",
+        by=cast.ada,
         whole_account=True,
     )
     do_set_tools(cast.payments, states={name: State(state) for name, state in states.items()}, tools=TOOLS, by=cast.ada)
-    key, secret = do_issue_agent_key(connection, name="assistant", by=cast.ada, tools=TOOLS, calls_per_minute=calls_per_minute)
+    key, secret = do_issue_agent_key(
+        connection, name="assistant", by=cast.ada, tools=TOOLS, calls_per_minute=calls_per_minute
+    )
     return {"key": secret, "key_id": str(key.pk), "connection": str(connection.pk), "team": cast.payments.pk}
 
 

@@ -63,14 +63,19 @@ def entries(portal: Portal, answer: Any) -> list[dict[str, Any]]:
 
 
 def test_every_self_is_rewritten_and_nothing_else(portal: Portal, stub: Stub) -> None:
-    theirs = json.loads(urllib.request.urlopen(
-        urllib.request.Request(f"{stub.url}/incidents?limit=25", headers={"Authorization": "Token token=x"}), timeout=5).read())
+    theirs = json.loads(
+        urllib.request.urlopen(
+            urllib.request.Request(f"{stub.url}/incidents?limit=25", headers={"Authorization": "Token token=x"}),
+            timeout=5,
+        ).read()
+    )
     ours = portal.call("GET", "/incidents?limit=25").json()
 
     def rewritten(node: Any) -> Any:
         if isinstance(node, dict):
             return {
-                key: value.replace("https://api.pagerduty.com", f"{portal.url}/pagerduty") if key == "self" and isinstance(value, str)
+                key: value.replace("https://api.pagerduty.com", f"{portal.url}/pagerduty")
+                if key == "self" and isinstance(value, str)
                 else rewritten(value)
                 for key, value in node.items()
             }
@@ -80,14 +85,17 @@ def test_every_self_is_rewritten_and_nothing_else(portal: Portal, stub: Stub) ->
     assert "https://api.pagerduty.com" not in json.dumps(ours)
 
 
-@pytest.mark.parametrize(("fault", "sent", "status", "outcome"), [
-    ("500", 2, 500, "failed"),
-    ("502", 2, 502, "failed"),
-    ("reset", 2, 502, "failed"),
-    ("truncated", 2, 502, "failed"),
-    ("hang", 1, 504, "failed"),
-    ("429:60", 1, 429, "refused"),
-])
+@pytest.mark.parametrize(
+    ("fault", "sent", "status", "outcome"),
+    [
+        ("500", 2, 500, "failed"),
+        ("502", 2, 502, "failed"),
+        ("reset", 2, 502, "failed"),
+        ("truncated", 2, 502, "failed"),
+        ("hang", 1, 504, "failed"),
+        ("429:60", 1, 429, "refused"),
+    ],
+)
 def test_a_read_is_tried_once_more_where_that_can_help(
     portal: Portal, stub: Stub, fault: str, sent: int, status: int, outcome: str
 ) -> None:
@@ -103,9 +111,16 @@ def test_a_read_is_tried_once_more_where_that_can_help(
     assert entry["record"]["details"]["upstream"]["attempts"] == sent
 
 
-@pytest.mark.parametrize(("fault", "status"), [
-    ("reset", 502), ("truncated", 502), ("hang", 502), ("500", 500), ("502", 502),
-])
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [
+        ("reset", 502),
+        ("truncated", 502),
+        ("hang", 502),
+        ("500", 500),
+        ("502", 502),
+    ],
+)
 def test_a_write_is_sent_once_and_an_unclear_outcome_is_called_unknown(
     portal: Portal, stub: Stub, fault: str, status: int
 ) -> None:
@@ -167,7 +182,8 @@ def test_a_caller_who_goes_away_does_not_cost_the_record(portal: Portal, stub: S
         body = json.dumps(NOTE).encode()
         caller.sendall(
             b"POST /pagerduty/incidents/PT4K000/notes HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            + f"Authorization: Token token={portal.seeded['key']}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+            + f"Authorization: Token token={portal.seeded['key']}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            + body
         )
         time.sleep(0.3)
     time.sleep(1.2)
@@ -195,13 +211,17 @@ def test_without_its_journal_the_portal_sends_no_write_and_answers_no_read(porta
     assert portal.call("GET", "/incidents?limit=25").status == 200
 
 
-def test_a_write_that_was_sent_but_cannot_be_recorded_says_so_and_never_invites_a_second_try(portal: Portal, stub: Stub) -> None:
+def test_a_write_that_was_sent_but_cannot_be_recorded_says_so_and_never_invites_a_second_try(
+    portal: Portal, stub: Stub
+) -> None:
     stub.fault("latency:2500")
     answers: list[Any] = []
     caller = threading.Thread(target=lambda: answers.append(portal.call("POST", "/incidents/PT4K000/notes", NOTE)))
     caller.start()
     time.sleep(0.5)
-    portal.shell("from django.db import connection\nconnection.cursor().execute('ALTER TABLE policies_entry RENAME TO entry_gone')")
+    portal.shell(
+        "from django.db import connection\nconnection.cursor().execute('ALTER TABLE policies_entry RENAME TO entry_gone')"
+    )
     try:
         caller.join(timeout=20)
         [answer] = answers
@@ -209,7 +229,9 @@ def test_a_write_that_was_sent_but_cannot_be_recorded_says_so_and_never_invites_
         assert answer.headers["x-pagewarden-outcome"] == "unknown"
         assert "could not be recorded" in answer.errors[0]
     finally:
-        portal.shell("from django.db import connection\nconnection.cursor().execute('ALTER TABLE entry_gone RENAME TO policies_entry')")
+        portal.shell(
+            "from django.db import connection\nconnection.cursor().execute('ALTER TABLE entry_gone RENAME TO policies_entry')"
+        )
 
 
 def test_the_journal_still_verifies(portal: Portal) -> None:

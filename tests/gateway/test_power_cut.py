@@ -9,7 +9,6 @@ import time
 import uuid
 from pathlib import Path
 
-
 from tests.gateway.processes import Portal, received, recording_upstream
 
 KILLS = 50
@@ -46,7 +45,10 @@ def test_a_power_cut_at_any_moment_leaves_every_write_on_record(tmp_path: Path) 
             sent = [json.loads(call["body"])["note"]["content"] for call in received(log) if call["method"] == "POST"]
             assert len(sent) > KILLS  # there was something to lose
             # A note's text is digested in its entry: the digest says which note an intent was for.
-            digests = {intent["record"]["details"]["arguments"]["body"]["note"]["content"]["digest"] for intent in intents.values()}
+            digests = {
+                intent["record"]["details"]["arguments"]["body"]["note"]["content"]["digest"]
+                for intent in intents.values()
+            }
             assert {_digest(portal, texts) for texts in [tuple(sent)]}.pop() <= digests
             assert len(sent) == len(set(sent))  # and none was sent twice
             assert intents.keys() <= results.keys()
@@ -83,4 +85,6 @@ def _digest(portal: Portal, texts: tuple[str, ...]) -> frozenset[str]:
 def _open(portal: Portal) -> list[str]:
     entries = portal.entries(kind__in=["intent", "result"])
     results = {entry["decision_id"] for entry in entries if entry["kind"] == "result"}
-    return [entry["decision_id"] for entry in entries if entry["kind"] == "intent" and entry["decision_id"] not in results]
+    return [
+        entry["decision_id"] for entry in entries if entry["kind"] == "intent" and entry["decision_id"] not in results
+    ]

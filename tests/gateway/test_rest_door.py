@@ -31,15 +31,27 @@ def test_a_read_goes_through_and_is_on_record(portal: Portal, upstream: tuple[st
     assert answer.status == 200
     assert answer.headers["x-request-id"] == "req-1"
     [entry] = last(portal, answer.headers["x-pagewarden-decision"])
-    assert (entry["kind"], entry["tool"], entry["verdict"], entry["outcome"]) == ("result", "list_incidents", "allow", "done")
-    assert entry["record"]["details"]["arguments"] == {"query": {"limit": {"length": 2, "digest": entry["record"]["details"]["arguments"]["query"]["limit"]["digest"]}}} \
-        or entry["record"]["details"]["arguments"] == {"query": {"limit": "25"}}
+    assert (entry["kind"], entry["tool"], entry["verdict"], entry["outcome"]) == (
+        "result",
+        "list_incidents",
+        "allow",
+        "done",
+    )
+    assert entry["record"]["details"]["arguments"] == {
+        "query": {"limit": {"length": 2, "digest": entry["record"]["details"]["arguments"]["query"]["limit"]["digest"]}}
+    } or entry["record"]["details"]["arguments"] == {"query": {"limit": "25"}}
     assert entry["record"]["details"]["upstream"]["status"] == 200
 
 
-def test_a_denied_write_has_pagerdutys_shape_is_on_record_and_never_leaves(portal: Portal, upstream: tuple[str, Path]) -> None:
+def test_a_denied_write_has_pagerdutys_shape_is_on_record_and_never_leaves(
+    portal: Portal, upstream: tuple[str, Path]
+) -> None:
     before = len(received(upstream[1]))
-    answer = portal.call("POST", "/incidents", {"incident": {"type": "incident", "title": "x", "service": {"id": "PSVC001", "type": "service_reference"}}})
+    answer = portal.call(
+        "POST",
+        "/incidents",
+        {"incident": {"type": "incident", "title": "x", "service": {"id": "PSVC001", "type": "service_reference"}}},
+    )
     assert answer.status == 403
     error = answer.json()["error"]
     assert error["code"] == 2010
@@ -66,10 +78,20 @@ def test_an_unknown_operation_is_refused_and_its_path_is_not_kept(portal: Portal
 
 
 def test_an_allowed_write_leaves_an_intent_and_a_result(portal: Portal, upstream: tuple[str, Path]) -> None:
-    answer = portal.call("POST", "/incidents/PT4KHLK/notes", NOTE, headers={"From": "someone@else.example", "Cookie": "a=b", "X-Other": "1"})
+    answer = portal.call(
+        "POST",
+        "/incidents/PT4KHLK/notes",
+        NOTE,
+        headers={"From": "someone@else.example", "Cookie": "a=b", "X-Other": "1"},
+    )
     assert answer.status == 201
     intent, result = last(portal, answer.headers["x-pagewarden-decision"])
-    assert (intent["kind"], intent["outcome"], result["kind"], result["outcome"]) == ("intent", "intended", "result", "done")
+    assert (intent["kind"], intent["outcome"], result["kind"], result["outcome"]) == (
+        "intent",
+        "intended",
+        "result",
+        "done",
+    )
     assert intent["record"]["details"]["targets"] == [{"type": "incident", "id": "PT4KHLK"}]
     sent = received(upstream[1])[-1]
     assert sent["path"] == "/incidents/PT4KHLK/notes"
@@ -85,7 +107,12 @@ def test_a_strangers_credential_is_refused_alike_and_counted_not_written(portal:
     before = len(portal.entries())
     answers = [
         portal.call("GET", "/incidents", key=key)
-        for key in ("", "wrong", "pwk_aaaaaaaa_" + "b" * 32, portal.seeded["key"][:-1] + ("a" if portal.seeded["key"][-1] != "a" else "b"))
+        for key in (
+            "",
+            "wrong",
+            "pwk_aaaaaaaa_" + "b" * 32,
+            portal.seeded["key"][:-1] + ("a" if portal.seeded["key"][-1] != "a" else "b"),
+        )
     ]
     assert {answer.status for answer in answers} == {401}
     assert len({answer.body for answer in answers}) == 1
@@ -95,7 +122,10 @@ def test_a_strangers_credential_is_refused_alike_and_counted_not_written(portal:
 def test_both_forms_of_the_header_and_a_trailing_slash_are_accepted(portal: Portal) -> None:
     key = portal.seeded["key"]
     assert portal.call("GET", "/incidents", key="", headers={"Authorization": f"Bearer {key}"}).status == 200
-    assert portal.call("GET", "/incidents/?offset=0", key="", headers={"Authorization": f"Token token={key}"}).status == 200
+    assert (
+        portal.call("GET", "/incidents/?offset=0", key="", headers={"Authorization": f"Token token={key}"}).status
+        == 200
+    )
 
 
 def test_a_narrowed_key_may_use_its_tools_alone(portal: Portal) -> None:
@@ -161,7 +191,14 @@ def test_an_empty_body_is_refused_not_sent(portal: Portal) -> None:
 
 def test_encoded_paths_are_matched_as_they_came(portal: Portal, upstream: tuple[str, Path]) -> None:
     before = len(received(upstream[1]))
-    for path in ("/incidents%2FPT4KHLK", "/incidents/%2e%2e/users", "//incidents", "/Incidents", "/incidents/PT4KHLK/../../users/me", "/incidents/PT4KHLK;x"):
+    for path in (
+        "/incidents%2FPT4KHLK",
+        "/incidents/%2e%2e/users",
+        "//incidents",
+        "/Incidents",
+        "/incidents/PT4KHLK/../../users/me",
+        "/incidents/PT4KHLK;x",
+    ):
         connection = http.client.HTTPConnection("127.0.0.1", portal.port, timeout=10)
         connection.request("GET", f"/pagerduty{path}", headers={"Authorization": f"Token token={portal.seeded['key']}"})
         answer = connection.getresponse()
@@ -203,13 +240,22 @@ def _set_tool(state: str) -> str:
     return (
         "from policies.actions import do_set_tools\nfrom policies.models import Team\nfrom policies.core.call import State\n"
         "from integrations.pagerduty.catalog import TOOLS\n"
-        f"do_set_tools(Team.objects.get(slug='payments'), states={{'add_note_to_incident': State('{state}')}}, tools=TOOLS, by='test')"
+        f"states = {{'add_note_to_incident': State('{state}')}}\n"
+        "do_set_tools(Team.objects.get(slug='payments'), states=states, tools=TOOLS, by='test')"
     )
 
 
 def test_the_token_shows_nowhere(portal: Portal) -> None:
-    answers = [portal.call("GET", "/incidents"), portal.call("GET", "/no"), portal.call("POST", "/incidents", raw=b"\xff")]
-    everything = portal.log() + json.dumps(portal.entries()) + "".join(str(answer.headers) + answer.body.decode() for answer in answers)
+    answers = [
+        portal.call("GET", "/incidents"),
+        portal.call("GET", "/no"),
+        portal.call("POST", "/incidents", raw=b"\xff"),
+    ]
+    everything = (
+        portal.log()
+        + json.dumps(portal.entries())
+        + "".join(str(answer.headers) + answer.body.decode() for answer in answers)
+    )
     assert TOKEN not in everything
     database = portal.folder / "portal.sqlite3"
     if database.exists():

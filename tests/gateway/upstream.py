@@ -8,7 +8,9 @@ import json
 import os
 import sys
 
-BODY = json.dumps({"note": {"id": "PNOTE01", "content": "noted"}, "incidents": [], "more": False, "offset": 0, "limit": 25}).encode()
+BODY = json.dumps(
+    {"note": {"id": "PNOTE01", "content": "noted"}, "incidents": [], "more": False, "offset": 0, "limit": 25}
+).encode()
 
 
 async def serve(port: int, path: str) -> None:
@@ -18,14 +20,25 @@ async def serve(port: int, path: str) -> None:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                length = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), 0)
+                length = next(
+                    (
+                        int(line.split(b":")[1])
+                        for line in head.split(b"\r\n")
+                        if line.lower().startswith(b"content-length")
+                    ),
+                    0,
+                )
                 body = await reader.readexactly(length)
                 method, target, _ = head.split(b"\r\n")[0].decode().split(" ")
-                line = json.dumps({"method": method, "path": target, "body": body.decode(), "head": head.decode("latin-1")})
+                line = json.dumps(
+                    {"method": method, "path": target, "body": body.decode(), "head": head.decode("latin-1")}
+                )
                 os.write(log, line.encode() + b"\n")
                 status = b"201 Created" if method == "POST" else b"200 OK"
-                writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Type: application/json\r\nX-Request-Id: req-1\r\n"
-                             b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY)
+                writer.write(
+                    b"HTTP/1.1 " + status + b"\r\nContent-Type: application/json\r\nX-Request-Id: req-1\r\n"
+                    b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
+                )
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass

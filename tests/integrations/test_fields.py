@@ -134,8 +134,18 @@ def test_whether_there_is_a_replacement_may_be_asked(row: Connection) -> None:
 def test_no_rendering_shows_the_token_or_its_ciphertext(row: Connection) -> None:
     sealed = Connection.objects.get().token
     shown = [
-        str(sealed), repr(sealed), f"{sealed}", format(sealed), "%s" % sealed, str([sealed]), repr({"a": sealed}),  # noqa: UP031
-        str(row), repr(row), str(model_to_dict(row)), str(Connection.objects.values()), str(vars(row)),
+        str(sealed),
+        repr(sealed),
+        f"{sealed}",
+        format(sealed),
+        "{}".format(sealed),  # noqa: UP032  (another way to show it)
+        str([sealed]),
+        repr({"a": sealed}),
+        str(row),
+        repr(row),
+        str(model_to_dict(row)),
+        str(Connection.objects.values()),
+        str(vars(row)),
         str(Connection.objects.annotate(again=F("token")).values_list("again")),
     ]
     with pytest.raises(TypeError):

@@ -77,7 +77,12 @@ def laid_over(below: list[Shift], above: list[Shift]) -> list[Shift]:
     for start, end, user in below:
         pieces = [(start, end)]
         for a, b, _ in above:
-            pieces = [piece for low, high in pieces for piece in ((low, min(high, a)), (max(low, b), high)) if piece[0] < piece[1]]
+            pieces = [
+                piece
+                for low, high in pieces
+                for piece in ((low, min(high, a)), (max(low, b), high))
+                if piece[0] < piece[1]
+            ]
         kept += [(low, high, user) for low, high in pieces]
     return _merged(kept + above)
 

@@ -24,7 +24,9 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--checkpoint", type=Path, help="hold the journal against this checkpoint; default: the newest")
+        parser.add_argument(
+            "--checkpoint", type=Path, help="hold the journal against this checkpoint; default: the newest"
+        )
         parser.add_argument("--json", action="store_true", help="print JSON alone")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -32,7 +34,9 @@ class Command(BaseCommand):
             checkpoint = _checkpoint(options["checkpoint"])
             found = verify(checkpoint)
         except (OSError, ValueError, DatabaseError) as error:
-            self._tell(options, {"status": "unknown", "problem": f"{type(error).__name__}: {error}"}, f"Cannot tell: {error}")
+            self._tell(
+                options, {"status": "unknown", "problem": f"{type(error).__name__}: {error}"}, f"Cannot tell: {error}"
+            )
             sys.exit(CANNOT_TELL)
         broken = found.fault is not None
         document = {
@@ -45,10 +49,18 @@ class Command(BaseCommand):
             "after_checkpoint": found.after_checkpoint,
             "first_bad": dataclasses.asdict(found.fault) if found.fault else None,
         }
-        anchor = f"against the checkpoint of {found.checkpoint}" if found.checkpoint else "unanchored: there is no checkpoint yet"
-        text = f"Broken ({anchor}). First bad entry: {found.fault}" if broken else (
-            f"Intact, {anchor}: {found.entries} entries in {found.streams} streams, {found.after_checkpoint} of them since. "
-            f"{found.open_intents} writes are open."
+        anchor = (
+            f"against the checkpoint of {found.checkpoint}"
+            if found.checkpoint
+            else "unanchored: there is no checkpoint yet"
+        )
+        text = (
+            f"Broken ({anchor}). First bad entry: {found.fault}"
+            if broken
+            else (
+                f"Intact, {anchor}: {found.entries} entries in {found.streams} streams, {found.after_checkpoint} of them since. "
+                f"{found.open_intents} writes are open."
+            )
         )
         self._tell(options, document, text)
         sys.exit(BROKEN if broken else INTACT)

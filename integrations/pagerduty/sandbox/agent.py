@@ -1,0 +1,88 @@
+"""The demo's scripted assistant: a few hundred varied calls through the REST door, allowed and denied. And its readiness probe.
+
+It calls the portal as any client does, from outside: with agent keys, never with a token.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+from typing import Any, Final
+
+import httpx
+
+CALLS: Final = 260
+
+
+def answers(url: str) -> bool:
+    """Whether ``url`` answers with success."""
+    try:
+        return httpx.get(url, timeout=2, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def work(rest_url: str, keys: dict[str, str], seed: int) -> int:
+    """Make the calls; returns how many were answered. ``keys``: ``reader``, ``responder`` and ``admin``."""
+    rng = random.Random(f"agent-{seed}")
+    with httpx.Client(
+        base_url=rest_url, timeout=40, trust_env=False, headers={"User-Agent": "demo-assistant/1.0"}
+    ) as client:
+
+        def call(who: str, method: str, path: str, body: Any = None, **query: Any) -> Any:
+            answer = client.request(
+                method, path, params=query or None, json=body, headers={"Authorization": f"Token token={keys[who]}"}
+            )
+            return answer.json() if answer.is_success and answer.content else {}
+
+        listed = call("reader", "GET", "/incidents", **{"statuses[]": ["triggered", "acknowledged"], "limit": 100})
+        incidents = [row["id"] for row in listed["incidents"]]
+        services = [row["id"] for row in call("reader", "GET", "/services", limit=50)["services"]]
+        schedules = [row["id"] for row in call("reader", "GET", "/schedules", limit=25)["schedules"]]
+        users = [row["id"] for row in call("reader", "GET", "/users", limit=50)["users"]]
+        now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+
+        def at(days: float) -> str:
+            return (now + dt.timedelta(days=days)).isoformat().replace("+00:00", "Z")
+
+        def somebody(rows: list[str]) -> str:
+            return rng.choice(rows)
+
+        def override() -> Any:
+            user = {"id": somebody(users), "type": "user_reference"}
+            return {"overrides": [{"start": at(1), "end": at(1.3), "user": user}]}
+
+        month = {"filters": {"created_at_start": at(-30), "created_at_end": at(0)}}
+        reads: list[Any] = [
+            lambda: call("reader", "GET", "/incidents", limit=25, sort_by="created_at:desc"),
+            lambda: call("reader", "GET", f"/incidents/{somebody(incidents)}"),
+            lambda: call("reader", "GET", f"/incidents/{somebody(incidents)}/log_entries"),
+            lambda: call("reader", "GET", f"/incidents/{somebody(incidents)}/notes"),
+            lambda: call("reader", "GET", f"/incidents/{somebody(incidents)}/alerts"),
+            lambda: call("reader", "GET", f"/services/{somebody(services)}"),
+            lambda: call("reader", "GET", f"/service_dependencies/technical_services/{somebody(services)}"),
+            lambda: call("reader", "GET", "/escalation_policies", limit=10),
+            lambda: call("reader", "GET", f"/schedules/{somebody(schedules)}", since=at(0), until=at(7)),
+            lambda: call("reader", "GET", "/oncalls", limit=50),
+            lambda: call("reader", "GET", f"/users/{somebody(users)}"),
+            lambda: call("reader", "GET", "/log_entries", limit=25),
+            lambda: call("reader", "POST", "/analytics/metrics/incidents/services", month),
+        ]
+        note = {"note": {"content": "The assistant looked at this."}}
+        writes: list[Any] = [
+            lambda: call("responder", "POST", f"/incidents/{somebody(incidents[:5])}/notes", note),
+            lambda: call("responder", "GET", f"/incidents/{somebody(incidents)}"),
+            lambda: call("admin", "POST", f"/schedules/{somebody(schedules)}/overrides", override()),
+        ]
+        resolve = {"incident": {"type": "incident_reference", "status": "resolved"}}
+        refused: list[Any] = [
+            lambda: call("reader", "PUT", f"/incidents/{somebody(incidents)}", resolve),
+            lambda: call("reader", "POST", f"/incidents/{somebody(incidents)}/notes", note),
+            lambda: call("responder", "POST", f"/schedules/{somebody(schedules)}/overrides", override()),
+            lambda: call("reader", "GET", "/webhook_subscriptions"),
+            lambda: call("responder", "DELETE", f"/users/{somebody(users)}"),
+            lambda: call("reader", "GET", "/incidents/../users"),
+        ]
+        for _ in range(CALLS):
+            rng.choices((rng.choice(reads), rng.choice(writes), rng.choice(refused)), (80, 8, 12))[0]()
+    return CALLS + 4

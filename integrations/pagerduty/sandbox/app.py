@@ -1,0 +1,244 @@
+"""The simulated PagerDuty as an ASGI app: tokens, paging, limits and errors as PagerDuty has them, and faults on demand.
+
+``/_sandbox/…`` is for whoever runs it: ``POST fault`` (``{"fault": "slow:2", "count": 1}``), ``POST rate_limit``
+(``{"enforce": true, "limit": 960}``), ``GET stats``, ``POST reset``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import email.utils
+import json
+import os
+import re
+import socket
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+from integrations.pagerduty.sandbox import operations as ops
+from integrations.pagerduty.sandbox.operations import ApiError, Ask
+from integrations.pagerduty.sandbox.world import Token, demo_tokens, generate
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+FAULTS: Final = ("slow", "429", "500", "reset", "malformed", "truncated", "402")
+_AUTHORIZATION: Final = re.compile(r"(?:Token\s+token=|Bearer\s+)\"?([^\s\"]+)\"?", re.IGNORECASE)
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path) + "/?")
+
+
+# Literals before parameters: /users/me is nobody's id.
+_PATHS: Final = sorted(
+    ((method, _pattern(path), path) for method, path in ops.ROUTES), key=lambda row: row[2].count("{")
+)
+
+
+class Sandbox:
+    """One account. ``now``: its moment at the start; without it, the clock's own hour and time."""
+
+    def __init__(self, seed: int = 7, now: dt.datetime | None = None) -> None:
+        self.seed = seed
+        self._now = now
+        self.reset()
+
+    def reset(self) -> None:
+        """The account as it was at the start."""
+        self._offset = 0.0 if self._now is None else self._now.timestamp() - time.time()
+        self.world = generate(self.seed, self._now or dt.datetime.now(dt.UTC))
+        self.tokens: dict[str, Token] = {token.value: token for token in demo_tokens(self.seed).values()}
+        self.fault: tuple[str, float, int] = ("", 0.0, 0)
+        self.enforced = False
+        self.limit = 960
+        self.calls: Counter[str] = Counter()
+        self.used: dict[str, tuple[int, int]] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            while True:
+                message = await receive()
+                await send({"type": f"{message['type']}.complete"})
+                if message["type"] == "lifespan.shutdown":
+                    return
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        method, path = scope["method"], scope["path"]
+        if path.startswith("/_sandbox/"):
+            status, document = self._control(method, path, bytes(body))
+            await _answer(send, status, document, {})
+            return
+        self.calls[f"{method} {path}"] += 1
+        kind, amount, left = self.fault
+        if kind and left:
+            self.fault = (kind, amount, left - 1)
+            if kind == "slow":
+                await asyncio.sleep(amount)
+            else:
+                await self._faulty(kind, scope, send)
+                return
+        headers = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        extra: dict[str, str] = {"x-request-id": f"sandbox-{sum(self.calls.values()):08x}"}
+        try:
+            token = self._token(headers)
+            extra |= self._count(token)
+            status, document = self._operate(scope, method, path, headers, bytes(body), token)
+        except ApiError as error:
+            status, document = error.status, error.document
+            extra |= error.headers
+        await _answer(send, status, document, extra)
+
+    def _token(self, headers: dict[str, str]) -> Token:
+        match = _AUTHORIZATION.fullmatch(headers.get("authorization", ""))
+        token = self.tokens.get(match[1]) if match else None
+        if token is None or token.revoked:
+            raise ApiError(401, "Unauthorized", 2006)
+        return token
+
+    def _count(self, token: Token) -> dict[str, str]:
+        minute, second = divmod(int(time.time()), 60)
+        before = self.used.get(token.value, (minute, 0))
+        used = before[1] + 1 if before[0] == minute else 1
+        self.used[token.value] = (minute, used)
+        shown = {
+            "ratelimit-limit": str(self.limit),
+            "ratelimit-remaining": str(max(0, self.limit - used)),
+            "ratelimit-reset": str(60 - second),
+        }
+        if self.enforced and used > self.limit:
+            limited = ApiError(429, "Rate Limit Exceeded", 2020)
+            limited.headers = shown
+            raise limited
+        return shown
+
+    def _operate(
+        self, scope: Scope, method: str, path: str, headers: dict[str, str], body: bytes, token: Token
+    ) -> tuple[int, Any]:
+        found = [(m, p.fullmatch(path), template) for m, p, template in _PATHS]
+        here = [(m, match, template) for m, match, template in found if match]
+        if not here:
+            raise ops.not_found()
+        by_method = {known: (match, template) for known, match, template in reversed(here)}
+        if method not in by_method:
+            raise ApiError(405, "Method Not Allowed", 2001)
+        match, template = by_method[method]
+        if token.read_only and method != "GET":
+            raise ApiError(403, "Access Denied", 2010, ["This token reads only."])
+        scope_needed = ops.SCOPES[method, template]
+        if token.scopes is not None and scope_needed and scope_needed not in token.scopes:
+            raise ApiError(
+                403,
+                "Access Denied",
+                2010,
+                ["The token lacks a scope."],
+                required_scopes=scope_needed,
+                token_scopes=" ".join(sorted(token.scopes)),
+            )
+        document: Any = None
+        if method in ("POST", "PUT"):
+            try:
+                document = json.loads(body)
+            except ValueError:
+                raise ops.invalid("The body is not JSON") from None
+        query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        ask = Ask(
+            self.world,
+            time.time() + self._offset,
+            token,
+            self._sender(token, headers, (method, template)),
+            match.groupdict(),
+            query,
+            document,
+        )
+        ask.include = ask.many("include")
+        return ops.ROUTES[method, template](ask)
+
+    def _sender(self, token: Token, headers: dict[str, str], what: tuple[str, str]) -> int | None:
+        if token.user is not None:
+            return token.user
+        address = headers.get("from", "").lower()
+        for place, user in enumerate(self.world.users):
+            if user["email"] == address:
+                return place
+        if address or what in ops.NEEDS_FROM:
+            raise ApiError(
+                400, "Requester User Not Found", 1008, ["From must be the address of a user of the account."]
+            )
+        return None
+
+    async def _faulty(self, kind: str, scope: Scope, send: Send) -> None:
+        if kind == "429":
+            limited = {"ratelimit-limit": str(self.limit), "ratelimit-remaining": "0", "ratelimit-reset": "1"}
+            await _answer(send, 429, {"error": {"message": "Rate Limit Exceeded", "code": 2020}}, limited)
+        elif kind == "402":
+            await _answer(send, 402, {"error": {"message": "Account does not have the abilities", "code": 2014}}, {})
+        elif kind == "500":
+            await _answer(send, 500, {"error": {"message": "Internal Server Error", "code": 2000}}, {})
+        elif kind == "malformed":
+            await _raw(send, 200, b"<html>this is not JSON</html>", "text/html")
+        elif kind == "truncated":
+            # Half of what was promised: the server cuts the connection.
+            headers = [(b"content-type", b"application/json"), (b"content-length", b"4000")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b'{"incidents": [', "more_body": True})
+            _cut(scope)
+        elif kind == "reset":
+            _cut(scope)
+
+    def _control(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
+        what = path.removeprefix("/_sandbox/")
+        try:
+            asked = json.loads(body) if body else {}
+            if (method, what) == ("GET", "stats"):
+                return 200, {"calls": dict(self.calls), "total": sum(self.calls.values())}
+            if (method, what) == ("POST", "reset"):
+                self.reset()
+            elif (method, what) == ("POST", "fault"):
+                kind, _, amount = str(asked.get("fault", "")).partition(":")
+                if kind and kind not in FAULTS:
+                    return 400, {"error": f"a fault is one of {', '.join(FAULTS)}"}
+                self.fault = (kind, float(amount or 1), int(asked.get("count", 1)))
+            elif (method, what) == ("POST", "rate_limit"):
+                self.enforced, self.limit = bool(asked["enforce"]), int(asked.get("limit", 960))
+                self.used.clear()
+            else:
+                return 404, {"error": "no such switch"}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return 400, {"error": f"not understood: {type(error).__name__}"}
+        return 200, {"ok": True}
+
+
+def _cut(scope: Scope) -> None:
+    """End the caller's connection under the server's feet, as a crash would: ASGI itself has no way to."""
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError, ValueError):
+            connection = socket.socket(fileno=os.dup(int(descriptor)))
+            try:
+                if connection.getpeername()[:2] == tuple(scope["client"])[:2]:
+                    connection.shutdown(socket.SHUT_RDWR)
+            finally:
+                connection.close()
+
+
+async def _answer(send: Send, status: int, document: Any, headers: dict[str, str]) -> None:
+    await _raw(send, status, json.dumps(document).encode(), "application/json; charset=utf-8", headers)
+
+
+async def _raw(send: Send, status: int, body: bytes, kind: str, headers: dict[str, str] | None = None) -> None:
+    shown = {"content-type": kind, "content-length": str(len(body)), "date": email.utils.formatdate(usegmt=True)}
+    listed = [(name.encode(), value.encode()) for name, value in (shown | (headers or {})).items()]
+    await send({"type": "http.response.start", "status": status, "headers": listed})
+    await send({"type": "http.response.body", "body": body})

@@ -33,7 +33,7 @@ check: setup
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/djade --check $$(git ls-files 'templates/*.html')
+	git ls-files -z 'templates/*.html' | xargs -0 -r .venv/bin/djade --check
 	PAGEWARDEN_ENV_FILE=tests/environment .venv/bin/python manage.py makemigrations --check --dry-run
 
 bench: setup

@@ -137,7 +137,7 @@ def incident_document(world: World, incident: Incident, include: Set[str] = froz
         found["resolved_at"] = iso(incident.resolved[0])
     if incident.priority is not None:
         found["priority"] = world.priorities[incident.priority]
-    if incident.details:
+    if incident.details and "body" in include:
         found["body"] = {"type": "incident_body", "details": incident.details}
     return found
 
@@ -271,7 +271,7 @@ def schedule_document(
     shown = zone or own
     found = bare(schedule)
     layers = []
-    empty: Document = {"rendered_schedule_entries": [], "rendered_coverage_percentage": None}
+    empty: Document = {"rendered_schedule_entries": []}
     for layer in reversed(schedule["schedule_layers"]):  # the highest layer comes first
         extra: Document = dict(empty)
         if since is not None and until is not None:

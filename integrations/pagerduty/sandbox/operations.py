@@ -588,7 +588,7 @@ def _rules(ask: Ask, asked: Any) -> list[Document]:
                 "id": ask.world.next_id("PR"),
                 "escalation_delay_in_minutes": minutes,
                 "targets": found,
-                "escalation_rule_assignment_strategy": {"type": "assign_to_everyone"},
+                "escalation_rule_assignment_strategy": "assign_to_everyone",
             }
         )
     return rules
@@ -615,7 +615,7 @@ def create_policy(ask: Ask) -> Result:
     identifier = ask.world.next_id("P")
     policy: Document = {
         **document("escalation_policy", "escalation_policies", identifier, ""),
-        "description": None,
+        "description": "",
         "num_loops": 0,
         "on_call_handoff_notifications": "if_has_services",
         "services": [],
@@ -658,12 +658,12 @@ def list_schedules(ask: Ask) -> Result:
 @route("GET", "/schedules/{id}", "schedules.read")
 def get_schedule(ask: Ask) -> Result:
     schedule = find(ask.world.schedules, ask.path["id"])
-    since, until = ask.window(ask.now, ask.now + 14 * DAY)
+    zone = ask.zone()
     if not ask.one("since") and not ask.one("until"):
         return 200, {"schedule": docs.schedule_document(ask.world, schedule, None, None)}
-    return 200, {
-        "schedule": docs.schedule_document(ask.world, schedule, since, until, ask.zone(), overflow=ask.flag("overflow"))
-    }
+    since, until = ask.window(ask.now, ask.now + 14 * DAY)
+    found = docs.schedule_document(ask.world, schedule, since, until, zone, overflow=ask.flag("overflow"))
+    return 200, {"schedule": found}
 
 
 @route("PUT", "/schedules/{id}", "schedules.write")
@@ -1107,7 +1107,6 @@ def _grouped(ask: Ask, key: Callable[[Incident], tuple[tuple[str, Any], ...]]) -
         "time_zone": str(ask.body.get("time_zone") or "Etc/UTC"),
         "order": "desc",
         "order_by": "total_incident_count",
-        "aggregate_unit": None,
     }
 
 

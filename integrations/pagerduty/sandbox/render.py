@@ -23,7 +23,8 @@ def layer_shifts(layer: dict[str, Any], zone: ZoneInfo, since: float, until: flo
     users = [entry["user"]["id"] for entry in layer["users"]]
     allowed = _allowed(layer["restrictions"], zone, start, end)
     shifts: list[Shift] = []
-    number = int((start - virtual) // turn)
+    # One turn earlier: a change of the clock moves where turns of days begin.
+    number = int((start - virtual) // turn) - 1
     while (begin := _turn_start(virtual, turn, number, zone)) < end:
         finish = _turn_start(virtual, turn, number + 1, zone)
         for low, high in allowed:

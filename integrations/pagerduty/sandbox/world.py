@@ -147,7 +147,11 @@ class Incident:
                     self.assignee,
                     {
                         "type": "auto",
-                        "notification": {"type": "sms", "address": phone(self.assignee), "status": "success"},
+                        "notification": {
+                            "type": "sms_notification",
+                            "address": phone(self.assignee),
+                            "status": "success",
+                        },
                     },
                 )
             )
@@ -435,14 +439,14 @@ def _policies(world: World) -> None:
                 "id": number_id("PRUL", place * 4 + level, 3),
                 "escalation_delay_in_minutes": 15 if place < 6 else 30,
                 "targets": [reference(target) for target in level_targets],
-                "escalation_rule_assignment_strategy": {"type": "assign_to_everyone"},
+                "escalation_rule_assignment_strategy": "assign_to_everyone",
             }
             for level, level_targets in enumerate(targets)
         ]
         policy = {
             **document("escalation_policy", "escalation_policies", identifier, name),
             "name": name,
-            "description": None,
+            "description": f"Who is woken for {TEAMS[team]}",
             "num_loops": 2,
             "on_call_handoff_notifications": "if_has_services",
             "escalation_rules": rules,
@@ -469,17 +473,16 @@ def _services(world: World, rng: random.Random) -> None:
             "auto_resolve_timeout": 14400,
             "acknowledgement_timeout": 1800,
             "alert_creation": "create_alerts_and_incidents",
-            "last_incident_timestamp": None,
+            "last_incident_timestamp": iso(world.now - DAY),
             "escalation_policy": reference(policy),
             "teams": [reference(world.teams[team])],
             "incident_urgency_rule": {"type": "constant", "urgency": "high"},
-            "support_hours": None,
             "scheduled_actions": [],
             "addons": [],
             "integrations": [],
             "response_play": None,
-            "alert_grouping_parameters": {"type": None, "config": None},
-            "auto_pause_notifications_parameters": {"enabled": False, "timeout": None},
+            "alert_grouping_parameters": {"type": "time", "config": {"timeout": 300}},
+            "auto_pause_notifications_parameters": {"enabled": False},
         }
         world.services.append(service)
         policy["services"].append(reference(service))

@@ -1,0 +1,72 @@
+"""PagerDuty's published schema, to hold documents against."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from openapi_schema_validator import OAS30ReadValidator
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
+
+BASE = "urn:pagerduty"
+
+
+def _loosened(node: Any, name: str = "") -> Any:
+    """As published, but for what no true answer can satisfy; PagerDuty's own examples cannot either.
+
+    - ``oneOf`` becomes ``anyOf``: its branches overlap (each channel with a type is five kinds of channel at once).
+    - a field for references takes whole objects too: ``include[]`` puts them there, which the schema does not say.
+    - an acknowledgement's entry is called ``acknowledge_log_entry`` by one half of its schema, and otherwise by the other.
+    """
+    if name == "$ref" and isinstance(node, str):
+        return f"{BASE}{node}"
+    if isinstance(node, list):
+        if name == "enum" and node and all(isinstance(value, str) for value in node):
+            if all(value.endswith("_reference") for value in node):
+                return [*node, *(value.removesuffix("_reference") for value in node)]
+            if "acknowledgement_log_entry" in node:
+                return [*node, "acknowledge_log_entry"]
+        return [_loosened(value) for value in node]
+    if isinstance(node, dict):
+        return {("anyOf" if key == "oneOf" else key): _loosened(value, key) for key, value in node.items()}
+    return node
+
+
+def _corrected(document: dict[str, Any]) -> dict[str, Any]:
+    """Where the schema contradicts its own descriptions, or what PagerDuty is known to answer."""
+    schemas = document["components"]["schemas"]
+    # A user named in a policy is on call always and on no schedule: all three are null.
+    for field in ("start", "end"):
+        schemas["Oncall"]["properties"][field]["nullable"] = True
+    schemas["Oncall"]["properties"]["schedule"] = {}
+    # "If null, the layer does not end."
+    schemas["ScheduleLayer"]["properties"]["end"]["nullable"] = True
+    # Its own example is an id.
+    schemas["AnalyticsResponderMetrics"]["properties"]["responder_id"]["type"] = "string"
+    return document
+
+
+@lru_cache(maxsize=1)
+def load(folder: Path) -> dict[str, Any]:
+    return _corrected(_loosened(json.loads((folder / "openapi.json").read_text())))
+
+
+def problems(folder: Path, method: str, template: str, status: int, answer: Any) -> list[str]:
+    """What is wrong with an answer of an operation; empty: it validates."""
+    document = load(folder)
+    responses = document["paths"][template][method.lower()]["responses"]
+    # PagerDuty documents 201 for one list (GET /schedules/{id}/overrides), and 200 or 201 for some creations.
+    response = responses.get(str(status)) or next(responses[code] for code in sorted(responses) if code[0] == "2")
+    if "$ref" in response:
+        response = document["components"]["responses"][response["$ref"].rsplit("/", 1)[1]]
+    if "content" not in response:
+        return []
+    schema = next(iter(response["content"].values()))["schema"]
+    registry: Registry[Any] = Registry().with_resource(BASE, Resource.from_contents(document, DRAFT202012))
+    validator = OAS30ReadValidator(schema, registry=registry)
+    return [
+        f"{'/'.join(map(str, error.absolute_path))}: {error.message[:300]}" for error in validator.iter_errors(answer)
+    ]

@@ -150,17 +150,18 @@ def do_update_user(
     """Keys that a person issued belong to the team, and stay."""
     require_administrator(by, "change people")
     before = {"name": user.name, "role": user.role, "is_active": user.is_active}
-    if name is not None:
-        user.name = plain(name, "The name", maximum=150, required=False)
-    if role is not None:
-        user.role = role
-    if is_active is not None:
-        user.is_active = is_active
-    if isinstance(by, User) and by.pk == user.pk and not (user.is_active and user.is_administrator):
+    after = {
+        "name": user.name if name is None else plain(name, "The name", maximum=150, required=False),
+        "role": user.role if role is None else role,
+        "is_active": user.is_active if is_active is None else is_active,
+    }
+    stays = after["is_active"] and after["role"] == User.Role.ADMINISTRATOR
+    if isinstance(by, User) and by.pk == user.pk and not stays:
         raise Refused("You cannot take your own administration away: ask another administrator.")
+    for field, value in after.items():
+        setattr(user, field, value)
     user.full_clean(exclude=["password"])
     user.save()
-    after = {"name": user.name, "role": user.role, "is_active": user.is_active}
     record_change(by=by, team=None, action="update_user", target=user.email, before=before, after=after)
 
 

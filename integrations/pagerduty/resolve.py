@@ -23,6 +23,8 @@ MAXIMUM_VALUES: Final = 20_000
 MAXIMUM_PARAMETERS: Final = 200
 ENTITY_TYPES: Final = ("users", "teams", "escalation_policies")
 """What ``/{entity_type}/…`` may be (PagerDuty's schema, "Tags"); anything else would shadow other paths."""
+RESERVED: Final = ("/incidents/count",)
+"""Paths that PagerDuty publishes without an operation: nobody's id spells them."""
 STATUSES: Final = frozenset({"acknowledged", "triggered"})
 CREDENTIAL_PARAMETERS: Final = frozenset({"token", "access_token", "api_key", "auth_token"})
 
@@ -67,6 +69,10 @@ def _build(operations: Mapping[str, Operation]) -> _Node:
                     f"operations.toml: {operation.id} and {node.operations[operation.method][0].id} overlap"
                 )
             node.operations[operation.method] = (operation, tuple(names))
+    for path in RESERVED:
+        node = root
+        for segment in path.strip("/").split("/"):
+            node = node.literals.setdefault(segment, _Node())
     return root
 
 

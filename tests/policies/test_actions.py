@@ -1,0 +1,266 @@
+"""Who may change what, and that every change leaves its ConfigChange, its entry and a moved version, or nothing at all."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.db import connection
+from django.test import RequestFactory
+from django.utils import timezone
+
+from policies import actions, keys
+from policies.actions import Refused
+from policies.core.call import Risk, State, Tool
+from policies.models import AgentKey, ConfigChange, Entry, Membership, Team, ToolSetting, User
+from policies.snapshot import current_version, load_policy
+from tests.conftest import Cast
+
+TOOLS = {
+    name: Tool(name, name.title(), "incidents", Risk.LOW, writes, State.OFF if writes else State.ON, (name,), "x", {})
+    for name, writes in (("list", False), ("get", False), ("note", True), ("resolve", True))
+}
+
+
+def newest() -> ConfigChange:
+    return ConfigChange.objects.order_by("-id")[0]
+
+
+def record() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Entry.objects.filter(kind="config").order_by("-id")[0].record)
+    return found
+
+
+def states(team: Team) -> dict[str, str]:
+    return dict(ToolSetting.objects.filter(team=team).values_list("tool", "state"))
+
+
+# Tools
+
+
+def test_a_managers_change_is_on_record_with_who_when_why_before_and_after(cast: Cast) -> None:
+    before = current_version()
+    changed = actions.do_set_tools(cast.payments, states={"note": State.ON}, tools=TOOLS, by=cast.mina, reason="trial")
+    assert changed == 1
+    change = newest()
+    assert (change.actor, change.team, change.action, change.target) == (
+        "mina@example.com",
+        "Payments",
+        "set_tool",
+        "note",
+    )
+    assert (change.before, change.after, change.reason) == ("off", "on", "trial")
+    assert change.policy_version == current_version() > before
+    assert record()["details"]["after"] == "on"
+    assert record()["actor"] == f"user:{cast.mina.pk}"
+    assert load_policy(current_version()).state(cast.payments.pk, TOOLS["note"]) is State.ON
+
+
+def test_setting_a_tool_to_what_it_is_changes_nothing(cast: Cast) -> None:
+    before = current_version()
+    assert (
+        actions.do_set_tools(cast.payments, states={"list": State.ON, "note": State.OFF}, tools=TOOLS, by=cast.mina)
+        == 0
+    )
+    assert current_version() == before
+    assert not ConfigChange.objects.exists()
+
+
+@pytest.mark.parametrize("who", ["vic", "omar", "rhea", "zed"])
+def test_members_others_auditors_and_outsiders_set_no_tools(cast: Cast, who: str) -> None:
+    with pytest.raises(Refused, match="Only a manager of Payments"):
+        actions.do_set_tools(cast.payments, states={"note": State.ON}, tools=TOOLS, by=getattr(cast, who))
+    assert not ToolSetting.objects.exists()
+
+
+def test_a_person_who_was_switched_off_changes_nothing(cast: Cast) -> None:
+    cast.mina.is_active = False
+    cast.mina.save()
+    with pytest.raises(Refused):
+        actions.do_set_tools(cast.payments, states={"note": State.ON}, tools=TOOLS, by=cast.mina)
+
+
+def test_one_bad_tool_among_several_changes_none(cast: Cast) -> None:
+    with pytest.raises(ValidationError, match="no tool 'nonsense'"):
+        actions.do_set_tools(cast.payments, states={"note": State.ON, "nonsense": State.ON}, tools=TOOLS, by=cast.mina)
+    assert not ToolSetting.objects.exists()
+    assert not ConfigChange.objects.exists()
+    assert not Entry.objects.filter(kind="config").exists()
+
+
+def test_a_preset_sets_everything_but_what_is_locked(cast: Cast) -> None:
+    actions.do_set_tool_rule("resolve", tools=TOOLS, by=cast.ada, locked=True, reason="review")
+    preset = frozenset({"list", "note", "resolve"})
+    assert actions.do_apply_preset(cast.payments, name="responder", preset=preset, tools=TOOLS, by=cast.mina) == 2
+    assert states(cast.payments) == {"note": "on", "get": "off"}
+    assert newest().reason == "preset responder"
+
+
+def test_only_an_administrator_locks_and_raises_and_never_lowers(cast: Cast) -> None:
+    with pytest.raises(Refused):
+        actions.do_set_tool_rule("note", tools=TOOLS, by=cast.mina, locked=True)
+    actions.do_set_tool_rule("note", tools=TOOLS, by=cast.ada, locked=True, risk="high", reason="review")
+    policy = load_policy(current_version())
+    assert policy.locked == {"note": "review"}
+    assert policy.risks == {"note": Risk.HIGH}
+    with pytest.raises(Refused, match="locked off"):
+        actions.do_set_tools(cast.payments, states={"note": State.ON}, tools=TOOLS, by=cast.ada)
+    high = {"note": Tool("note", "Note", "incidents", Risk.HIGH, True, State.OFF, ("x",), "x", {})}
+    with pytest.raises(ValidationError, match="only be raised"):
+        actions.do_set_tool_rule("note", tools=high, by=cast.ada, locked=False, risk="low")
+
+
+def test_all_writes_off_in_one_go(cast: Cast) -> None:
+    for team in (cast.payments, cast.search):
+        actions.do_set_tools(team, states={"note": State.ON, "resolve": State.NEEDS_APPROVAL}, tools=TOOLS, by=cast.ada)
+    assert actions.do_switch_all_writes_off(Team.objects.all(), tools=TOOLS, by=cast.ada) == 4
+    assert states(cast.payments) == states(cast.search) == {"note": "off", "resolve": "off"}
+
+
+# Keys
+
+
+def test_a_key_is_shown_once_and_stored_as_a_peppered_digest(cast: Cast, settings: Any) -> None:
+    key, secret = actions.do_issue_key(cast.payments, name="assistant", by=cast.mina, tools=TOOLS)
+    parsed = keys.parse_key(secret)
+    assert parsed is not None
+    assert keys.matches(key.digest, *parsed)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT * FROM policies_agentkey")
+        rows = str(cursor.fetchall())
+    assert parsed[1] not in rows + json.dumps(record()) + str(newest().after) + repr(key)
+    settings.SECRET_KEY = "another"
+    assert not keys.matches(key.digest, *parsed)  # a stolen table is of no use without the pepper
+
+
+def test_a_key_has_the_default_limit_and_only_an_administrator_takes_it_away(cast: Cast) -> None:
+    key, _ = actions.do_issue_key(cast.payments, name="a", by=cast.mina, tools=TOOLS)
+    assert key.calls_per_minute == 300
+    with pytest.raises(Refused, match="administrator"):
+        actions.do_issue_key(cast.payments, name="b", by=cast.mina, tools=TOOLS, calls_per_minute=0)
+    assert actions.do_issue_key(cast.payments, name="b", by=cast.ada, tools=TOOLS, calls_per_minute=0)[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ({"name": " "}, "name is missing"),
+        ({"name": "x" * 101}, "longer than"),
+        ({"name": "y_NbAkKc66ryYTWUXYEu"}, "looks as if it held a token"),
+        ({"expires_at": dt.datetime(2020, 1, 1, tzinfo=dt.UTC)}, "expired already"),
+        ({"networks": ["10.0.0.0/8", "nonsense"]}, "no CIDR block"),
+        ({"narrowed_to": []}, "could do nothing"),
+        ({"narrowed_to": ["nonsense"]}, "no tool 'nonsense'"),
+        ({"calls_per_minute": 961}, "between 1 and 960"),
+        ({"calls_per_minute": -1}, "between 1 and 960"),
+    ],
+)
+def test_a_bad_key_is_refused_with_the_reason(cast: Cast, values: dict[str, Any], word: str) -> None:
+    with pytest.raises(ValidationError, match=word):
+        actions.do_issue_key(cast.payments, **{"name": "a", "by": cast.ada, "tools": TOOLS, **values})
+    assert not AgentKey.objects.exists()
+
+
+def test_a_revocation_is_final_on_record_and_the_managers_alone(cast: Cast) -> None:
+    key, _ = actions.do_issue_key(cast.payments, name="a", by=cast.mina, tools=TOOLS)
+    for who in (cast.vic, cast.omar, cast.rhea):
+        with pytest.raises(Refused):
+            actions.do_revoke_key(key, by=who)
+    version = current_version()
+    actions.do_revoke_key(key, by=cast.mina, reason="leaked")
+    assert current_version() == version + 1
+    assert newest().reason == "leaked"
+    revoked = key.revoked_at
+    actions.do_revoke_key(key, by=cast.mina)
+    key.refresh_from_db()
+    assert key.revoked_at == revoked
+
+
+# People and teams
+
+
+def test_people_sign_in_by_address_whatever_its_case(cast: Cast) -> None:
+    assert User.objects.get_by_natural_key("MINA@Example.com") == cast.mina
+    with pytest.raises(ValidationError):
+        actions.do_create_user("Mina@example.COM", by=cast.ada, password="x")
+
+
+def test_only_administrators_create_people_and_shared_teams(cast: Cast) -> None:
+    with pytest.raises(Refused):
+        actions.do_create_user("new@example.com", by=cast.mina, password="x")
+    with pytest.raises(Refused):
+        actions.do_create_team("New", by=cast.mina)
+    team = actions.do_create_team("Payments", by=cast.ada)
+    assert team.slug == "payments-2"
+    person = actions.do_create_user("New@Example.com ", by=cast.ada, password="a long pass phrase")
+    assert person.email == "new@example.com"
+    assert "long pass" not in str(record())
+
+
+def test_each_person_has_one_personal_workspace_of_which_they_are_the_manager(cast: Cast) -> None:
+    workspace = actions.do_create_personal_workspace(cast.vic, by=cast.vic)
+    assert Membership.objects.get(team=workspace, user=cast.vic).role == "manager"
+    with pytest.raises(ValidationError, match="exists already"):
+        actions.do_create_personal_workspace(cast.vic, by=cast.vic)
+    with pytest.raises(Refused, match="owner alone"):
+        actions.do_set_membership(workspace, user=cast.zed, role="member", by=cast.vic)
+    with pytest.raises(Refused):
+        actions.do_create_personal_workspace(cast.zed, by=cast.vic)
+    with pytest.raises(Refused, match="auditor"):
+        actions.do_create_personal_workspace(cast.rhea, by=cast.rhea)
+    assert set(Team.objects.visible_to(cast.omar)) == {cast.search}
+
+
+def test_members_are_chosen_by_managers_who_leave_one_of_them(cast: Cast) -> None:
+    actions.do_set_membership(cast.payments, user=cast.zed, role="member", by=cast.mina)
+    assert (newest().before, newest().after, newest().target) == (None, "member", "zed@example.com")
+    with pytest.raises(Refused):
+        actions.do_set_membership(cast.payments, user=cast.zed, role="manager", by=cast.vic)
+    with pytest.raises(ValidationError, match="no such role"):
+        actions.do_set_membership(cast.payments, user=cast.zed, role="owner", by=cast.mina)
+    with pytest.raises(Refused, match="without a manager"):
+        actions.do_remove_member(cast.payments, user=cast.mina, by=cast.mina)
+    with pytest.raises(Refused, match="without a manager"):
+        actions.do_set_membership(cast.payments, user=cast.mina, role="member", by=cast.mina)
+    actions.do_remove_member(cast.payments, user=cast.zed, by=cast.mina)
+    assert not Membership.objects.filter(user=cast.zed).exists()
+
+
+def test_an_administrator_cannot_take_their_own_administration_away(cast: Cast) -> None:
+    with pytest.raises(Refused):
+        actions.do_update_user(cast.ada, by=cast.ada, role="")
+    with pytest.raises(Refused):
+        actions.do_update_user(cast.ada, by=cast.ada, is_active=False)
+    actions.do_update_user(cast.mina, by=cast.ada, is_active=False)
+    assert newest().after == {"name": "Mina", "role": "", "is_active": False}
+
+
+def test_a_password_change_is_on_record_without_the_password(cast: Cast) -> None:
+    actions.do_set_password(cast.mina, by=cast.mina, password="another long phrase")
+    cast.mina.refresh_from_db()
+    assert cast.mina.check_password("another long phrase")
+    assert "phrase" not in json.dumps(record())
+    with pytest.raises(Refused):
+        actions.do_set_password(cast.mina, by=cast.omar, password="x")
+
+
+def test_sign_ins_and_refused_ones_are_entries(cast: Cast, client: Any) -> None:
+    from django.contrib.auth import authenticate, login
+
+    from tests.conftest import PASSWORD
+
+    request = RequestFactory().post("/", REMOTE_ADDR="192.0.2.7")
+    request.session = client.session
+    assert authenticate(request, username="mina@example.com", password="wrong") is None
+    user = authenticate(request, username="mina@example.com", password=PASSWORD)
+    assert user is not None
+    login(request, user)
+    refused, signed_in = Entry.objects.filter(kind="sign_in").order_by("id")
+    assert json.loads(refused.record)["details"]["what"] == "refused"
+    assert json.loads(signed_in.record)["details"]["ip"] == "192.0.2.7"
+    assert signed_in.actor == f"user:{cast.mina.pk}"
+    assert "wrong" not in refused.record
+    assert timezone.now() - signed_in.at < dt.timedelta(minutes=1)

@@ -10,30 +10,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import functools
 import hashlib
 import logging
 import os
+import queue
 import secrets
 import socket
 import tempfile
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from django.conf import settings
-from django.db import DatabaseError, Error, InterfaceError, connection, transaction
-from django.db.backends.utils import CursorWrapper
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, Error, InterfaceError, connection, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from policies.core import chain
 from policies.core.call import Entry as NewEntry
 from policies.core.call import EntryKind, Outcome
-from policies.models import Checkpoint, Entry, Stream
+from policies.models import Checkpoint, Entry, PolicyVersion, Stream
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,8 @@ COLUMNS: Final = (
     "record",
     "hash",
 )
+TYPES: Final = {"stream_id": "bigint", "seq": "bigint", "at": "timestamptz", "team_id": "bigint"}
+"""PostgreSQL's types of those that are not text."""
 _INSERT: Final = f"INSERT INTO policies_entry ({', '.join(COLUMNS)}) VALUES ({', '.join(['%s'] * len(COLUMNS))})"  # noqa: S608
 
 
@@ -73,14 +76,16 @@ class _Waiting:
     future: asyncio.Future[None]
 
 
-def _row(entry: NewEntry, stream_id: int, stream: str, seq: int, previous: str) -> tuple[Any, ...]:
+def _row(
+    db: BaseDatabaseWrapper, entry: NewEntry, stream_id: int, stream: str, seq: int, previous: str
+) -> tuple[Any, ...]:
     """An entry at its place: the parameters of ``_INSERT``, the hash last."""
     record = chain.record_of(entry, stream, seq)
     column = chain.column
     return (
         stream_id,
         seq,
-        connection.ops.adapt_datetimefield_value(entry.at),
+        db.ops.adapt_datetimefield_value(entry.at),
         entry.kind.value,
         column("decision_id", entry.decision_id),
         entry.team_id,
@@ -117,13 +122,14 @@ class Journal:
         self._loop = loop
         self._on_version = on_version
         self.name = name or f"{socket.gethostname()[:60]}/{os.getpid()}/{secrets.token_hex(6)}"
-        self._queue: deque[_Waiting] = deque()
-        self._wake = threading.Event()
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
         self._stream_id: int | None = None
         self._seq = 0
         self._hash = chain.ZERO
+        self._version = -1
+        self._fresh = True
         self.healthy = True
         self.last_commit = 0.0
 
@@ -133,7 +139,7 @@ class Journal:
     def stop(self) -> None:
         """Write what is queued, then end. Called off the loop, which must still run."""
         self._stopping = True
-        self._wake.set()
+        self._queue.put(None)
         self._thread.join(timeout=30)
 
     def append(self, entry: NewEntry, *, verdict_version: int | None = None) -> asyncio.Future[None]:
@@ -149,24 +155,34 @@ class Journal:
         if self._stopping:
             future.set_exception(JournalUnavailable("the journal is closed"))
             return future
-        self._queue.append(_Waiting(entry, verdict_version, future))
-        if not self._wake.is_set():
-            self._wake.set()
+        self._queue.put(_Waiting(entry, verdict_version, future))
         return future
 
     def _work(self) -> None:
+        # Held directly, too: Django's way to it costs more than to make a row.
+        connections[DEFAULT_DB_ALIAS] = self._db = _own_connection()
+        batch: list[_Waiting] = []
         try:
-            while True:
-                if not self._queue:
-                    if self._stopping:
-                        return
-                    self._wake.wait()
-                    self._wake.clear()
-                batch: list[_Waiting] = []
-                while self._queue and len(batch) < BATCH:
-                    batch.append(self._queue.popleft())
-                if batch:
-                    self._write(batch)
+            while (first := self._queue.get()) is not None:
+                batch = [first]
+                with contextlib.suppress(queue.Empty):
+                    while len(batch) < BATCH and (waiting := self._queue.get_nowait()) is not None:
+                        batch.append(waiting)
+                self._write(batch)
+                if self._stopping and self._queue.empty():
+                    return
+        except BaseException:
+            # Without its writer the process records nothing, and so must answer nothing.
+            self._stopping, self.healthy = True, False
+            while not self._queue.empty():
+                if (waiting := self._queue.get()) is not None:
+                    batch.append(waiting)
+            failed: list[tuple[_Waiting, Exception | None]] = [
+                (waiting, JournalUnavailable("the journal's writer ended")) for waiting in batch
+            ]
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(_settle, failed)
+            raise
         finally:
             connection.close()
 
@@ -203,65 +219,111 @@ class Journal:
 
     def _commit(self, batch: Sequence[_Waiting]) -> list[tuple[_Waiting, Exception | None]]:
         """One transaction: read the version, append what is not stale. Raises where nothing was committed."""
-        results: list[tuple[_Waiting, Exception | None]] = []
-        stream_id, seq, last = self._stream_id, self._seq, self._hash
-        try:
-            with transaction.atomic(), connection.cursor() as cursor:
-                version = self._read_version(cursor)
-                rows = []
-                if stream_id is None:
-                    stream_id, first = self._open_stream()
-                    rows.append(first)
-                    seq, last = 1, first[-1]
-                for waiting in batch:
-                    if waiting.verdict_version is not None and waiting.verdict_version != version:
-                        results.append((waiting, StaleVerdict()))
-                        continue
-                    row = _row(waiting.entry, stream_id, self.name, seq + 1, last)
-                    rows.append(row)
-                    seq, last = seq + 1, row[-1]
-                    results.append((waiting, None))
-                if rows:
-                    _insert(cursor, rows)
-        except Error:
-            if not self._is_written(stream_id, seq, last):
-                raise
-        self._stream_id, self._seq, self._hash = stream_id, seq, last
-        self._on_version(version)
-        return results
+        if self._stream_id is None:
+            # A new name each time: whether a failed attempt was written is not known.
+            self.name = self.name if self._fresh else f"{self.name.rsplit('/', 1)[0]}/{secrets.token_hex(6)}"
+            self._fresh = False
+            self._open_stream()
+        if not all(waiting.verdict_version in (None, self._version) for waiting in batch) or not self._append(batch):
+            self._version = self._read_version()
+            stale = [waiting for waiting in batch if waiting.verdict_version not in (None, self._version)]
+            batch = [waiting for waiting in batch if waiting not in stale]
+            if batch and not self._append(batch):
+                raise DatabaseError("the policy keeps changing")
+        else:
+            stale = []
+        self._on_version(self._version)
+        return [(waiting, StaleVerdict()) for waiting in stale] + [(waiting, None) for waiting in batch]
 
-    def _is_written(self, stream_id: int | None, seq: int, last: str) -> bool:
+    def _append(self, batch: Sequence[_Waiting]) -> bool:
+        """Append all of ``batch`` while the policy is at ``_version``; False: it is not, and nothing was written.
+
+        One statement: each return from the database waits for its turn among Python's threads, so there is only one.
+        """
+        assert self._stream_id is not None  # noqa: S101
+        rows, last = [], self._hash
+        for seq, waiting in enumerate(batch, self._seq + 1):
+            row = _row(self._db, waiting.entry, self._stream_id, self.name, seq, last)
+            rows.append(row)
+            last = row[-1]
+        try:
+            if not _insert_at(self._db, self._version, rows):
+                return False
+        except Error:
+            if not self._is_written(self._stream_id, self._seq + len(rows), last):
+                raise
+        self._seq, self._hash = self._seq + len(rows), last
+        return True
+
+    def _is_written(self, stream_id: int, seq: int, last: str) -> bool:
         """After a failed commit whose outcome is not known: whether it reached the database all the same."""
-        if stream_id is None or seq == self._seq:
-            return False
         try:
             connection.close()
             return Entry.objects.filter(stream_id=stream_id, seq=seq, hash=last).exists()
         except Error:
             # Not known even now. The stream cannot go on from an uncertain head: the next entry opens a new one.
             self._stream_id, self._seq, self._hash = None, 0, chain.ZERO
-            self.name = f"{self.name.rsplit('/', 1)[0]}/{secrets.token_hex(6)}"
             return False
 
-    def _read_version(self, cursor: CursorWrapper) -> int:
-        if connection.vendor == "postgresql":
-            cursor.execute(
-                f"SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; "
-                f"SET LOCAL statement_timeout = '{2 * LOCK_SECONDS}s'"
-            )
-            cursor.execute("SELECT version FROM policies_policyversion WHERE id = 1 FOR SHARE")
-        else:
-            cursor.execute("SELECT version FROM policies_policyversion WHERE id = 1")
-        row = cursor.fetchone()
-        return int(row[0]) if row else 0
+    def _read_version(self) -> int:
+        return PolicyVersion.objects.filter(pk=1).values_list("version", flat=True).first() or 0
 
-    def _open_stream(self) -> tuple[int, tuple[Any, ...]]:
+    def _open_stream(self) -> None:
         """A new stream, whose first entry names the head of every other."""
         now = timezone.now()
-        known = [{"stream": head.stream, "seq": head.seq, "hash": head.hash} for head in heads()]
-        stream = Stream.objects.create(name=self.name, created_at=now)
-        first = NewEntry(EntryKind.STREAM, now, f"str-{secrets.token_hex(10)}", details={"heads": known})
-        return stream.pk, _row(first, stream.pk, self.name, 1, chain.ZERO)
+        with transaction.atomic():
+            known = [{"stream": head.stream, "seq": head.seq, "hash": head.hash} for head in heads()]
+            stream = Stream.objects.create(name=self.name, created_at=now)
+            first = NewEntry(EntryKind.STREAM, now, f"str-{secrets.token_hex(10)}", details={"heads": known})
+            row = _row(self._db, first, stream.pk, self.name, 1, chain.ZERO)
+            with connection.cursor() as cursor:
+                cursor.execute(_INSERT, row)
+        self._stream_id, self._seq, self._hash = stream.pk, 1, row[-1]
+
+
+def _own_connection() -> BaseDatabaseWrapper:
+    """The writer's own: not from the pages' pool, and impatient with others' locks."""
+    own = connections.create_connection(DEFAULT_DB_ALIAS)
+    options = {name: value for name, value in own.settings_dict["OPTIONS"].items() if name != "pool"}
+    if own.vendor == "postgresql":
+        options["options"] = (
+            f"-c synchronous_commit=on -c lock_timeout={LOCK_SECONDS}s -c statement_timeout={2 * LOCK_SECONDS}s"
+        )
+    else:
+        options["timeout"] = LOCK_SECONDS
+    own.settings_dict = {**own.settings_dict, "OPTIONS": options}
+    return own
+
+
+@functools.lru_cache(maxsize=64)
+def _insert_sql(vendor: str, count: int) -> str:
+    columns, table = ", ".join(COLUMNS), Entry._meta.db_table
+    if vendor == "sqlite":
+        rows = ", ".join([f"({', '.join('?' * len(COLUMNS))})"] * count)
+        version = "COALESCE((SELECT version FROM policies_policyversion WHERE id = 1), 0)"
+        return f"INSERT INTO {table} ({columns}) SELECT * FROM (VALUES {rows}) WHERE {version} = ?"  # noqa: S608
+    typed = ", ".join("%s::" + TYPES.get(name, "text") for name in COLUMNS)
+    rows = ", ".join([f"({typed})"] + [f"({', '.join(['%s'] * len(COLUMNS))})"] * (count - 1))
+    return (
+        "WITH policy AS (SELECT version FROM policies_policyversion WHERE id = 1 FOR SHARE) "  # noqa: S608
+        f"INSERT INTO {table} ({columns}) SELECT entry.* FROM (VALUES {rows}) AS entry "
+        "WHERE COALESCE((SELECT version FROM policy), 0) = %s"
+    )
+
+
+def _insert_at(db: BaseDatabaseWrapper, version: int, rows: Sequence[tuple[Any, ...]]) -> bool:
+    """Append while the policy is at ``version``: all rows in one durable statement, or none."""
+    statement = _insert_sql(db.vendor, len(rows))
+    values = [value for row in rows for value in row]
+    values.append(version)
+    if db.vendor == "sqlite":
+        # Django's cursor would rewrite hundreds of placeholders each time.
+        db.ensure_connection()
+        with db.wrap_database_errors:
+            return bool(db.connection.execute(statement, values).rowcount)
+    with db.cursor() as cursor:
+        cursor.execute(statement, values)
+        return bool(cursor.rowcount)
 
 
 def _settle(results: list[tuple[_Waiting, Exception | None]]) -> None:
@@ -274,11 +336,9 @@ def _settle(results: list[tuple[_Waiting, Exception | None]]) -> None:
             waiting.future.set_exception(error)
 
 
-def _insert(cursor: CursorWrapper, rows: Sequence[tuple[Any, ...]]) -> None:
-    if len(rows) == 1:
-        cursor.execute(_INSERT, rows[0])
-    else:
-        cursor.executemany(_INSERT, rows)
+def _here() -> BaseDatabaseWrapper:
+    """The calling thread's connection itself, not Django's proxy."""
+    return connections[DEFAULT_DB_ALIAS]
 
 
 def append_in_transaction(entry: NewEntry, *, stream: str = "configuration") -> None:
@@ -297,10 +357,10 @@ def append_in_transaction(entry: NewEntry, *, stream: str = "configuration") -> 
         if seq == 0:
             known = [{"stream": head.stream, "seq": head.seq, "hash": head.hash} for head in heads()]
             first = NewEntry(EntryKind.STREAM, timezone.now(), f"str-{secrets.token_hex(10)}", details={"heads": known})
-            row = _row(first, locked.pk, stream, 1, previous)
-            _insert(cursor, [row])
+            row = _row(_here(), first, locked.pk, stream, 1, previous)
+            cursor.execute(_INSERT, row)
             seq, previous = 1, row[-1]
-        _insert(cursor, [_row(entry, locked.pk, stream, seq + 1, previous)])
+        cursor.execute(_INSERT, _row(_here(), entry, locked.pk, stream, seq + 1, previous))
 
 
 _closed_before: dt.datetime | None = None

@@ -42,10 +42,7 @@ class RestDoor:
 
     def __init__(self) -> None:
         self._base = f"{settings.PUBLIC_URL}{PREFIX}".encode()
-        self._selves = [
-            (b'"self":"https://api.pagerduty.com/', b'"self":"' + self._base + b"/"),
-            (b'"self":"https://api.eu.pagerduty.com/', b'"self":"' + self._base + b"/"),
-        ]
+        self._self = b'"self":"' + self._base + b"/"
         self._header_limit: int = settings.REQUEST_HEADER_LIMIT
         self._body_limit: int = settings.REQUEST_BODY_LIMIT
         self._proxies = tuple(ipaddress.ip_network(block) for block in settings.TRUSTED_PROXIES)
@@ -62,7 +59,11 @@ class RestDoor:
         problem, status = "", 0
         if size > self._header_limit:
             problem, status = f"The request's headers are over {self._header_limit:,} bytes.", 431
-        body, too_long = await self._body(receive, headers)
+        # HTTP/1.1 says in its headers whether a body follows: where none does, none is waited for.
+        plain = (
+            scope["http_version"] == "1.1" and b"content-length" not in headers and b"transfer-encoding" not in headers
+        )
+        body, too_long = (b"", False) if plain else await self._body(receive, headers)
         if body is None:
             return  # The caller went away before its request was whole: there is no call to judge.
         if too_long and not problem:
@@ -175,11 +176,9 @@ class RestDoor:
 
     def rewrite(self, body: bytes) -> bytes:
         """Every ``self`` of PagerDuty's, however deep, as a URL of this door: clients refuse documents of another host."""
-        for theirs, ours in self._selves:
-            body = body.replace(theirs, ours)
-        if b"api." in body and _UNUSUAL_SELF.search(body):
-            body = _UNUSUAL_SELF.sub(b'"self":"' + self._base, body)
-        return body
+        body = body.replace(b'"self":"https://api.pagerduty.com/', self._self)
+        # Seldom anything is left: another region's, or one that is spaced or escaped otherwise.
+        return _UNUSUAL_SELF.sub(self._self[:-1], body) if b"api." in body else body
 
 
 def _credential(header: bytes) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -53,9 +54,18 @@ class Row:
     hash: str
 
 
+_FAST: Final = msgspec.json.Encoder(order="sorted")
+_STRICT: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
 def canonical(document: Mapping[str, Any]) -> str:
     """ASCII JSON, keys sorted, no spaces. NUL and lone surrogates come out as escapes, which every database takes."""
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    try:
+        text = _FAST.encode(document)
+    except (TypeError, ValueError, OverflowError):
+        return _STRICT.encode(document)
+    # Text beyond ASCII and lone surrogates, which are rare, need the encoder that escapes them.
+    return text.decode("ascii") if text.isascii() else _STRICT.encode(document)
 
 
 def moment(at: dt.datetime) -> str:

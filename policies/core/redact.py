@@ -6,7 +6,7 @@ names. A digest is keyed, so that equal values can be matched by whoever holds t
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import hmac
 import re
 from collections.abc import Mapping, Set
@@ -33,16 +33,18 @@ class Redactor:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
+        # The same few programs call again and again.
+        self.client_name = functools.lru_cache(maxsize=256)(self._client_name)
 
     def digest(self, text: str) -> str:
         """16 hexadecimal digits of HMAC-SHA256. Lone surrogates are allowed: hostile text gets a digest too."""
-        return hmac.new(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:16]
+        return hmac.digest(self._key, text.encode("utf-8", "surrogatepass"), "sha256").hex()[:16]
 
     def string(self, text: str) -> dict[str, Any]:
         """What stands for a string that is not kept: ``{"length": 12, "digest": "…"}``."""
         return {"length": len(text), "digest": self.digest(text)}
 
-    def client_name(self, text: str) -> str | dict[str, Any]:
+    def _client_name(self, text: str) -> str | dict[str, Any]:
         """A User-Agent's first product (``python-requests/2.32``), where it has that form."""
         match = _PRODUCT.match(text)
         return match[0] if match else self.string(text) if text else ""

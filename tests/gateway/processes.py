@@ -118,10 +118,12 @@ class Portal:
         """Run Python with Django set up; what it prints."""
         return self.run("-c", f"import django; django.setup()\n{code}").stdout
 
-    def start(self) -> None:
+    def start(self, core: str = "") -> None:
+        """``core``: the processor core to stay on."""
         with (self.folder / "portal.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
+                    *(("taskset", "-c", core) if core else ()),
                     str(Path(sys.executable).with_name("granian")),
                     "--interface",
                     "asgi",

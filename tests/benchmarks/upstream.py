@@ -1,0 +1,72 @@
+"""A fast upstream for benchmarks: one answer of 44 kB, after a given latency.
+
+``python -m tests.benchmarks.upstream PORT [MILLISECONDS]``
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import json
+import sys
+from typing import cast
+
+import httptools
+import uvloop
+
+from integrations.pagerduty.sandbox.documents import incident_document
+from integrations.pagerduty.sandbox.world import generate
+
+SIZE = 44_000
+
+
+def body() -> bytes:
+    """A page of incidents as PagerDuty writes it, filled up to 44 kB."""
+    world = generate(7, dt.datetime(2026, 11, 23, tzinfo=dt.UTC))
+    page = {
+        "incidents": [incident_document(world, incident) for incident in world.incidents[-19:]],
+        "limit": 25,
+        "offset": 0,
+        "total": None,
+        "more": True,
+    }
+    plain = json.dumps({**page, "notice": ""}, separators=(",", ":"))
+    return json.dumps({**page, "notice": "x" * (SIZE - len(plain))}, separators=(",", ":")).encode()
+
+
+def answer() -> bytes:
+    content = body()
+    return (
+        b"HTTP/1.1 200 OK\r\nServer: upstream\r\nContent-Type: application/json\r\nx-request-id: 0123456789abcdef\r\n"
+        b"ratelimit-limit: 960\r\nratelimit-remaining: 959\r\nratelimit-reset: 42\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(content)
+    ) + content
+
+
+class Upstream(asyncio.Protocol):
+    def __init__(self, content: bytes, latency: float) -> None:
+        self._content = content
+        self._latency = latency
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own is no subclass
+        self._parser = httptools.HttpRequestParser(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed_data(data)
+
+    def on_message_complete(self) -> None:
+        if self._latency:
+            asyncio.get_running_loop().call_later(self._latency, self._transport.write, self._content)
+        else:
+            self._transport.write(self._content)
+
+
+async def main(port: int, latency: float) -> None:
+    content = answer()
+    server = await asyncio.get_running_loop().create_server(lambda: Upstream(content, latency), "127.0.0.1", port)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(main(int(sys.argv[1]), float(sys.argv[2]) / 1000 if len(sys.argv) > 2 else 0.0))

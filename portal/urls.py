@@ -1,4 +1,30 @@
+from __future__ import annotations
+
 from django.contrib import admin
+from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
-urlpatterns = [path("admin/", admin.site.urls)]
+from portal.forms import SignInForm
+from portal.views import agents, audit, connections, home, members, teams, tools
+
+urlpatterns = [
+    path("", home.index, name="home"),
+    path(
+        "sign-in/",
+        LoginView.as_view(
+            template_name="sign_in/index.html", authentication_form=SignInForm, redirect_authenticated_user=True
+        ),
+        name="sign-in",
+    ),
+    path("sign-out/", LogoutView.as_view(), name="sign-out"),
+    path("teams/", teams.index, name="teams"),
+    path("teams/<slug:slug>/", teams.team, name="team"),
+    path("teams/<slug:slug>/members/", members.index, name="team-members"),
+    path("teams/<slug:slug>/connections/", connections.index, name="team-connections"),
+    path("teams/<slug:slug>/connections/<uuid:pk>/", connections.detail, name="connection"),
+    path("teams/<slug:slug>/tools/", tools.index, name="team-tools"),
+    path("teams/<slug:slug>/agents/", agents.index, name="team-agents"),
+    path("audit/", audit.index, name="audit"),
+    path("audit/<int:pk>/", audit.entry, name="audit-entry"),
+    path("admin/", admin.site.urls),
+]

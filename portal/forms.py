@@ -1,0 +1,200 @@
+"""The pages' forms. They read what was typed; the actions say whether it may be."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib.auth.forms import AuthenticationForm
+from django.utils import timezone
+
+from integrations.models import Connection
+from integrations.pagerduty.catalog import TOOLS
+from integrations.pagerduty.diagnose import OBJECTS
+from policies.core.call import Decision, EntryKind, Outcome
+from policies.models import Membership, Team, User
+
+
+def _styled(form: forms.BaseForm) -> None:
+    for field in form.fields.values():
+        widget = field.widget
+        if isinstance(widget, forms.CheckboxInput):
+            widget.attrs["class"] = "form-check-input"
+        elif not isinstance(widget, forms.CheckboxSelectMultiple | forms.HiddenInput):
+            widget.attrs["class"] = "form-select" if isinstance(widget, forms.Select) else "form-control"
+        if field.help_text and not isinstance(widget, forms.HiddenInput):
+            widget.attrs["aria-describedby"] = f"{form[_name(form, field)].auto_id}_help"
+
+
+def _name(form: forms.BaseForm, field: forms.Field) -> str:
+    return next(name for name, other in form.fields.items() if other is field)
+
+
+class PageForm(forms.Form):
+    """Adds the look to the widgets, so that templates need not."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _styled(self)
+
+
+class SignInForm(AuthenticationForm):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["username"].label = "E-mail"
+        self.fields["username"].widget = forms.EmailInput(attrs={"autocomplete": "username", "autofocus": True})
+        _styled(self)
+
+
+class Words(forms.CharField):
+    """Several values in one line, separated by commas or blanks."""
+
+    def to_python(self, value: Any) -> Any:
+        return [word for word in re.split(r"[\s,]+", value or "") if word]
+
+    def prepare_value(self, value: Any) -> Any:
+        return ", ".join(value) if isinstance(value, list) else value
+
+
+class TeamForm(PageForm):
+    name = forms.CharField(max_length=100)
+
+
+class MemberForm(PageForm):
+    email = forms.EmailField(label="E-mail", help_text="Of a person who can sign in already.")
+    role = forms.ChoiceField(choices=Membership.Role.choices, initial=Membership.Role.MEMBER)
+
+    def clean_email(self) -> User:
+        user = User.objects.get_queryset().filter(email__iexact=self.cleaned_data["email"], is_active=True).first()
+        if user is None:
+            raise forms.ValidationError("Nobody signs in with this address. An administrator can add them.")
+        return user
+
+
+class BoundsForm(PageForm):
+    whole_account = forms.BooleanField(
+        required=False,
+        label="The whole PagerDuty account",
+        help_text="An administrator's choice: this team then reaches everything that the token reaches.",
+    )
+    team_ids = Words(required=False, label="PagerDuty teams", help_text="Ids such as PQ9K7I8, separated by commas.")
+    service_ids = Words(required=False, label="PagerDuty services", help_text="Ids, separated by commas.")
+
+
+class ConnectionForm(BoundsForm):
+    field_order = ("name", "region", "kind", "token", "token_expires_on", "from_email")
+
+    name = forms.CharField(max_length=100, help_text="How your team calls it, such as “Production account”.")
+    region = forms.ChoiceField()
+    kind = forms.ChoiceField(
+        choices=Connection.Kind.choices, label="Kind of token", help_text="Account keys need an administrator."
+    )
+    token = forms.CharField(
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+        max_length=600,
+        help_text="Sealed at once and never shown again: only its last four characters are.",
+    )
+    token_expires_on = forms.DateField(
+        required=False,
+        widget=forms.DateInput(attrs={"type": "date"}),
+        label="Expires on",
+        help_text="If PagerDuty said when.",
+    )
+    from_email = forms.EmailField(
+        required=False,
+        label="Act as",
+        help_text="Whom PagerDuty sees as the author of writes. Empty: yourself. Anybody else: once an administrator signs.",
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        regions = [choice for choice in Connection.Region.choices if choice[0] != Connection.Region.SANDBOX]
+        if settings.PAGERDUTY_SANDBOX_URL:
+            regions.append((Connection.Region.SANDBOX.value, Connection.Region.SANDBOX.label))
+        field = self.fields["region"]
+        assert isinstance(field, forms.ChoiceField)  # noqa: S101
+        field.choices = regions
+
+
+class ReplaceTokenForm(PageForm):
+    token = forms.CharField(
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+        max_length=600,
+        label="Replacement token",
+        help_text="The old token serves until this one has passed its test.",
+    )
+
+
+class FromForm(PageForm):
+    email = forms.EmailField(label="Act as", help_text="Anybody but yourself waits for an administrator's signature.")
+
+
+class ExplainForm(PageForm):
+    type = forms.ChoiceField(choices=[(name, what.title) for name, what in OBJECTS.items()], label="What")
+    id_or_name = forms.CharField(max_length=100, label="Id or name", help_text="Such as PQ9K7I8, or Checkout.")
+
+
+class KeyForm(PageForm):
+    name = forms.CharField(max_length=100, help_text="The assistant that will hold it.")
+    connection = forms.ModelChoiceField(
+        Connection.objects.none(), help_text="The PagerDuty token that it works through."
+    )
+    days = forms.IntegerField(
+        min_value=1,
+        max_value=3650,
+        required=False,
+        initial=90,
+        label="Expires in days",
+        help_text="Empty: it does not.",
+    )
+    networks = Words(
+        required=False, label="Source networks", help_text="Such as 10.0.0.0/8. Empty: it may come from anywhere."
+    )
+    calls_per_minute = forms.IntegerField(min_value=0, max_value=960, initial=settings.CALLS_PER_MINUTE)
+    tools = forms.MultipleChoiceField(
+        required=False,
+        choices=[(name, tool.title) for name, tool in TOOLS.items()],
+        widget=forms.CheckboxSelectMultiple,
+        label="Narrow to",
+        help_text="It may then use these at most, whatever the team switches on later. None: not narrowed.",
+    )
+
+    def __init__(self, team: Team, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["connection"]
+        assert isinstance(field, forms.ModelChoiceField)  # noqa: S101
+        field.queryset = Connection.objects.filter(team=team)
+        field.empty_label = None
+
+    def expires_at(self) -> dt.datetime | None:
+        days = self.cleaned_data["days"]
+        return timezone.now() + dt.timedelta(days=days) if days else None
+
+
+def _choices(values: list[str], everything: str) -> list[tuple[str, str]]:
+    return [("", everything), *((value, value.replace("_", " ")) for value in values if value)]
+
+
+class AuditForm(PageForm):
+    """What to show of the journal."""
+
+    kind = forms.ChoiceField(required=False, choices=_choices([kind.value for kind in EntryKind], "every kind"))
+    team = forms.ModelChoiceField(Team.objects.none(), required=False, empty_label="every team")
+    tool = forms.ChoiceField(required=False, choices=_choices(sorted(TOOLS), "every tool"))
+    verdict = forms.ChoiceField(
+        required=False, choices=_choices([decision.value for decision in Decision], "every verdict")
+    )
+    outcome = forms.ChoiceField(
+        required=False, choices=_choices([outcome.value for outcome in Outcome], "every outcome")
+    )
+    decision_id = forms.CharField(required=False, max_length=32, label="Decision")
+    before = forms.IntegerField(required=False, widget=forms.HiddenInput)
+
+    def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["team"]
+        assert isinstance(field, forms.ModelChoiceField)  # noqa: S101
+        field.queryset = Team.objects.visible_to(user)

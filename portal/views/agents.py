@@ -1,0 +1,71 @@
+"""``/teams/<slug>/agents/``: the keys that a team hands to its assistants."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods
+
+from integrations.actions import do_issue_agent_key
+from integrations.models import ConnectionKey
+from integrations.pagerduty.catalog import TOOLS
+from policies.actions import do_revoke_key
+from policies.models import AgentKey
+from portal.forms import KeyForm
+from portal.http import Request, managed_team, may_manage, refusals_in, told, visible_team
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def index(request: Request, slug: str) -> HttpResponse:
+    team = managed_team(request, slug) if request.method == "POST" else visible_team(request, slug)
+    action = request.POST.get("action")
+    if action == "revoke":
+        key = get_object_or_404(AgentKey.objects.filter(team=team), pk=request.POST.get("key"))
+
+        def revoke() -> str:
+            do_revoke_key(key, by=request.user, reason=request.POST.get("reason", ""))
+            return f"{key.name} is revoked: its next call is refused."
+
+        told(request, revoke)
+        return redirect("team-agents", team.slug)
+    form = KeyForm(team, request.POST if action == "issue" else None)
+    issued: tuple[AgentKey, str] | None = None
+    if action == "issue" and form.is_valid():
+        values = form.cleaned_data
+        with refusals_in(form):
+            # Shown in this very answer and nowhere else: a redirect would have to keep the secret somewhere.
+            issued = do_issue_agent_key(
+                values["connection"],
+                name=values["name"],
+                by=request.user,
+                tools=TOOLS,
+                expires_at=form.expires_at(),
+                networks=values["networks"],
+                narrowed_to=values["tools"] or None,
+                calls_per_minute=values["calls_per_minute"],
+            )
+            form = KeyForm(team)
+    now = timezone.now()
+    links = (
+        ConnectionKey.objects.filter(key__team=team).select_related("key", "connection").order_by("-key__created_at")
+    )
+    context = {
+        "team": team,
+        "rows": [(link.key, link.connection, _state(link.key, now)) for link in links],
+        "form": form,
+        "issued": issued,
+        "may_manage": may_manage(request, team),
+        "has_connection": team.connections.exists(),
+    }
+    return render(request, "agents/index.html", context, status=422 if form.errors else 200)
+
+
+def _state(key: AgentKey, now: dt.datetime) -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    return "expired" if key.expires_at is not None and key.expires_at <= now else "usable"

@@ -1,0 +1,56 @@
+"""``/audit/``: the journal, newest first, and one entry of it whole."""
+
+from __future__ import annotations
+
+import json
+
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.views.decorators.http import require_safe
+
+from policies.models import Checkpoint, Entry, Team
+from portal.forms import AuditForm
+from portal.http import Request
+
+PAGE = 50
+
+
+@require_safe
+def index(request: Request) -> HttpResponse:
+    form = AuditForm(request.user, request.GET or None)
+    rows = Entry.objects.visible_to(request.user).order_by("-id")
+    if form.is_valid():
+        values = form.cleaned_data
+        for name in ("kind", "tool", "verdict", "outcome"):
+            if values[name]:
+                rows = rows.filter(**{name: values[name]})
+        if values["decision_id"]:
+            rows = rows.filter(decision_id=values["decision_id"].strip())
+        if values["team"]:
+            rows = rows.filter(team_id=values["team"].pk)
+        if values["before"]:
+            rows = rows.filter(pk__lt=values["before"])
+    elif form.is_bound:
+        rows = rows.none()
+    page = list(rows[: PAGE + 1])
+    more = len(page) > PAGE
+    query = request.GET.copy()
+    if more:
+        query["before"] = str(page[PAGE - 1].pk)
+    names = dict(Team.objects.filter(pk__in={row.team_id for row in page if row.team_id}).values_list("pk", "name"))
+    context = {
+        "form": form,
+        "rows": [(row, json.loads(row.record)["details"], names.get(row.team_id or 0, "")) for row in page[:PAGE]],
+        "older": query.urlencode() if more else "",
+        "checkpoint": Checkpoint.objects.order_by("-id").values_list("at", flat=True).first(),
+    }
+    return render(request, "audit/_rows.html" if request.htmx else "audit/index.html", context)
+
+
+@require_safe
+def entry(request: Request, pk: int) -> HttpResponse:
+    row = get_object_or_404(Entry.objects.visible_to(request.user).select_related("stream"), pk=pk)
+    same = Entry.objects.visible_to(request.user).filter(decision_id=row.decision_id).exclude(pk=row.pk).order_by("id")
+    record = json.loads(row.record)
+    context = {"row": row, "record": json.dumps(record, indent=2), "details": record["details"], "same": same}
+    return render(request, "audit/entry.html", context)

@@ -3,16 +3,43 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from typing import Any
 
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
+from policies.core.call import EntryKind
 from policies.models import Checkpoint, Entry, Team
 from portal.forms import AuditForm
 from portal.http import Request
 
 PAGE = 50
+
+
+@dataclass(frozen=True)
+class Row:
+    """One entry in words."""
+
+    entry: Entry
+    who: str
+    what: str
+    team: str
+
+    @classmethod
+    def of(cls, entry: Entry, teams: dict[int, str]) -> Row:
+        details: dict[str, Any] = json.loads(entry.record)["details"]
+        who = details.get("actor", {}).get("name") or details.get("by") or details.get("email") or entry.actor
+        called = entry.tool or f"{details.get('method', '')} {details.get('path', '')}"
+        what = {
+            EntryKind.CONFIG: f"{details.get('action', '')}: {details.get('target', '')}",
+            EntryKind.SIGN_IN: str(details.get("what", "")).replace("_", " "),
+            EntryKind.REJECTED: f"{details.get('count')} refused keys from {details.get('ip')}",
+            EntryKind.STREAM: "a new chain begins",
+            EntryKind.INTENT: f"{called} (intent)",
+        }.get(EntryKind(entry.kind), called)
+        return cls(entry, who, what, teams.get(entry.team_id or 0, ""))
 
 
 @require_safe
@@ -40,7 +67,7 @@ def index(request: Request) -> HttpResponse:
     names = dict(Team.objects.filter(pk__in={row.team_id for row in page if row.team_id}).values_list("pk", "name"))
     context = {
         "form": form,
-        "rows": [(row, json.loads(row.record)["details"], names.get(row.team_id or 0, "")) for row in page[:PAGE]],
+        "rows": [Row.of(row, names) for row in page[:PAGE]],
         "older": query.urlencode() if more else "",
         "checkpoint": Checkpoint.objects.order_by("-id").values_list("at", flat=True).first(),
     }

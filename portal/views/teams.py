@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.core.exceptions import PermissionDenied
 from django.db.models import Count
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
@@ -19,6 +20,8 @@ def index(request: Request) -> HttpResponse:
     if request.method == "POST" and request.POST.get("action") == "workspace":
         told(request, lambda: f"{do_create_personal_workspace(request.user, by=request.user).name} is yours.")
         return redirect("teams")
+    if form.is_bound and not request.user.is_administrator:
+        raise PermissionDenied("Only an administrator may create shared teams.")
     if request.method == "POST" and form.is_valid():
         with refusals_in(form):
             team = do_create_team(form.cleaned_data["name"], by=request.user)

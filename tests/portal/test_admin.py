@@ -61,15 +61,7 @@ def test_nobody_but_administrators_gets_in(client: Client, cast: Cast, who: str)
 
 
 def test_the_token_goes_in_and_never_comes_out(ada: Client, cast: Cast) -> None:
-    values = {
-        "team": cast.payments.pk,
-        "name": "Main",
-        "region": "us",
-        "kind": "user",
-        "token": TOKEN,
-        "from_email": "ada@example.com",
-    }
-    answer = ada.post("/admin/integrations/connection/add/", {**values, "whole_account": "on"}, follow=True)
+    answer = ada.post("/admin/integrations/connection/add/", typed(cast, TOKEN), follow=True)
     assert "sealed" in answer.content.decode()
     row = Connection.objects.get()
     assert row.last4 == TOKEN[-4:]
@@ -84,15 +76,7 @@ def test_the_token_goes_in_and_never_comes_out(ada: Client, cast: Cast) -> None:
 
 
 def test_a_refused_token_says_why_and_registers_nothing(ada: Client, cast: Cast) -> None:
-    values = {
-        "team": cast.payments.pk,
-        "name": "Main",
-        "region": "us",
-        "kind": "user",
-        "token": "short",
-        "from_email": "a@b.example",
-    }
-    answer = ada.post("/admin/integrations/connection/add/", {**values, "whole_account": "on"}, follow=True)
+    answer = ada.post("/admin/integrations/connection/add/", typed(cast, "short"), follow=True)
     assert "16 to 512 printable" in answer.content.decode()
     assert not Connection.objects.exists()
 

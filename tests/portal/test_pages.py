@@ -1,0 +1,383 @@
+"""The pages, asked by each of the cast: who sees what, who changes what, and what is said when it is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from integrations.actions import do_issue_agent_key, do_register_token
+from integrations.models import Connection
+from integrations.pagerduty.catalog import TOOLS
+from policies.core.call import EntryKind
+from policies.models import AgentKey, ConfigChange, Entry, Membership, Team, ToolSetting
+from tests.conftest import PASSWORD, Cast
+
+TOKEN = "y_NbAkKc66ryYTWUXYEu"
+PAGES = ("tools", "connections", "agents", "members")
+
+
+@pytest.fixture
+def connection(cast: Cast) -> Connection:
+    return do_register_token(
+        cast.payments, name="Main", token=TOKEN, kind="account", region="us", by=cast.ada, whole_account=True
+    )
+
+
+def as_(client: Client, cast: Cast, who: str) -> Client:
+    client.force_login(getattr(cast, who))
+    return client
+
+
+# Who sees what
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    ("who", "status"), [("ada", 200), ("mina", 200), ("vic", 200), ("rhea", 200), ("omar", 404), ("zed", 404)]
+)
+def test_a_teams_pages_are_for_its_people_administrators_and_auditors(
+    client: Client, cast: Cast, connection: Connection, page: str, who: str, status: int
+) -> None:
+    assert as_(client, cast, who).get(f"/teams/payments/{page}/").status_code == status
+
+
+@pytest.mark.parametrize("path", ["/", "/teams/", "/audit/", "/teams/payments/tools/", "/audit/1/"])
+def test_strangers_are_sent_to_the_sign_in(client: Client, cast: Cast, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 302
+    assert answer["Location"].startswith("/sign-in/")
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(("who", "status"), [("vic", 403), ("rhea", 403), ("omar", 404), ("zed", 404)])
+def test_only_managers_change(client: Client, cast: Cast, page: str, who: str, status: int) -> None:
+    before = ConfigChange.objects.count()
+    values = {"tool": "resolve_incident", "state": "on", "action": "issue", "name": "x"}
+    assert as_(client, cast, who).post(f"/teams/payments/{page}/", values).status_code == status
+    assert ConfigChange.objects.count() == before
+
+
+@pytest.mark.parametrize("who", ["vic", "rhea"])
+def test_readers_see_no_buttons(client: Client, cast: Cast, connection: Connection, who: str) -> None:
+    as_(client, cast, who)
+    for page in (*PAGES, f"connections/{connection.pk}"):
+        shown = client.get(f"/teams/payments/{page}/").content.decode()
+        assert 'name="action" value="test"' not in shown
+        assert 'name="state"' not in shown
+        assert 'value="issue"' not in shown
+        assert 'value="remove"' not in shown
+
+
+@pytest.mark.parametrize("path", ["/", "/audit/", "/audit/1/"])
+def test_wrong_methods_are_refused(client: Client, cast: Cast, path: str) -> None:
+    assert as_(client, cast, "ada").post(path).status_code == 405
+
+
+def test_every_page_has_a_policy_that_allows_nothing_inline(client: Client, cast: Cast) -> None:
+    policy = as_(client, cast, "mina").get("/teams/payments/tools/")["Content-Security-Policy"]
+    assert "unsafe" not in policy
+    assert "default-src 'self'" in policy
+    shown = client.get("/teams/payments/tools/").content.decode()
+    assert "style=" not in shown
+    assert "onclick" not in shown
+
+
+# Signing in
+
+
+def test_people_sign_in_by_e_mail_whatever_its_case_and_out_again(client: Client, cast: Cast) -> None:
+    answer = client.post("/sign-in/", {"username": "MINA@example.com", "password": PASSWORD})
+    assert (answer.status_code, answer["Location"]) == (302, "/")
+    assert client.get("/").status_code == 200
+    assert client.post("/sign-out/").status_code == 302
+    assert client.get("/").status_code == 302
+
+
+def test_a_wrong_password_is_refused_and_on_record(client: Client, cast: Cast) -> None:
+    answer = client.post("/sign-in/", {"username": "mina@example.com", "password": "wrong"})
+    assert "Please enter a correct" in answer.content.decode()
+    [row] = Entry.objects.filter(kind="sign_in")
+    assert json.loads(row.record)["details"]["what"] == "refused"
+
+
+def test_somebody_who_was_switched_off_does_not_get_in(client: Client, cast: Cast) -> None:
+    cast.mina.is_active = False
+    cast.mina.save()
+    assert client.post("/sign-in/", {"username": "mina@example.com", "password": PASSWORD}).status_code == 200
+    assert client.get("/").status_code == 302
+
+
+# Tools
+
+
+def test_a_manager_switches_a_tool_and_sees_it_said(client: Client, cast: Cast) -> None:
+    values = {"tool": "resolve_incident", "state": "on"}
+    answer = as_(client, cast, "mina").post("/teams/payments/tools/", values, follow=True)
+    assert "Resolve incident is on for Payments." in answer.content.decode()
+    assert ToolSetting.objects.get().state == "on"
+    assert "mina@example.com" in answer.content.decode()
+
+
+def test_htmx_gets_the_row_alone_with_what_was_done(client: Client, cast: Cast) -> None:
+    values = {"tool": "resolve_incident", "state": "needs_approval"}
+    answer = as_(client, cast, "mina").post("/teams/payments/tools/", values, headers={"HX-Request": "true"})
+    shown = answer.content.decode()
+    assert shown.strip().startswith("<tr")
+    assert "needs approval for Payments" in shown
+
+
+@pytest.mark.parametrize(
+    ("values", "status", "word"),
+    [
+        ({"tool": "nonsense", "state": "on"}, 404, ""),
+        ({"tool": "resolve_incident", "state": "maybe"}, 200, "There is no such state"),
+        ({"preset": "nonsense"}, 404, ""),
+    ],
+)
+def test_nonsense_changes_no_tool(client: Client, cast: Cast, values: dict[str, str], status: int, word: str) -> None:
+    answer = as_(client, cast, "mina").post("/teams/payments/tools/", values, follow=True)
+    assert answer.status_code == status
+    assert word in answer.content.decode()
+    assert not ToolSetting.objects.exists()
+
+
+def test_a_preset_sets_all_tools(client: Client, cast: Cast) -> None:
+    answer = as_(client, cast, "mina").post("/teams/payments/tools/", {"preset": "responder"}, follow=True)
+    assert "The preset responder is set" in answer.content.decode()
+    assert ToolSetting.objects.filter(state="on", tool="resolve_incident").exists()
+
+
+# Connections
+
+
+def registration(**changes: str) -> dict[str, str]:
+    return {"name": "Ours", "region": "us", "kind": "user", "token": TOKEN, "team_ids": "PTEAM01, PTEAM02", **changes}
+
+
+def test_a_manager_registers_a_token_that_is_never_shown_again(client: Client, cast: Cast) -> None:
+    as_(client, cast, "mina")
+    answer = client.post("/teams/payments/connections/", registration(), follow=True)
+    shown = answer.content.decode()
+    assert "is sealed" in shown
+    assert TOKEN[-4:] in shown
+    row = Connection.objects.get()
+    assert (row.bound_team_ids, row.from_email) == (["PTEAM01", "PTEAM02"], "mina@example.com")
+    pages = ["/", "/audit/", "/teams/payments/connections/", f"/teams/payments/connections/{row.pk}/"]
+    everything = shown + "".join(client.get(page).content.decode() for page in pages)
+    assert TOKEN not in everything
+    assert row.token.ciphertext.decode() not in everything
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"kind": "account"}, "administrator"),
+        ({"whole_account": "on", "team_ids": ""}, "administrator"),
+        ({"token": "short"}, "16 to 512 printable"),
+        ({"token": "pwk_abcdefgh_abcdefghijkmnpqrstuvwxyz23456789"}, "agent key of this portal"),
+        ({"team_ids": ""}, "Name at least one"),
+        ({"team_ids": "not an id!"}, "id"),
+        ({"name": ""}, "required"),
+        ({"region": "mars"}, "valid choice"),
+        ({"region": "sandbox"}, "valid choice"),
+        ({"token_expires_on": "2020-01-01"}, "past"),
+    ],
+)
+def test_a_refused_registration_says_why_and_keeps_nothing(
+    client: Client, cast: Cast, changes: dict[str, str], word: str
+) -> None:
+    answer = as_(client, cast, "mina").post("/teams/payments/connections/", registration(**changes))
+    assert answer.status_code == 422
+    assert word in answer.content.decode()
+    assert TOKEN not in answer.content.decode()
+    assert not Connection.objects.exists()
+
+
+def test_the_same_token_is_refused_in_any_team(client: Client, cast: Cast, connection: Connection) -> None:
+    answer = as_(client, cast, "omar").post("/teams/search/connections/", registration())
+    assert "already registered in this portal, by a team that you do not see" in answer.content.decode()
+    answer = as_(client, cast, "mina").post("/teams/payments/connections/", registration())
+    assert "it is the connection Main of Payments" in answer.content.decode()
+
+
+def test_a_connection_of_another_team_is_not_found(client: Client, cast: Cast, connection: Connection) -> None:
+    as_(client, cast, "omar")
+    assert client.get(f"/teams/search/connections/{connection.pk}/").status_code == 404
+    assert client.post(f"/teams/search/connections/{connection.pk}/", {"action": "delete"}).status_code == 404
+
+
+def test_the_life_of_a_connection(client: Client, cast: Cast, connection: Connection) -> None:
+    as_(client, cast, "ada")
+    path = f"/teams/payments/connections/{connection.pk}/"
+
+    def post(**values: str) -> str:
+        return client.post(path, values, follow=True).content.decode()
+
+    assert "switched off" in post(action="enable")
+    assert "switched on" in post(action="enable")
+    assert "replacement is sealed" in post(action="replace", token="u+" + TOKEN)
+    assert "A replacement token" in client.get(path).content.decode()
+    assert "thrown away" in post(action="discard")
+    assert "bounds are set" in post(action="bounds", team_ids="PTEAM01")
+    assert "every call through this connection is denied" in client.get(path).content.decode()
+    assert "Writes are now made as ada@example.com" in post(action="from", email="ada@example.com")
+    assert client.post(path, {"action": "nonsense"}).status_code == 404
+    key, _ = do_issue_agent_key(connection, name="a", by=cast.ada, tools=TOOLS)
+    assert "is deleted with its sealed token" in post(action="delete")
+    key.refresh_from_db()
+    assert key.revoked_at is not None
+
+
+def test_somebody_elses_address_waits_for_an_administrator(client: Client, cast: Cast) -> None:
+    as_(client, cast, "mina").post("/teams/payments/connections/", registration())
+    row = Connection.objects.get()
+    path = f"/teams/payments/connections/{row.pk}/"
+    answer = client.post(path, {"action": "from", "email": "boss@example.com"}, follow=True)
+    assert "waits for an administrator" in answer.content.decode()
+    answer = client.post(path, {"action": "approve", "email": "boss@example.com"}, follow=True)
+    assert "Only an administrator may" in answer.content.decode()
+    answer = as_(client, cast, "ada").post(path, {"action": "approve", "email": "boss@example.com"}, follow=True)
+    assert "Writes are now made as boss@example.com" in answer.content.decode()
+
+
+# Agents
+
+
+def test_a_key_is_shown_once_with_the_answer_that_made_it(client: Client, cast: Cast, connection: Connection) -> None:
+    as_(client, cast, "mina")
+    values = {
+        "action": "issue",
+        "name": "helper",
+        "connection": str(connection.pk),
+        "days": "30",
+        "calls_per_minute": "60",
+    }
+    answer = client.post("/teams/payments/agents/", {**values, "tools": ["list_incidents"], "networks": "10.0.0.0/8"})
+    shown = answer.content.decode()
+    key = AgentKey.objects.get()
+    assert f"pwk_{key.prefix}_" in shown
+    secret = shown.split(f"pwk_{key.prefix}_")[1][:32]
+    assert (key.tools, key.networks, key.calls_per_minute) == (["list_incidents"], ["10.0.0.0/8"], 60)
+    assert secret not in client.get("/teams/payments/agents/").content.decode()
+    assert "no-store" in answer["Cache-Control"]
+    answer = client.post("/teams/payments/agents/", {"action": "revoke", "key": str(key.pk)}, follow=True)
+    assert "is revoked" in answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [({"networks": "nonsense"}, "CIDR"), ({"calls_per_minute": "0"}, "administrator"), ({"name": ""}, "required")],
+)
+def test_a_refused_key_says_why(
+    client: Client, cast: Cast, connection: Connection, changes: dict[str, str], word: str
+) -> None:
+    values = {
+        "action": "issue",
+        "name": "helper",
+        "connection": str(connection.pk),
+        "calls_per_minute": "60",
+        **changes,
+    }
+    answer = as_(client, cast, "mina").post("/teams/payments/agents/", values)
+    assert (answer.status_code, word in answer.content.decode()) == (422, True)
+    assert not AgentKey.objects.exists()
+
+
+def test_a_key_cannot_use_another_teams_connection(client: Client, cast: Cast, connection: Connection) -> None:
+    values = {"action": "issue", "name": "helper", "connection": str(connection.pk), "calls_per_minute": "60"}
+    assert as_(client, cast, "omar").post("/teams/search/agents/", values).status_code == 422
+    assert not AgentKey.objects.exists()
+
+
+# Members and teams
+
+
+def test_members_come_change_and_go(client: Client, cast: Cast) -> None:
+    as_(client, cast, "mina")
+    client.post("/teams/payments/members/", {"action": "add", "email": "zed@example.com", "role": "member"})
+    member = Membership.objects.get(user=cast.zed)
+    client.post("/teams/payments/members/", {"action": "set", "membership": member.pk, "role": "manager"})
+    member.refresh_from_db()
+    assert member.role == "manager"
+    client.post("/teams/payments/members/", {"action": "remove", "membership": member.pk})
+    assert not Membership.objects.filter(user=cast.zed).exists()
+    answer = client.post("/teams/payments/members/", {"action": "add", "email": "nobody@example.com", "role": "member"})
+    assert "Nobody signs in with this address" in answer.content.decode()
+    own = Membership.objects.get(user=cast.mina)
+    answer = client.post("/teams/payments/members/", {"action": "remove", "membership": own.pk}, follow=True)
+    assert "without a manager" in answer.content.decode()
+
+
+def test_everybody_makes_one_workspace_and_administrators_make_teams(client: Client, cast: Cast) -> None:
+    as_(client, cast, "zed")
+    assert "You are in no team yet" in client.get("/").content.decode()
+    assert "is yours" in client.post("/teams/", {"action": "workspace"}, follow=True).content.decode()
+    assert Team.objects.get(owner=cast.zed).kind == "personal"
+    assert "exists already" in client.post("/teams/", {"action": "workspace"}, follow=True).content.decode()
+    answer = client.post("/teams/", {"action": "create", "name": "Mine"})
+    assert answer.status_code == 403
+    assert "Only an administrator may create shared teams" in answer.content.decode()
+    as_(client, cast, "ada")
+    assert client.post("/teams/", {"action": "create", "name": "Mobile"}).status_code == 302
+    assert client.get("/teams/mobile/").status_code == 302
+
+
+# The audit
+
+
+def test_the_record_is_filtered_by_who_asks_and_by_what_is_asked(
+    client: Client, cast: Cast, connection: Connection
+) -> None:
+    for who, count in (("ada", 1), ("rhea", 1), ("mina", 1), ("omar", 0), ("vic", 0)):
+        as_(client, cast, who)
+        shown = client.get("/audit/?kind=config").content.decode()
+        assert shown.count("register_token") == count, who
+    as_(client, cast, "rhea")
+    assert "Nothing here" in client.get("/audit/?verdict=deny").content.decode()
+    row = Entry.objects.get(record__contains="register_token")
+    assert "register_token" in client.get(f"/audit/?decision_id={row.decision_id}").content.decode()
+    assert "register_token" in client.get(f"/audit/?team={cast.payments.pk}").content.decode()
+    assert client.get("/audit/?team=nonsense").status_code == 200
+    entry = client.get(f"/audit/{row.pk}/").content.decode()
+    assert row.hash in entry
+    assert as_(client, cast, "omar").get(f"/audit/{row.pk}/").status_code == 404
+
+
+def test_long_records_are_paged_and_cost_the_same_queries(
+    client: Client, cast: Cast, connection: Connection, django_assert_max_num_queries: Any
+) -> None:
+    from django.db import transaction
+    from django.utils import timezone
+
+    from policies.core.call import Entry as NewEntry
+    from policies.journal import append_in_transaction
+
+    with transaction.atomic():
+        for number in range(70):
+            append_in_transaction(
+                NewEntry(
+                    EntryKind.RESULT, timezone.now(), f"d{number}", cast.payments.pk, "key:1", "list_incidents", "allow"
+                )
+            )
+    as_(client, cast, "mina")
+    with django_assert_max_num_queries(12):
+        first = client.get("/audit/").content.decode()
+    assert first.count("<time") == 50
+    older = first.split('hx-get="')[1].split('"')[0].replace("&amp;", "&")
+    rest = client.get(older, headers={"HX-Request": "true"}).content.decode()
+    assert rest.count("<time") >= 20
+    assert "<html" not in rest
+
+
+@pytest.mark.parametrize("page", ["/", "/teams/", *(f"/teams/payments/{page}/" for page in PAGES)])
+def test_pages_cost_a_fixed_number_of_queries(
+    client: Client, cast: Cast, connection: Connection, django_assert_max_num_queries: Any, page: str
+) -> None:
+    for number in range(8):
+        do_issue_agent_key(connection, name=f"k{number}", by=cast.ada, tools=TOOLS)
+    as_(client, cast, "mina")
+    with django_assert_max_num_queries(16):
+        assert client.get(page).status_code == 200

@@ -18,14 +18,19 @@ setup: .venv/.ready
 	$(UV) sync --quiet --locked --python $(PYTHON)
 	@touch $@
 
+# PagerDuty's client as many still run it: two versions do not fit into one environment.
+.tools/pagerduty-5.3/.ready: | .venv/.ready
+	$(UV) pip install --quiet --python .venv/bin/python --target .tools/pagerduty-5.3 pagerduty==5.3.0
+	@touch $@
+
 demo: setup
 	.venv/bin/python manage.py demo $(ARGS)
 
-test: setup
+test: setup .tools/pagerduty-5.3/.ready
 	$(PYTEST)
 
 # The same tests on PostgreSQL and Redis, which must run on this machine (127.0.0.1, ports 5432 and 6379).
-test-services: setup
+test-services: setup .tools/pagerduty-5.3/.ready
 	DATABASE_URL=$${DATABASE_URL:-postgres://postgres@127.0.0.1:5432/pagewarden} \
 	REDIS_URL=$${REDIS_URL:-redis://127.0.0.1:6379/0} $(PYTEST)
 

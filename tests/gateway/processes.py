@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -65,6 +66,8 @@ class Portal:
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
     seeded: dict[str, Any] = field(default_factory=dict)
+    certificates: Path | None = None
+    """A folder with ca.pem, cert.pem and key.pem: then it is served over TLS."""
 
     def __post_init__(self) -> None:
         server = os.environ.get("DATABASE_URL", "")
@@ -81,14 +84,14 @@ class Portal:
             "DATA_DIR": str(self.folder),
             "DATABASE_URL": url,
             "PAGERDUTY_SANDBOX_URL": self.upstream_url,
-            "PUBLIC_URL": f"http://127.0.0.1:{self.port}",
+            "PUBLIC_URL": self.url,
             "PYTHONPATH": str(ROOT),
             **self.extra,
         }
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.certificates else 'http'}://127.0.0.1:{self.port}"
 
     def _sql(self, statement: str) -> None:
         import psycopg
@@ -135,6 +138,14 @@ class Portal:
                     str(self.port),
                     "--workers",
                     "1",
+                    *(
+                        (
+                            *("--ssl-certificate", str(self.certificates / "cert.pem")),
+                            *("--ssl-keyfile", str(self.certificates / "key.pem")),
+                        )
+                        if self.certificates
+                        else ()
+                    ),
                     "--log-level",
                     "warning",
                     "portal.asgi:application",
@@ -146,10 +157,11 @@ class Portal:
                 start_new_session=True,
             )
         until = time.monotonic() + 30
+        trust = ssl.create_default_context(cafile=self.certificates / "ca.pem") if self.certificates else None
         while True:
             with (
                 contextlib.suppress(OSError, urllib.error.HTTPError),
-                urllib.request.urlopen(f"{self.url}/readyz", timeout=2),
+                urllib.request.urlopen(f"{self.url}/readyz", timeout=2, context=trust),
             ):
                 return
             if self.process.poll() is not None or time.monotonic() > until:

@@ -10,7 +10,14 @@ from typing import Any
 import django
 
 
-def seed(*, token: str, states: dict[str, str], calls_per_minute: int = 0, kind: str = "account") -> dict[str, Any]:
+def seed(
+    *,
+    token: str,
+    states: dict[str, str],
+    calls_per_minute: int = 0,
+    kind: str = "account",
+    from_email: str = "mina@example.com",
+) -> dict[str, Any]:
     """A team "Payments" with Mina as its manager, one whole-account connection to the sandbox region, and one key."""
     from integrations.actions import do_issue_agent_key, do_register_token
     from integrations.pagerduty.catalog import TOOLS
@@ -25,7 +32,7 @@ def seed(*, token: str, states: dict[str, str], calls_per_minute: int = 0, kind:
         token=token,
         kind=kind,
         region="sandbox",
-        from_email="mina@example.com",
+        from_email=from_email,
         by=cast.ada,
         whole_account=True,
     )

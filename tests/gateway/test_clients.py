@@ -1,0 +1,89 @@
+"""PagerDuty's own Python client, unmodified, through the REST door to the simulated account: old over http, new over TLS."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from integrations.pagerduty.sandbox.world import demo_from_email, demo_tokens
+from tests.gateway.processes import ROOT, Portal, free_port, running
+
+OLD = ROOT / ".tools" / "pagerduty-5.3"
+"""Where ``make`` puts the old client: two versions do not fit into one environment."""
+WRITES = ("create_incident", "update_incident", "resolve_incident", "add_note_to_incident", "create_schedule_override")
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a test authority and a certificate for 127.0.0.1 and localhost."""
+    folder = tmp_path_factory.mktemp("authority")
+    made = trustme.CA()
+    made.cert_pem.write_to_path(str(folder / "ca.pem"))
+    issued = made.issue_cert("127.0.0.1", "localhost")
+    issued.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
+    (folder / "key.pem").write_bytes(issued.private_key_pem.bytes())
+    return folder
+
+
+@pytest.fixture(params=["http", "https"])
+def door(request: pytest.FixtureRequest, authority: Path, tmp_path: Path) -> Iterator[Portal]:
+    """A portal before a sandbox, both in clear or both over TLS."""
+    tls = request.param == "https"
+    port = free_port()
+    certificates = ("--tls-cert", str(authority / "cert.pem"), "--tls-key", str(authority / "key.pem")) if tls else ()
+    extra = {"PAGERDUTY_CA_FILE": str(authority / "ca.pem")} if tls else {}
+    with running("-m", "integrations.pagerduty.sandbox", "--port", str(port), *certificates, port=port):
+        portal = Portal(tmp_path, f"{request.param}://127.0.0.1:{port}", extra, certificates=authority if tls else None)
+        try:
+            portal.seed(
+                token=demo_tokens(7)["account"].value, states=dict.fromkeys(WRITES, "on"), from_email=demo_from_email(7)
+            )
+            portal.start()
+            yield portal
+        finally:
+            portal.close()
+
+
+def test_the_client_works_unmodified_and_every_call_of_it_is_on_record(door: Portal, authority: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": ""}
+    if door.url.startswith("https"):
+        environment |= {"SSL_CERT_FILE": str(authority / "ca.pem"), "REQUESTS_CA_BUNDLE": str(authority / "ca.pem")}
+    else:
+        assert OLD.is_dir(), f"{OLD} is not there: make test installs it."
+        environment["PYTHONPATH"] = str(OLD)
+    command = [
+        sys.executable,
+        str(ROOT / "tests/gateway/client_scenario.py"),
+        f"{door.url}/pagerduty",
+        door.seeded["key"],
+    ]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
+    assert ran.returncode == 0, ran.stderr + door.log()
+    done: dict[str, Any] = json.loads(ran.stdout)
+    assert done["version"].startswith("5.3") == door.url.startswith("http:")
+    assert done["listed"] == 4800
+    assert done["self"].startswith(f"{door.url}/pagerduty/incidents/")
+    assert (done["created"], done["updated"], done["resolved"]) == ("triggered", "acknowledged", "resolved")
+    assert (done["got"], done["noted"], done["found"]) == (True, "Noted by the client.", True)
+    assert done["overridden"] == 201
+    assert done["analytics"] > 10
+    assert (done["denied"]["status"], done["missing"]["status"]) == (403, 403)
+    assert done["denied"]["errors"][0] == "create_escalation_policy is switched off for Payments."
+    assert "no tool of the catalogue covers it" in done["missing"]["errors"][0]
+    entries = door.entries(kind__in=["intent", "result"])
+    assert sum(entry["tool"] == "list_incidents" for entry in entries) >= 48
+    for tool in WRITES:
+        kinds = [(entry["kind"], entry["outcome"]) for entry in entries if entry["tool"] == tool]
+        assert kinds == [("intent", "intended"), ("result", "done")], tool
+    [denied] = [entry for entry in entries if entry["decision_id"] == done["denied"]["decision"]]
+    assert (denied["verdict"], denied["outcome"], denied["tool"]) == ("deny", "denied", "create_escalation_policy")
+    assert demo_tokens(7)["account"].value not in json.dumps(entries) + door.log() + ran.stdout
+    assert door.manage("verify_audit").stdout.startswith("Intact")

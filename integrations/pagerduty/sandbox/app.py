@@ -223,14 +223,11 @@ class Sandbox:
 
 def _cut(scope: Scope) -> None:
     """End the caller's connection under the server's feet, as a crash would: ASGI itself has no way to."""
+    caller = [str(part) for part in scope["client"][:2]]
     for descriptor in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError, ValueError):
-            connection = socket.socket(fileno=os.dup(int(descriptor)))
-            try:
-                if connection.getpeername()[:2] == tuple(scope["client"])[:2]:
-                    connection.shutdown(socket.SHUT_RDWR)
-            finally:
-                connection.close()
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(descriptor))) as connection:
+            if [str(part) for part in connection.getpeername()[:2]] == caller:
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 async def _answer(send: Send, status: int, document: Any, headers: dict[str, str]) -> None:

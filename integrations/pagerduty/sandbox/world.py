@@ -69,7 +69,7 @@ def demo_tokens(seed: int) -> dict[str, Token]:
         "account_3": Token(value(), "account"),
         "account_read_only": Token(value(), "account", read_only=True),
         "user_manager": Token(value(), "user", user=0),
-        "user_observer": Token(value(), "user", user=5, read_only=True),
+        "user_reader": Token(value(), "user", user=5, read_only=True),
         "oauth_reads": Token(
             value(), "oauth", user=1, scopes=frozenset({"incidents.read", "services.read", "users.read"})
         ),
@@ -249,7 +249,7 @@ def _people(world: World, rng: random.Random) -> None:
             }
         )
     world.members = [[] for _ in TEAMS]
-    roles = {0: "owner", 5: "observer", 11: "limited_user"}
+    roles = {0: "owner", 5: "read_only_user", 11: "limited_user"}
     for place, first in enumerate(FIRST):
         last = LAST[place % len(LAST)]
         name = f"{first} {last}"

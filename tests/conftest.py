@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for name in OUTSIDE:
         if not os.environ.get(name):
             terminalreporter.write_line(f"NOT RUN: tests that need {name}, which is not set.", red=True, bold=True)
+    if shutil.which("chromium") is None:
+        terminalreporter.write_line("NOT RUN: browser tests, for chromium is not installed.", red=True, bold=True)
 
 
 def _outside(name: str) -> Path:

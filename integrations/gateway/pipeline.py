@@ -13,9 +13,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from django.conf import settings
+from prometheus_client import Counter, Histogram
 
 from integrations.gateway.identity import Identified, Identities, Rejected
 from integrations.gateway.integration import Connection, Integration, Reply, Resolution
@@ -27,6 +28,11 @@ from policies.journal import JournalUnavailable, StaleVerdict
 log = logging.getLogger(__name__)
 MAXIMUM_STALE = 5
 """How often a write is decided again because the policy moved meanwhile, before it is given up."""
+
+
+CALLS: Final = Counter("pagewarden_calls", "Calls with a known credential.", ("door", "tool", "verdict", "outcome"))
+SECONDS: Final = Histogram("pagewarden_call_seconds", "From a call's arrival to its answer.", ("door",))
+REJECTED: Final = Counter("pagewarden_rejected_credentials", "Calls whose credential is nobody's.", ("reason",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +136,7 @@ class Pipeline:
         identified = state.identities.identify(call)
         if isinstance(identified, Rejected):
             self._on_rejected(call.client.ip, identified.reason)
+            REJECTED.labels(identified.reason).inc()
             return Answer(
                 401,
                 Outcome.DENIED,
@@ -140,7 +147,12 @@ class Pipeline:
         task = asyncio.create_task(self._governed(call, state, identified))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
-        return await asyncio.shield(task)
+        answer = await asyncio.shield(task)
+        tool = answer.verdict.tool if answer.verdict else ""
+        verdict = answer.verdict.decision.value if answer.verdict else ""
+        CALLS.labels(call.door.value, tool, verdict, answer.outcome.value).inc()
+        SECONDS.labels(call.door.value).observe(time.time() - call.at)
+        return answer
 
     async def drain(self) -> None:
         """Wait for the calls that are under way."""

@@ -11,7 +11,7 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from integrations.pagerduty.catalog import PRESETS, TOOLS
+from integrations.pagerduty.catalog import CATEGORIES, PRESETS, TOOLS
 from policies.actions import Refused, do_apply_preset, do_set_tools
 from policies.core.call import Risk, State, Tool
 from policies.core.decide import Policy
@@ -51,7 +51,9 @@ def index(request: Request, slug: str) -> HttpResponse:
     if request.method == "POST":
         return _set(request, team)
     policy = load_policy(current_version())
-    rows = [_row(policy, team, tool) for tool in TOOLS.values()]
+    # A stable sort: within a category the catalogue's order stays.
+    tools = sorted(TOOLS.values(), key=lambda tool: CATEGORIES.index(tool.category))
+    rows = [_row(policy, team, tool) for tool in tools]
     changes = ConfigChange.objects.visible_to(request.user).filter(team_id=team.pk, action="set_tool")[:8]
     context = {
         "team": team,

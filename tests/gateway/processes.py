@@ -121,8 +121,12 @@ class Portal:
         """Run Python with Django set up; what it prints."""
         return self.run("-c", f"import django; django.setup()\n{code}").stdout
 
-    def start(self, core: str = "") -> None:
-        """``core``: the processor core to stay on."""
+    def start(self, core: str = "", *, static: bool = False) -> None:
+        """``core``: the processor core to stay on. ``static``: serve stylesheets and scripts too."""
+        files = str(self.folder / "static")
+        if static:
+            self.env["STATIC_ROOT"] = files
+            self.manage("collectstatic", "--noinput", "-v0")
         with (self.folder / "portal.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
@@ -138,6 +142,7 @@ class Portal:
                     str(self.port),
                     "--workers",
                     "1",
+                    *(("--static-path-route", "/static", "--static-path-mount", files) if static else ()),
                     *(
                         (
                             *("--ssl-certificate", str(self.certificates / "cert.pem")),

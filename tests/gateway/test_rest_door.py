@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -269,3 +270,23 @@ def test_at_the_end_the_counted_strangers_are_on_record_and_the_journal_verifies
     assert sum(entry["record"]["details"]["count"] for entry in rejected) >= 4
     verified = portal.manage("verify_audit", "--json")
     assert json.loads(verified.stdout)["status"] == "intact"
+
+
+def test_the_probes_and_the_metrics_tell_how_it_goes(portal: Portal) -> None:
+    def get(path: str) -> str:
+        with urllib.request.urlopen(f"{portal.url}{path}", timeout=10) as answer:
+            text: str = answer.read().decode()
+            return text
+
+    assert json.loads(get("/healthz")) == {"status": "up"}
+    ready = json.loads(get("/readyz"))
+    assert ready["status"] == "ready"
+    assert set(ready["checks"]) == {"database", "journal", "configuration"}
+    assert portal.call("GET", "/incidents").status == 200
+    assert portal.call("DELETE", "/users/PUSR001").status == 403
+    assert portal.call("GET", "/incidents", key="nobodys").status == 401
+    shown = get("/metrics")
+    assert 'pagewarden_calls_total{door="rest",outcome="done",tool="list_incidents",verdict="allow"}' in shown
+    assert 'pagewarden_calls_total{door="rest",outcome="denied",tool="",verdict="deny"}' in shown
+    assert 'pagewarden_rejected_credentials_total{reason="malformed"}' in shown
+    assert "pagewarden_call_seconds_bucket" in shown

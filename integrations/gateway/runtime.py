@@ -134,7 +134,7 @@ class Runtime:
         self.loop = asyncio.get_running_loop()
         integration = self._make_integration()
         self.watch = Watch(integration.job_tools)
-        await asyncio.to_thread(self.watch.start)
+        await asyncio.to_thread(_in_thread, self.watch.start)
         self.journal = Journal(self.loop, on_version=self.watch.saw_version)
         self.journal.start()
         key = hashlib.blake2b(settings.SECRET_KEY.encode(), person=b"redaction", digest_size=32).digest()

@@ -264,14 +264,6 @@ def test_the_token_shows_nowhere(portal: Portal) -> None:
     assert portal.seeded["key"] not in everything
 
 
-def test_at_the_end_the_counted_strangers_are_on_record_and_the_journal_verifies(portal: Portal) -> None:
-    portal.stop()
-    rejected = portal.entries(kind="rejected")
-    assert sum(entry["record"]["details"]["count"] for entry in rejected) >= 4
-    verified = portal.manage("verify_audit", "--json")
-    assert json.loads(verified.stdout)["status"] == "intact"
-
-
 def test_the_probes_and_the_metrics_tell_how_it_goes(portal: Portal) -> None:
     def get(path: str) -> str:
         with urllib.request.urlopen(f"{portal.url}{path}", timeout=10) as answer:
@@ -290,3 +282,11 @@ def test_the_probes_and_the_metrics_tell_how_it_goes(portal: Portal) -> None:
     assert 'pagewarden_calls_total{door="rest",outcome="denied",tool="",verdict="deny"}' in shown
     assert 'pagewarden_rejected_credentials_total{reason="malformed"}' in shown
     assert "pagewarden_call_seconds_bucket" in shown
+
+
+def test_at_the_end_the_counted_strangers_are_on_record_and_the_journal_verifies(portal: Portal) -> None:
+    portal.stop()
+    rejected = portal.entries(kind="rejected")
+    assert sum(entry["record"]["details"]["count"] for entry in rejected) >= 4
+    verified = portal.manage("verify_audit", "--json")
+    assert json.loads(verified.stdout)["status"] == "intact"

@@ -20,7 +20,8 @@ env = environ.FileAwareEnv()
 if environment_file := os.environ.get("PAGEWARDEN_ENV_FILE"):
     if not Path(environment_file).is_file():
         raise ImproperlyConfigured(f"PAGEWARDEN_ENV_FILE names {environment_file}, which is not a file.")
-    env.read_env(environment_file)
+    # The file that was named wins over what is set: a demo must not reach for a database of its surroundings.
+    env.read_env(environment_file, overwrite=True)
 
 DEBUG = False
 SECRET_KEY: str = env.str("SECRET_KEY")

@@ -214,7 +214,7 @@ def test_without_its_journal_the_portal_sends_no_write_and_answers_no_read(porta
 def test_a_write_that_was_sent_but_cannot_be_recorded_says_so_and_never_invites_a_second_try(
     portal: Portal, stub: Stub
 ) -> None:
-    stub.fault("latency:2500")
+    stub.fault("latency:9000")
     answers: list[Any] = []
     caller = threading.Thread(target=lambda: answers.append(portal.call("POST", "/incidents/PT4K000/notes", NOTE)))
     caller.start()

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
@@ -98,6 +99,19 @@ class Portal:
 
         with psycopg.connect(f"{os.environ['DATABASE_URL'].rsplit('/', 1)[0]}/postgres", autocommit=True) as connection:
             connection.execute(statement.encode())
+
+    def sql(self, statement: str) -> None:
+        """Run SQL on the portal's own database, at once."""
+        if self._postgres:
+            import psycopg
+
+            with psycopg.connect(self.env["DATABASE_URL"], autocommit=True) as connection:
+                connection.execute(statement.encode())
+        else:
+            database = sqlite3.connect(self.folder / "portal.sqlite3", timeout=10)
+            database.execute(statement)
+            database.commit()
+            database.close()
 
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a Python module or ``manage.py`` command in the portal's environment."""

@@ -192,10 +192,7 @@ def test_a_caller_who_goes_away_does_not_cost_the_record(portal: Portal, stub: S
 
 
 def test_without_its_journal_the_portal_sends_no_write_and_answers_no_read(portal: Portal, stub: Stub) -> None:
-    rename = "from django.db import connection\nconnection.cursor().execute('ALTER TABLE policies_entry RENAME TO {}')"
-    away = rename.format("entry_gone")
-    back = "from django.db import connection\nconnection.cursor().execute('ALTER TABLE entry_gone RENAME TO policies_entry')"
-    portal.shell(away)
+    portal.sql("ALTER TABLE policies_entry RENAME TO entry_gone")
     try:
         before = stub.count()
         write = portal.call("POST", "/incidents/PT4K000/notes", NOTE)
@@ -207,21 +204,19 @@ def test_without_its_journal_the_portal_sends_no_write_and_answers_no_read(porta
         denied = portal.call("POST", "/incidents", {"incident": {}})
         assert denied.status == 503
     finally:
-        portal.shell(back)
+        portal.sql("ALTER TABLE entry_gone RENAME TO policies_entry")
     assert portal.call("GET", "/incidents?limit=25").status == 200
 
 
 def test_a_write_that_was_sent_but_cannot_be_recorded_says_so_and_never_invites_a_second_try(
     portal: Portal, stub: Stub
 ) -> None:
-    stub.fault("latency:9000")
+    stub.fault("latency:2000")
     answers: list[Any] = []
     caller = threading.Thread(target=lambda: answers.append(portal.call("POST", "/incidents/PT4K000/notes", NOTE)))
     caller.start()
     time.sleep(0.5)
-    portal.shell(
-        "from django.db import connection\nconnection.cursor().execute('ALTER TABLE policies_entry RENAME TO entry_gone')"
-    )
+    portal.sql("ALTER TABLE policies_entry RENAME TO entry_gone")
     try:
         caller.join(timeout=20)
         [answer] = answers
@@ -229,9 +224,7 @@ def test_a_write_that_was_sent_but_cannot_be_recorded_says_so_and_never_invites_
         assert answer.headers["x-pagewarden-outcome"] == "unknown"
         assert "could not be recorded" in answer.errors[0]
     finally:
-        portal.shell(
-            "from django.db import connection\nconnection.cursor().execute('ALTER TABLE entry_gone RENAME TO policies_entry')"
-        )
+        portal.sql("ALTER TABLE entry_gone RENAME TO policies_entry")
 
 
 def test_the_journal_still_verifies(portal: Portal) -> None:

@@ -551,21 +551,7 @@ def _against(name: str, expected: dict[int, str], result: chain.StreamResult) ->
 
 
 def _rows(stream_id: int, name: str) -> Iterator[chain.Row]:
-    fields = (
-        "id",
-        "seq",
-        "at",
-        "kind",
-        "decision_id",
-        "team_id",
-        "actor",
-        "tool",
-        "verdict",
-        "outcome",
-        "resource",
-        "record",
-        "hash",
-    )
+    fields = ("id", *COLUMNS[1:])
     query = Entry.objects.filter(stream_id=stream_id).order_by("seq", "id").values_list(*fields)
     for row_id, *rest in query.iterator(chunk_size=2_000):
         yield chain.Row(row_id, name, *rest)

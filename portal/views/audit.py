@@ -30,7 +30,9 @@ class Row:
     @classmethod
     def of(cls, entry: Entry, teams: dict[int, str]) -> Row:
         details: dict[str, Any] = json.loads(entry.record)["details"]
-        who = details.get("actor", {}).get("name") or details.get("by") or details.get("email") or entry.actor
+        # Of a refused sign-in with an address that is nobody's there is only a digest.
+        signed = details.get("who") if isinstance(details.get("who"), str) else ""
+        who = details.get("actor", {}).get("name") or details.get("by") or signed or entry.actor
         called = entry.tool or f"{details.get('method', '')} {details.get('path', '')}"
         what = {
             EntryKind.CONFIG: f"{details.get('action', '')}: {details.get('target', '')}",

@@ -101,6 +101,7 @@ def test_a_wrong_password_is_refused_and_on_record(client: Client, cast: Cast) -
     assert "Please enter a correct" in answer.content.decode()
     [row] = Entry.objects.filter(kind="sign_in")
     assert json.loads(row.record)["details"]["what"] == "refused"
+    assert "mina@example.com" in as_(client, cast, "rhea").get("/audit/?verdict=deny").content.decode()
 
 
 def test_somebody_who_was_switched_off_does_not_get_in(client: Client, cast: Cast) -> None:

@@ -272,6 +272,33 @@ def test_a_verdict_of_an_older_policy_is_handed_back_and_nothing_is_written() ->
     assert list(Entry.objects.filter(kind="result").values_list("decision_id", flat=True)) == ["d2"]
 
 
+def test_a_policy_that_moves_between_two_writes_of_one_writer_binds_the_second() -> None:
+    """The writer knows the version of its last batch: the statement itself must notice that it has moved since."""
+    with transaction.atomic():
+        version = move_version()
+
+    def move() -> None:
+        with transaction.atomic():
+            move_version()
+        connection.close()
+
+    async def run() -> None:
+        writer = Journal(asyncio.get_running_loop(), name="alpha")
+        writer.start()
+        await writer.append(entry(1), verdict_version=version)
+        await asyncio.to_thread(move)
+        with pytest.raises(StaleVerdict):
+            await writer.append(entry(2), verdict_version=version)
+        await writer.append(entry(3), verdict_version=version + 1)
+        await asyncio.to_thread(writer.stop)
+
+    asyncio.run(run())
+    assert list(Entry.objects.filter(kind="result").values_list("decision_id", flat=True).order_by("id")) == [
+        "d1",
+        "d3",
+    ]
+
+
 def test_hostile_text_is_kept_escaped_and_loses_no_neighbour() -> None:
     nasty = "a\x00b\ud800c\n\u202e" + "x" * 400
     results = write("alpha", [entry(1), entry(2, actor=nasty, tool=nasty, details={"path": nasty, nasty: 1}), entry(3)])

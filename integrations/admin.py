@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.contrib import admin
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from integrations.actions import do_register_token, do_replace_token, do_set_enabled
 from integrations.models import Connection, ConnectionKey, ConnectionTest
 from integrations.pagerduty.catalog import TOOLS
 from policies import actions
-from policies.admin import ModelAdmin, ModelForm, ReadOnlyAdmin, asking, told
+from policies.admin import ActionAdmin, ModelForm, ReadOnlyAdmin, asking, told
 from policies.models import Membership, Team, ToolRule
 
 if TYPE_CHECKING:
@@ -65,12 +65,11 @@ class ToolRuleForm(ModelForm):
 
 
 @admin.register(ToolRule)
-class ToolRuleAdmin(ModelAdmin):
+class ToolRuleAdmin(ActionAdmin):
+    """A rule is lifted by saving it without lock and risk."""
+
     form = ToolRuleForm
     list_display = ("tool", "locked", "risk", "reason", "updated_at")
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False  # a rule is lifted by saving it without lock and risk
 
     def save_model(self, request: HttpRequest, obj: ToolRule, form: Any, change: bool) -> None:
         values = form.cleaned_data
@@ -89,15 +88,6 @@ class ToolRuleAdmin(ModelAdmin):
 
         told(self, request, save)
 
-    def log_addition(self, request: HttpRequest, obj: ToolRule, message: Any) -> Any:
-        return None
-
-    def response_add(self, request: HttpRequest, obj: ToolRule, post_url_continue: str | None = None) -> Any:
-        return self.response_post_save_add(request, obj)
-
-    def response_change(self, request: HttpRequest, obj: ToolRule) -> Any:
-        return self.response_post_save_change(request, obj)
-
 
 class ConnectionForm(ModelForm):
     new_token = forms.CharField(
@@ -113,8 +103,8 @@ class ConnectionForm(ModelForm):
 
 
 @admin.register(Connection)
-class ConnectionAdmin(ModelAdmin):
-    """The token goes in and never comes out; everything else of a connection is changed on its page."""
+class ConnectionAdmin(ActionAdmin):
+    """The token goes in and never comes out; all else, deleting too, is done on the connection's page."""
 
     form = ConnectionForm
     list_display = ("name", "team", "region", "kind", "last4", "health", "is_enabled")
@@ -124,9 +114,6 @@ class ConnectionAdmin(ModelAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Connection | None = None) -> tuple[str, ...]:
         shown = ("last4", "fingerprint", "token_since", "registered_by", "health", "health_message", "is_enabled")
         return (*shown, "team", "name", "region", "kind", "from_email", "whole_account") if obj else ()
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False  # its page deletes it, and revokes its keys
 
     def save_model(self, request: HttpRequest, obj: Connection, form: Any, change: bool) -> None:
         values = form.cleaned_data
@@ -147,15 +134,6 @@ class ConnectionAdmin(ModelAdmin):
             return f"The token of {made.name} is sealed."
 
         told(self, request, save)
-
-    def log_addition(self, request: HttpRequest, obj: Connection, message: Any) -> Any:
-        return None
-
-    def response_add(self, request: HttpRequest, obj: Connection, post_url_continue: str | None = None) -> Any:
-        return self.response_post_save_add(request, obj)
-
-    def response_change(self, request: HttpRequest, obj: Connection) -> Any:
-        return self.response_post_save_change(request, obj)
 
     @admin.action(description="Switch off", permissions=["view"])
     def switch_off(self, request: HttpRequest, queryset: QuerySet[Connection]) -> None:

@@ -33,6 +33,25 @@ else:
     ModelAdmin, ModelForm = admin.ModelAdmin, forms.ModelForm
 
 
+class ActionAdmin(ModelAdmin):
+    """Saves through the actions, which keep the record and say themselves what was done, or why it was refused."""
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        return None
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        return None
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> Any:
+        return self.response_post_save_add(request, obj)
+
+    def response_change(self, request: HttpRequest, obj: Any) -> Any:
+        return self.response_post_save_change(request, obj)
+
+
 class ReadOnlyAdmin(ModelAdmin):
     """Shows, and changes nothing: what has actions is changed on the pages, what is a record is not changed at all."""
 
@@ -66,16 +85,15 @@ class UserForm(ModelForm):
 
 
 @admin.register(User)
-class UserAdmin(ModelAdmin):
+class UserAdmin(ActionAdmin):
+    """People are switched off, never deleted: what they did stays theirs."""
+
     form = UserForm
     list_display = ("email", "name", "role", "is_active", "last_login")
     search_fields = ("email", "name")
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
         return ("email",) if obj else ()
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False  # people are switched off: what they did stays theirs
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         by, values = asking(request), form.cleaned_data
@@ -99,16 +117,6 @@ class UserAdmin(ModelAdmin):
             return f"{person} is changed."
 
         told(self, request, save)
-
-    def log_addition(self, request: HttpRequest, obj: User, message: Any) -> Any:
-        # Where the action refused there is nothing to log; the journal and ConfigChange have what was done.
-        return None
-
-    def response_add(self, request: HttpRequest, obj: User, post_url_continue: str | None = None) -> Any:
-        return self.response_post_save_add(request, obj)
-
-    def response_change(self, request: HttpRequest, obj: User) -> Any:
-        return self.response_post_save_change(request, obj)
 
 
 @admin.register(AgentKey)

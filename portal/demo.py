@@ -75,27 +75,13 @@ def environment(options: argparse.Namespace, folder: Path) -> dict[str, str]:
     return {"PAGEWARDEN_ENV_FILE": str(folder / "environment"), "DJANGO_SETTINGS_MODULE": "portal.settings"}
 
 
-def portal_command(port: int, static_root: Path) -> list[str]:
-    """The portal's server, with its static files."""
+def portal_command(port: int, static_root: Path | None = None, *more: str) -> list[str]:
+    """The portal's server, with its static files where they were collected."""
+    files = ("--static-path-route", "/static", "--static-path-mount", str(static_root)) if static_root else ()
     return [
-        str(Path(sys.executable).with_name("granian")),
-        "--interface",
-        "asgi",
-        "--loop",
-        "uvloop",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-        "--static-path-route",
-        "/static",
-        "--static-path-mount",
-        str(static_root),
-        "--log-level",
-        "warning",
-        "portal.asgi:application",
+        *(str(Path(sys.executable).with_name("granian")), "--interface", "asgi", "--loop", "uvloop"),
+        *("--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--log-level", "warning"),
+        *(*files, *more, "portal.asgi:application"),
     ]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import functools
 import logging
 import secrets
 import time
@@ -32,7 +33,6 @@ MAXIMUM_STALE = 5
 
 CALLS: Final = Counter("pagewarden_calls", "Calls with a known credential.", ("door", "tool", "verdict", "outcome"))
 SECONDS: Final = Histogram("pagewarden_call_seconds", "From a call's arrival to its answer.", ("door",))
-REJECTED: Final = Counter("pagewarden_rejected_credentials", "Calls whose credential is nobody's.", ("reason",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,6 @@ class Pipeline:
         identified = state.identities.identify(call)
         if isinstance(identified, Rejected):
             self._on_rejected(call.client.ip, identified.reason)
-            REJECTED.labels(identified.reason).inc()
             return Answer(
                 401,
                 Outcome.DENIED,
@@ -146,13 +145,19 @@ class Pipeline:
         # From here on the call runs to its end, with its record, even if the caller goes away.
         task = asyncio.create_task(self._governed(call, state, identified))
         self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-        answer = await asyncio.shield(task)
+        task.add_done_callback(functools.partial(self._finished, call))
+        return await asyncio.shield(task)
+
+    def _finished(self, call: Call, task: asyncio.Task[Answer]) -> None:
+        """Counted when it ends, whether or not anybody still waits for it."""
+        self._under_way.discard(task)
+        if task.cancelled() or task.exception() is not None:
+            return
+        answer = task.result()
         tool = answer.verdict.tool if answer.verdict else ""
         verdict = answer.verdict.decision.value if answer.verdict else ""
         CALLS.labels(call.door.value, tool, verdict, answer.outcome.value).inc()
         SECONDS.labels(call.door.value).observe(time.time() - call.at)
-        return answer
 
     async def drain(self) -> None:
         """Wait for the calls that are under way."""

@@ -13,9 +13,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Final
 
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection, transaction
+from prometheus_client import Counter as Metric
 
 from integrations.gateway.identity import load_identities
 from integrations.gateway.integration import Integration
@@ -36,6 +38,9 @@ RELOAD_SECONDS = 60.0
 """Token ages and expiries count in the configuration, so it is read again even when nothing moved."""
 HOUSEKEEPING_SECONDS = 5.0
 MAXIMUM_SOURCES = 1_000
+
+
+REJECTED: Final = Metric("pagewarden_rejected_credentials", "Calls whose credential is nobody's.", ("reason",))
 
 
 class Watch:
@@ -172,6 +177,7 @@ class Runtime:
         return {"journal": self.journal.healthy, "configuration": self.watch.fresh() is not None}
 
     def _count_rejected(self, ip: str, reason: str) -> None:
+        REJECTED.labels(reason).inc()
         source = (ip, reason)
         if source not in self._rejected and len(self._rejected) >= MAXIMUM_SOURCES:
             source = ("others", reason)

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from portal.demo import portal_command
+
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "upstream-TOKEN-0123456789"  # what the tests register with the portal
 
@@ -137,38 +139,18 @@ class Portal:
 
     def start(self, core: str = "", *, static: bool = False) -> None:
         """``core``: the processor core to stay on. ``static``: serve stylesheets and scripts too."""
-        files = str(self.folder / "static")
-        if static:
-            self.env["STATIC_ROOT"] = files
+        files = self.folder / "static" if static else None
+        if files is not None:
+            self.env["STATIC_ROOT"] = str(files)
             self.manage("collectstatic", "--noinput", "-v0")
+        tls: tuple[str, ...] = ()
+        if self.certificates is not None:
+            certificate, key = self.certificates / "cert.pem", self.certificates / "key.pem"
+            tls = ("--ssl-certificate", str(certificate), "--ssl-keyfile", str(key))
+        pinned = ("taskset", "-c", core) if core else ()
         with (self.folder / "portal.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [
-                    *(("taskset", "-c", core) if core else ()),
-                    str(Path(sys.executable).with_name("granian")),
-                    "--interface",
-                    "asgi",
-                    "--loop",
-                    "uvloop",
-                    "--host",
-                    "127.0.0.1",
-                    "--port",
-                    str(self.port),
-                    "--workers",
-                    "1",
-                    *(("--static-path-route", "/static", "--static-path-mount", files) if static else ()),
-                    *(
-                        (
-                            *("--ssl-certificate", str(self.certificates / "cert.pem")),
-                            *("--ssl-keyfile", str(self.certificates / "key.pem")),
-                        )
-                        if self.certificates
-                        else ()
-                    ),
-                    "--log-level",
-                    "warning",
-                    "portal.asgi:application",
-                ],
+                [*pinned, *portal_command(self.port, files, *tls)],
                 env=self.env,
                 cwd=ROOT,
                 stdout=log,

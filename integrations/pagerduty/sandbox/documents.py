@@ -57,6 +57,18 @@ def incident_reference(incident: Incident) -> Document:
     return reference(document("incident", "incidents", incident.id, f"[#{incident.place + 1}] {incident.title}"))
 
 
+def first_entry(incident: Incident) -> Document:
+    """A reference to the entry of its trigger."""
+    identifier = incident.happenings()[0].id
+    return {
+        "id": identifier,
+        "type": "trigger_log_entry_reference",
+        "summary": ENTRY_SUMMARIES["trigger"],
+        "self": f"{API}/log_entries/{identifier}",
+        "html_url": f"{SITE}/incidents/{incident.id}/log_entries/{identifier}",
+    }
+
+
 def escalation_policy_of(world: World, incident: Incident) -> Document:
     if incident.policy is not None:
         return world.policies[incident.policy]
@@ -81,7 +93,6 @@ def incident_document(world: World, incident: Incident, include: Set[str] = froz
     elif incident.resolved is None and incident.acknowledged is not None:
         by = reference(world.users[incident.acknowledged[1]])
     is_open = incident.status != "resolved"
-    first = happenings[0]
     found: Document = {
         **document("incident", "incidents", incident.id, f"[#{incident.place + 1}] {incident.title}"),
         "incident_number": incident.place + 1,
@@ -101,13 +112,7 @@ def incident_document(world: World, incident: Incident, include: Set[str] = froz
         "assigned_via": "escalation_policy",
         "last_status_change_at": iso(changed),
         "last_status_change_by": by,
-        "first_trigger_log_entry": {
-            "id": first.id,
-            "type": "trigger_log_entry_reference",
-            "summary": ENTRY_SUMMARIES["trigger"],
-            "self": f"{API}/log_entries/{first.id}",
-            "html_url": f"{SITE}/incidents/{incident.id}/log_entries/{first.id}",
-        },
+        "first_trigger_log_entry": first_entry(incident),
         "alert_counts": {
             "all": 1,
             "triggered": 1 if is_open else 0,
@@ -145,7 +150,6 @@ def incident_document(world: World, incident: Incident, include: Set[str] = froz
 def alert_document(world: World, incident: Incident) -> Document:
     service = world.services[incident.service]
     identifier = f"A{incident.id[1:]}"
-    first = incident.happenings()[0]
     return {
         "id": identifier,
         "type": "alert",
@@ -156,13 +160,7 @@ def alert_document(world: World, incident: Incident) -> Document:
         "status": "resolved" if incident.status == "resolved" else "triggered",
         "alert_key": incident.key,
         "service": reference(service),
-        "first_trigger_log_entry": {
-            "id": first.id,
-            "type": "trigger_log_entry_reference",
-            "summary": ENTRY_SUMMARIES["trigger"],
-            "self": f"{API}/log_entries/{first.id}",
-            "html_url": f"{SITE}/incidents/{incident.id}/log_entries/{first.id}",
-        },
+        "first_trigger_log_entry": first_entry(incident),
         "incident": incident_reference(incident),
         "suppressed": False,
         "severity": "critical" if incident.urgency == "high" else "warning",

@@ -837,18 +837,23 @@ def v3_invalid(**errors: str) -> ApiError:
 @route("GET", "/v3/schedules")
 def list_schedules_v3(ask: Ask) -> Result:
     rows = of_teams(matching(ask.world.v3, ask.one("query")), ask.many("team_ids"))
+    references = [
+        {
+            "id": row["id"],
+            "type": "schedule_v3_reference",
+            "summary": row["name"],
+            "self": row["self"],
+            "html_url": row["html_url"],
+        }
+        for row in rows
+    ]
+    return 200, _v3_page(ask, "schedules", references)
+
+
+def _v3_page(ask: Ask, name: str, rows: Sequence[Document]) -> Document:
     limit, offset = ask.number("limit", 100, 1000), ask.number("offset", 0)
-    return 200, {
-        "schedules": [
-            {
-                "id": row["id"],
-                "type": "schedule_v3_reference",
-                "summary": row["name"],
-                "self": row["self"],
-                "html_url": row["html_url"],
-            }
-            for row in rows[offset : offset + limit]
-        ],
+    return {
+        name: rows[offset : offset + limit],
         "limit": limit,
         "offset": offset,
         "more": offset + limit < len(rows),
@@ -907,13 +912,7 @@ def list_overrides_v3(ask: Ask) -> Result:
         for row in schedule["overrides"]
         if parse_time(row["start_time"]) < until and parse_time(row["end_time"]) > since
     ]
-    limit, offset = ask.number("limit", 100, 1000), ask.number("offset", 0)
-    return 200, {
-        "overrides": rows[offset : offset + limit],
-        "limit": limit,
-        "offset": offset,
-        "more": offset + limit < len(rows),
-    }
+    return 200, _v3_page(ask, "overrides", rows)
 
 
 @route("POST", "/v3/schedules/{id}/overrides")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from integrations.pagerduty.sandbox.world import DAY, iso, parse_time
+from integrations.pagerduty.sandbox.world import DAY, parse_time
 
 Shift = tuple[float, float, str]
 """Start, end (Unix time), user id."""
@@ -104,10 +104,6 @@ def final_shifts(schedule: dict[str, Any], since: float, until: float) -> list[S
     for layer in schedule["schedule_layers"]:
         shifts = laid_over(shifts, layer_shifts(layer, zone, since, until))
     return laid_over(shifts, override_shifts(schedule, since, until))
-
-
-def entries(shifts: list[Shift], users: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{"start": iso(start), "end": iso(end), "user": users[user]} for start, end, user in shifts]
 
 
 def coverage(shifts: list[Shift], since: float, until: float) -> float:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import datetime as dt
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from integrations.pagerduty.catalog import OPERATIONS, TOOLS
 from integrations.pagerduty.resolve import match
-from integrations.pagerduty.sandbox import operations
+from integrations.pagerduty.sandbox import app, operations
 from integrations.pagerduty.sandbox.app import Sandbox
-from integrations.pagerduty.sandbox.render import final_shifts, layer_shifts
+from integrations.pagerduty.sandbox.render import Shift, final_shifts, laid_over, layer_shifts
 from integrations.pagerduty.sandbox.world import demo_from_email, demo_tokens, generate, iso, parse_time
 from tests.published_schema import problems
 
@@ -35,29 +38,27 @@ def sandbox() -> Sandbox:
 
 
 @pytest.fixture
-def ask(sandbox: Sandbox) -> Ask:
-    def call(
-        method: str,
-        path: str,
-        body: Any = None,
-        *,
-        token: str = TOKENS["account"].value,
-        sender: str = demo_from_email(7),
-        auth: str = "Token token=",
-    ) -> httpx.Response:
-        async def once() -> httpx.Response:
-            transport = httpx.ASGITransport(sandbox)
-            async with httpx.AsyncClient(transport=transport, base_url="http://sandbox") as client:
-                headers = {"Authorization": auth + token, **({"From": sender} if sender else {})}
-                return await client.request(method, path, json=body, headers=headers)
+def ask(sandbox: Sandbox) -> Iterator[Ask]:
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(sandbox), base_url="http://sandbox")
 
-        return asyncio.run(once())
+    # One loop and one client for all calls of a test: some tests make thousands.
+    with asyncio.Runner() as runner:
 
-    return call
+        def call(
+            method: str,
+            path: str,
+            body: Any = None,
+            *,
+            token: str = TOKENS["account"].value,
+            sender: str = demo_from_email(7),
+            auth: str = "Token token=",
+            raw: bytes | None = None,
+        ) -> httpx.Response:
+            headers = {"Authorization": auth + token, **({"From": sender} if sender else {})}
+            content = raw if raw is not None else None if body is None else json.dumps(body).encode()
+            return runner.run(client.request(method, path, content=content, headers=headers))
 
-
-def ids(ask: Ask, path: str, name: str) -> list[str]:
-    return [row["id"] for row in ask("GET", path).json()[name]]
+        yield call
 
 
 @pytest.fixture
@@ -344,6 +345,22 @@ def test_from_must_name_a_user_where_pagerduty_asks_for_it(ask: Ask, sandbox: Sa
         ("POST", "/v3/schedules/PV3S000/custom_shifts", {"custom_shifts": [{"start_time": 1}]}, 400),
         ("POST", "/analytics/raw/incidents", {"filters": {"created_at_start": "x"}}, 400),
         ("GET", "/schedules/PSCH000?time_zone=Mars/Base", None, 400),
+        ("POST", "/incidents", {"incident": {"title": "x", "service": {"id": []}}}, 400),
+        ("PUT", "/incidents/PI000000", {"incident": {"escalation_level": True}}, 400),
+        ("PUT", "/incidents/PI000000", {"incident": {"title": "   "}}, 400),
+        ("PUT", "/incidents", {"incidents": [3]}, 400),
+        ("PUT", "/escalation_policies/PESC000", {"escalation_policy": {"teams": 3}}, 400),
+        ("PUT", "/escalation_policies/PESC000", {"escalation_policy": {"num_loops": "many"}}, 400),
+        ("PUT", "/schedules/PSCH000", {"schedule": {"schedule_layers": [{"restrictions": [{}]}]}}, 400),
+        ("PUT", "/schedules/PSCH000", {"schedule": {"time_zone": 3}}, 400),
+        ("PUT", "/v3/schedules/PV3S000", {"schedule": {"time_zone": "Mars/Base"}}, 400),
+        ("PUT", "/v3/schedules/PV3S000", {"schedule": {"name": 3}}, 400),
+        ("POST", "/analytics/raw/incidents", {"starting_after": [1]}, 400),
+        ("POST", "/analytics/raw/incidents", {"limit": True}, 400),
+        ("POST", "/analytics/metrics/incidents/all", {"filters": {"team_ids": "PTEAM00"}}, 400),
+        ("POST", "/analytics/metrics/responders/all", {"filters": {"date_range_start": 3}}, 400),
+        ("GET", "/oncalls?since=0001-01-01&until=9999-12-31T23:59:59Z", None, 400),
+        ("GET", "/schedules/PSCH000?since=0001-01-01", None, 400),
     ],
 )
 def test_bad_requests_get_pagerdutys_errors(ask: Ask, method: str, path: str, body: Any, status: int) -> None:
@@ -373,16 +390,58 @@ def test_the_rate_limit_is_shown_and_enforced_only_by_switch(ask: Ask) -> None:
     assert 0 < int(limited.headers["ratelimit-reset"]) <= 60
 
 
-@pytest.mark.parametrize(("fault", "status"), [("429", 429), ("500", 500), ("402", 402), ("malformed", 200)])
-def test_faults_come_as_often_as_asked(ask: Ask, fault: str, status: int) -> None:
-    assert ask("POST", "/_sandbox/fault", {"fault": fault, "count": 1}).status_code == 200
-    answer = ask("GET", "/abilities")
-    assert answer.status_code == status
-    if fault == "malformed":
-        with pytest.raises(ValueError):
-            answer.json()
+@pytest.mark.parametrize(
+    ("fault", "status", "code"),
+    [
+        ("401", 401, 2006),
+        ("402", 402, 2014),
+        ("403", 403, 2010),
+        ("404", 404, 2100),
+        ("429", 429, 2020),
+        ("500", 500, 2000),
+    ],
+)
+def test_faults_that_are_answers_come_as_often_as_asked(ask: Ask, fault: str, status: int, code: int) -> None:
+    assert ask("POST", "/_sandbox/fault", {"fault": fault, "count": 2}).status_code == 200
+    for _ in range(2):
+        answer = ask("GET", "/abilities")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
     assert ask("GET", "/abilities").json()["abilities"]
+
+
+def test_faults_that_are_not_pagerdutys_answers_look_as_a_proxys_do(ask: Ask) -> None:
+    ask("POST", "/_sandbox/fault", {"fault": "malformed"})
+    answer = ask("GET", "/abilities")
+    assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (200, "application/json")
+    with pytest.raises(ValueError):
+        answer.json()
+    ask("POST", "/_sandbox/fault", {"fault": "html"})
+    answer = ask("GET", "/abilities")
+    assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (200, "text/html")
+    assert answer.text.startswith("<!DOCTYPE html>")
+    ask("POST", "/_sandbox/fault", {"fault": "redirect"})
+    answer = ask("GET", "/abilities")
+    assert (answer.status_code, answer.headers["location"]) == (302, "/redirected")
+    assert "GET /redirected" not in ask("GET", "/_sandbox/stats").json()["calls"]
+    assert ask("GET", "/abilities").json()["abilities"]
+
+
+def test_a_fault_is_one_of_those_that_the_module_tells_of(ask: Ask) -> None:
+    for fault in app.FAULTS:
+        assert f"``{fault}``" in str(app.__doc__) or f"``{fault}:" in str(app.__doc__)
     assert ask("POST", "/_sandbox/fault", {"fault": "nonsense"}).status_code == 400
+    assert ask("POST", "/_sandbox/fault", {"fault": "500", "count": [1]}).status_code == 400
+    assert ask("POST", "/_sandbox/fault", raw=b'{"fault": "500", "count": 1e999}').status_code == 400
+
+
+@pytest.mark.parametrize("fault", [*app.FAULTS, "slow:30"])
+def test_a_token_is_checked_before_every_fault_and_uses_none_up(ask: Ask, sandbox: Sandbox, fault: str) -> None:
+    ask("POST", "/_sandbox/fault", {"fault": fault, "count": 1})
+    for token in ("nobodys", TOKENS["revoked"].value):
+        answer = ask("GET", "/abilities", token=token)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (401, 2006)
+        assert "location" not in answer.headers
+    assert sandbox.fault[2] == 1
 
 
 def test_analytics_agree_with_the_incidents(ask: Ask) -> None:
@@ -408,6 +467,401 @@ def test_analytics_agree_with_the_incidents(ask: Ask) -> None:
 def test_user_tokens_need_teams_or_services_for_analytics(ask: Ask) -> None:
     token = TOKENS["user_manager"].value
     assert ask("POST", "/analytics/metrics/incidents/all", {}, token=token).status_code == 400
+
+
+def test_each_thing_that_is_wrong_gets_its_sentence(ask: Ask) -> None:
+    layer = {"users": 3, "start": "2026-11-01", "rotation_virtual_start": "x", "restrictions": [{}]}
+    answer = ask("PUT", "/schedules/PSCH000", {"schedule": {"name": " ", "schedule_layers": [layer]}})
+    assert answer.status_code == 400
+    assert answer.json()["error"] == {
+        "message": "Invalid Input Provided",
+        "code": 2001,
+        "errors": [
+            "Name cannot be empty.",
+            "Schedule layers 1 rotation virtual start is not a valid ISO 8601 time.",
+            "Schedule layers 1 rotation turn length seconds is missing.",
+            "Schedule layers 1 users must be a list.",
+            "Schedule layers 1 restrictions 1 type must be daily_restriction or weekly_restriction.",
+        ],
+    }
+    asked = {"overrides": [{"start_time": "x", "end_time": "2026-11-25T00:00:00Z"}, 3]}
+    assert ask("POST", "/v3/schedules/PV3S000/overrides", asked).json()["error"]["errors"] == {
+        "start_time": ["is not a valid ISO 8601 time"],
+        "overridden_member": ["is missing"],
+        "overriding_member": ["is missing"],
+        "overrides": ["must be an object"],
+    }
+
+
+def test_a_write_that_is_refused_changes_nothing(ask: Ask, sandbox: Sandbox) -> None:
+    first, second = (incident.id for incident in sandbox.world.incidents[-2:])
+    before = copy.deepcopy(sandbox.world)
+    change = {"id": first, "title": "Changed", "status": "resolved"}
+    for wrong in (
+        {"id": second, "status": "gone"},
+        {"id": second, "escalation_level": 9},
+        {"id": second, "priority": []},
+    ):
+        assert ask("PUT", "/incidents", {"incidents": [change, wrong]}).status_code == 400
+    assert ask("PUT", "/incidents", {"incidents": [change, {"id": "PNONE"}]}).status_code == 404
+    policy = {"name": "Changed", "num_loops": 1, "teams": [{"id": "PNONE"}]}
+    assert ask("PUT", "/escalation_policies/PESC000", {"escalation_policy": policy}).status_code == 400
+    schedule = {"name": "Changed", "time_zone": "Mars/Base"}
+    assert ask("PUT", "/schedules/PSCH000", {"schedule": schedule}).status_code == 400
+    assert sandbox.world == before
+
+
+def test_a_bulk_update_answers_with_all_that_it_changed(ask: Ask, sandbox: Sandbox) -> None:
+    wanted = [incident.id for incident in sandbox.world.incidents[-40:]]
+    change = {"incidents": [{"id": one, "type": "incident_reference", "status": "resolved"} for one in wanted]}
+    assert [row["id"] for row in ask("PUT", "/incidents", change).json()["incidents"]] == wanted
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"NaN", b'{"incident": 1e999}', b"[" * 100_000, b"\xff\xfe", b"1" * 6000])
+def test_what_is_no_json_is_refused(ask: Ask, raw: bytes) -> None:
+    answer = ask("POST", "/incidents", raw=raw)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, 2001)
+
+
+def test_a_mistake_of_the_sandbox_is_answered_in_pagerdutys_shape_and_told(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def mistaken(asked: operations.Ask) -> operations.Result:
+        raise KeyError("a mistake")
+
+    monkeypatch.setitem(operations.ROUTES, ("GET", "/abilities"), mistaken)
+    with caplog.at_level(logging.ERROR):
+        answer = ask("GET", "/abilities")
+    assert answer.status_code == 500
+    assert answer.json() == {"error": {"message": "Internal Server Error", "code": 2000}}
+    assert answer.headers["x-request-id"] in caplog.text
+    assert "KeyError: 'a mistake'" in caplog.text
+    monkeypatch.setitem(operations.ROUTES, ("GET", "/abilities"), lambda asked: (200, {"no": {"json"}}))
+    assert ask("GET", "/abilities").status_code == 500
+
+
+def test_a_schedule_asked_for_in_the_other_namespace_is_a_bad_request_and_an_unknown_one_is_not_found(ask: Ask) -> None:
+    window = f"since={SINCE}&until={UNTIL}"
+    for path, body in (
+        ("", None),
+        (f"/users?{window}", None),
+        (f"/overrides?{window}", None),
+        ("", {}),
+        ("/overrides", {}),
+    ):
+        method = "GET" if body is None else "POST" if path else "PUT"
+        wrong = ask(method, f"/schedules/PV3S000{path}", body)
+        assert (wrong.status_code, wrong.json()["error"]["code"]) == (400, 2001)
+        assert "v3" in wrong.json()["error"]["errors"][0]
+        assert ask(method, f"/schedules/PNONE{path}", body).status_code == 404
+    for path, body in (
+        ("", None),
+        (f"/overrides?{window}", None),
+        ("", {}),
+        ("/overrides", {}),
+        ("/custom_shifts", {}),
+    ):
+        method = "GET" if body is None else "POST" if path else "PUT"
+        wrong = ask(method, f"/v3/schedules/PSCH000{path}", body)
+        assert (wrong.status_code, wrong.json()["error"]["code"]) == (400, 2001)
+        assert wrong.json()["error"]["errors"]["id"]
+        assert ask(method, f"/v3/schedules/PNONE{path}", body).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "/incidents",
+            "/log_entries",
+            "/services",
+            "/users",
+            "/teams",
+            "/priorities",
+            "/business_services",
+            "/oncalls",
+        ),
+        *("/schedules", "/escalation_policies", "/incidents/PI000000/alerts", "/incidents/PI000000/log_entries"),
+        "/v3/schedules",
+    ],
+)
+def test_no_list_goes_beyond_ten_thousand_rows(ask: Ask, path: str) -> None:
+    assert ask("GET", f"{path}?limit=100&offset=9900").status_code == 200
+    beyond = ask("GET", f"{path}?limit=100&offset=9901")
+    assert (beyond.status_code, beyond.json()["error"]["code"]) == (400, 2002)
+    assert beyond.json()["error"]["errors"]
+
+
+def test_incidents_are_of_the_last_month_or_of_a_month_from_or_to_the_end_that_is_given(
+    ask: Ask, sandbox: Sandbox
+) -> None:
+    def seen(query: str) -> set[str]:
+        found: set[str] = set()
+        while len(found) % 100 == 0:
+            page = ask("GET", f"/incidents?limit=100&offset={len(found)}&{query}").json()["incidents"]
+            found |= {row["id"] for row in page}
+            if not page:
+                break
+        return found
+
+    def made(since: float, until: float) -> set[str]:
+        return {row.id for row in sandbox.world.incidents if since <= row.created <= until}
+
+    now, day = sandbox.world.now, 86_400
+    assert seen("") == made(now - 30 * day, now + day)
+    assert seen(f"since={iso(now - 100 * day)}") == made(now - 100 * day, now - 70 * day)
+    assert seen(f"until={iso(now - 100 * day)}") == made(now - 130 * day, now - 100 * day)
+    assert seen(f"since={iso(now - 100 * day)}&until={iso(now - 99 * day)}") == made(now - 100 * day, now - 99 * day)
+
+
+def test_a_schedule_is_rendered_for_two_weeks_from_or_to_the_end_that_is_given(ask: Ask) -> None:
+    for query in ("since=2026-06-01T00:00:00Z", "until=2026-06-15T00:00:00Z"):
+        final = ask("GET", f"/schedules/PSCH002?{query}").json()["schedule"]["final_schedule"]
+        entries = final["rendered_schedule_entries"]
+        assert parse_time(entries[0]["start"]) == parse_time("2026-06-01T00:00:00Z")
+        assert parse_time(entries[-1]["end"]) == parse_time("2026-06-15T00:00:00Z")
+
+
+def test_on_calls_are_told_for_ninety_days_and_no_more(ask: Ask, sandbox: Sandbox) -> None:
+    now, day = sandbox.world.now, 86_400
+
+    def status(since: float, until: float) -> int:
+        return ask("GET", f"/oncalls?since={iso(since)}&until={iso(until)}").status_code
+
+    assert status(now, now + 90 * day) == 200
+    assert status(now + 80 * day, now + 91 * day) == 400
+    assert status(now - 90 * day, now) == 200
+    assert status(now - 50 * day, now + 41 * day) == 400
+    assert ask("GET", f"/oncalls?since={iso(now + day)}").status_code == 400  # until is now, and before that
+
+
+QUERIES = (
+    *("", "x", "-1", "0", "3.5", "99999999999999999999", "[]", "%00", "%ff%fe", "../../etc/passwd", "PUSR000"),
+    *("2026-11-20", "0001-01-01", "9999-12-31T23:59:59Z", "1970-01-01T00:00:00%2B23:59", "2199-12-31T23:59:59-23:59"),
+)
+
+
+def test_a_query_with_anything_in_it_is_answered_or_refused(ask: Ask) -> None:
+    names = (
+        "since",
+        "until",
+        "limit",
+        "offset",
+        "time_zone",
+        "sort_by",
+        "query",
+        "include[]",
+        "team_ids[]",
+        "date_range",
+    )
+    for path in {read.partition("?")[0] for read in READS}:
+        path = path.format(incident="PI000000", schedule="PSCH001", v3="PV3S000")
+        for name in names:
+            for value in QUERIES:
+                answer = ask("GET", f"{path}?{name}={value}")
+                assert answer.status_code in (200, 400), (path, name, value, answer.text)
+
+
+GONE = object()
+"""Stands for: the field is left out."""
+WRONG: tuple[Any, ...] = (None, 3, "x", [], {}, [1], True, GONE)
+READS = (
+    "/incidents?sort_by=created_at:desc&include[]=services&include[]=users&include[]=escalation_policies",
+    "/incidents?statuses[]=triggered&sort_by=urgency:desc,created_at:desc",
+    "/incidents/{incident}?include[]=body",
+    "/incidents/{incident}/alerts",
+    "/incidents/{incident}/notes",
+    "/incidents/{incident}/log_entries?include[]=incidents",
+    "/log_entries",
+    "/services?include[]=escalation_policies",
+    "/business_services",
+    "/teams",
+    "/priorities",
+    "/users?include[]=contact_methods",
+    "/escalation_policies?include[]=targets&include[]=services&include[]=teams",
+    f"/schedules?include[]=schedule_layers&since={SINCE}&until={UNTIL}",
+    f"/schedules/{{schedule}}?since={SINCE}&until={UNTIL}&overflow=true",
+    f"/schedules/{{schedule}}/users?since={SINCE}&until={UNTIL}",
+    f"/schedules/{{schedule}}/overrides?since={SINCE}&until={UNTIL}",
+    f"/oncalls?limit=100&since={SINCE}&until={UNTIL}&include[]=users&include[]=schedules",
+    "/oncalls?earliest=true",
+    "/v3/schedules",
+    f"/v3/schedules/{{v3}}?include[]=final_schedule&since={SINCE}&until={UNTIL}",
+    f"/v3/schedules/{{v3}}/overrides?since={SINCE}&until={UNTIL}",
+)
+"""What is read again after writes were taken: all of it after each operation's, and after each single one what it touches."""
+TOUCHED = {
+    "incidents": ("/incidents", "/log_entries"),
+    "escalation_policies": ("/escalation_policies", "/oncalls?earliest"),
+    "schedules": ("/schedules", "/oncalls?earliest"),
+    "v3": ("/v3",),
+}
+
+
+def places(body: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where the values of a JSON body are, the whole of it first."""
+    yield path
+    inside = body.items() if isinstance(body, dict) else enumerate(body) if isinstance(body, list) else ()
+    for name, value in inside:
+        yield from places(value, (*path, name))
+
+
+def replaced(body: Any, path: tuple[Any, ...], value: Any) -> Any:
+    if not path:
+        return None if value is GONE else value
+    found = copy.deepcopy(body)
+    inside = found
+    for name in path[:-1]:
+        inside = inside[name]
+    if value is GONE:
+        del inside[path[-1]]
+    else:
+        inside[path[-1]] = value
+    return found
+
+
+def full_bodies(sandbox: Sandbox, calls: dict[str, tuple[str, str, Any]]) -> list[tuple[str, str, Any]]:
+    """Every write and analytics question, with every field that the sandbox reads."""
+    world = sandbox.world
+    user, policy = {"id": world.users[3]["id"]}, {"id": world.policies[1]["id"]}
+    common = {
+        "type": "incident",
+        "title": "Full",
+        "urgency": "low",
+        "priority": {"id": world.priorities[1]["id"]},
+        "assignments": [{"assignee": user}],
+        "escalation_policy": policy,
+    }
+    change = {**common, "status": "resolved", "resolution": "Done.", "escalation_level": 2}
+    layer = {
+        "start": "2026-11-01T00:00:00Z",
+        "end": "2027-11-01T00:00:00Z",
+        "name": "Fuzzed",
+        "rotation_virtual_start": "2026-11-01T00:00:00Z",
+        "rotation_turn_length_seconds": 86_400,
+        "users": [{"user": user}],
+        "restrictions": [
+            {"type": "daily_restriction", "start_time_of_day": "09:00:00", "duration_seconds": 3600},
+            {
+                "type": "weekly_restriction",
+                "start_time_of_day": "09:00:00",
+                "start_day_of_week": 2,
+                "duration_seconds": 3600,
+            },
+        ],
+    }
+    filters = {
+        "created_at_start": "2026-11-01T00:00:00Z",
+        "created_at_end": "2026-11-20T00:00:00Z",
+        "team_ids": [world.teams[0]["id"]],
+        "service_ids": [world.services[0]["id"]],
+        "urgency": "high",
+    }
+    incident = world.incidents[-2].id
+    found = [(method, path, body) for method, path, body in calls.values() if body is not None]
+    found += [
+        (
+            "POST",
+            "/incidents",
+            {
+                "incident": {
+                    **common,
+                    "service": {"id": world.services[1]["id"]},
+                    "incident_key": "full",
+                    "body": {"type": "incident_body", "details": "All."},
+                }
+            },
+        ),
+        ("PUT", f"/incidents/{incident}", {"incident": change}),
+        ("PUT", "/incidents", {"incidents": [{"id": incident, **change}, {"id": incident, **change}]}),
+        (
+            "PUT",
+            f"/escalation_policies/{policy['id']}",
+            {
+                "escalation_policy": {
+                    "name": "Full",
+                    "description": "All of it",
+                    "num_loops": 2,
+                    "on_call_handoff_notifications": "always",
+                    "teams": [{"id": world.teams[0]["id"]}],
+                    "escalation_rules": [{"escalation_delay_in_minutes": 5, "targets": [user]}],
+                }
+            },
+        ),
+        (
+            "PUT",
+            f"/schedules/{world.schedules[0]['id']}",
+            {"schedule": {"name": "Full", "time_zone": "Asia/Kolkata", "description": "", "schedule_layers": [layer]}},
+        ),
+        (
+            "PUT",
+            f"/v3/schedules/{world.v3[0]['id']}",
+            {"schedule": {"name": "Full", "time_zone": "Asia/Kolkata", "description": ""}},
+        ),
+        (
+            "POST",
+            "/analytics/raw/incidents",
+            {"filters": filters, "limit": 10, "order": "asc", "starting_after": "PI", "time_zone": "Etc/UTC"},
+        ),
+        ("POST", "/analytics/metrics/incidents/all", {"filters": filters, "aggregate_unit": "day", "time_zone": "UTC"}),
+    ]
+    return found
+
+
+def assert_readable(ask: Ask, sandbox: Sandbox, after: Any, reads: Iterable[str] = READS) -> None:
+    names = {
+        "incident": sandbox.world.incidents[-1].id,
+        "schedule": sandbox.world.schedules[0]["id"],
+        "v3": sandbox.world.v3[0]["id"],
+    }
+    for read in reads:
+        answer = ask("GET", read.format(**names))
+        assert answer.status_code == 200, (after, read, answer.text)
+
+
+def test_a_body_with_anything_in_the_wrong_place_is_refused_or_leaves_everything_readable(
+    ask: Ask, sandbox: Sandbox, calls: dict[str, tuple[str, str, Any]]
+) -> None:
+    tried = refusals = 0
+    for method, path, body in full_bodies(sandbox, calls):
+        for place in places(body):
+            for value in WRONG:
+                sent = replaced(body, place, value)
+                answer = ask(method, path, sent)
+                tried += 1
+                assert answer.status_code < 500, (method, path, sent, answer.text)
+                if answer.status_code == 400:
+                    refusals += 1
+                    error = answer.json()["error"]
+                    assert error["code"] == 2001, (path, sent)
+                    assert all(error["errors"]), (path, sent)
+                elif answer.is_success and (touched := TOUCHED.get(path.split("/")[1])):
+                    reads = [read for read in READS if read.startswith(touched)]
+                    assert_readable(ask, sandbox, (method, path, sent), reads)
+        assert_readable(ask, sandbox, (method, path))
+    assert tried > 1500
+    assert refusals > tried / 2
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_two_arbitrary_values_in_a_body_never_break_the_account(
+    ask: Ask, sandbox: Sandbox, calls: dict[str, tuple[str, str, Any]], data: st.DataObject
+) -> None:
+    method, path, body = data.draw(st.sampled_from(full_bodies(sandbox, calls)))
+    for _ in range(2):
+        body = replaced(body, data.draw(st.sampled_from(list(places(body)))), data.draw(JSON))
+    answer = ask(method, path, body)
+    assert answer.status_code < 500, (method, path, body, answer.text)
+    if answer.is_success and "/analytics/" not in path:
+        assert_readable(ask, sandbox, (method, path, body))
 
 
 @settings(max_examples=60, deadline=None)
@@ -458,6 +912,25 @@ def test_a_layer_is_rendered_as_a_walk_hour_by_hour_finds_it(
         found = [user for low, high, user in shifts if low <= moment < high]
         assert found == ([expected] if expected else [])
         at += 3600
+
+
+SHIFTS = st.lists(st.tuples(st.integers(0, 4), st.integers(1, 6), st.sampled_from(["PA", "PB", "PC"])), max_size=8).map(
+    lambda rows: [
+        (float(end - length), float(end), user)
+        for end, (_, length, user) in zip(accumulate(gap + length for gap, length, _ in rows), rows, strict=True)
+    ]
+)
+"""Shifts in order, with gaps or without."""
+
+
+@settings(max_examples=300, deadline=None)
+@given(below=SHIFTS, above=SHIFTS)
+def test_what_is_laid_over_wins_wherever_it_is(below: list[Shift], above: list[Shift]) -> None:
+    found = laid_over(below, above)
+    for hour in range(90):
+        moment = hour + 0.5
+        expected = [user for shifts in (above, below) for low, high, user in shifts if low < moment < high][:1]
+        assert [user for low, high, user in found if low < moment < high] == expected
 
 
 def test_a_turn_of_days_keeps_its_local_hour_when_the_clock_changes() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -54,6 +55,25 @@ class Person:
         return text
 
 
+def test_the_info_of_an_earlier_demo_is_taken_away_at_once_and_a_taken_port_ends_the_new_one(tmp_path: Path) -> None:
+    info = tmp_path / "info.json"
+    info.write_text('{"agents": "of an earlier demo"}')
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ports = ("--port", str(free_port()), "--sandbox-port", str(taken.getsockname()[1]))
+        ran = subprocess.run(
+            [sys.executable, "manage.py", "demo", *ports, "--data-dir", str(tmp_path / "data"), "--info", str(info)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=90,
+        )
+    assert ran.returncode == 1
+    assert "is its port taken?" in ran.stderr
+    assert not info.exists()
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, Any], Path, subprocess.Popen[bytes]]]:
     folder = tmp_path_factory.mktemp("demo")
@@ -97,6 +117,11 @@ def test_the_info_file_says_all_that_programs_need(demo: tuple[dict[str, Any], P
     assert info["managers"][0]["team"] == info["agents"]["reader"]["team"]
     everything = (folder / "output").read_text()
     assert info["agents"]["reader"]["key"] in everything
+    ready = re.search(r"Ready after ([\d.]+) s; (\d+) calls are in the journal", everything)
+    assert ready is not None
+    assert int(ready[2]) >= 200
+    # Twenty seconds is the promise; other tests share the processors here.
+    assert float(ready[1]) < 40
 
 
 def test_the_main_job_from_the_first_read_to_the_proof(
@@ -148,6 +173,12 @@ def test_each_agent_may_what_its_preset_says(demo: tuple[dict[str, Any], Path, s
     assert call(f"{rest}/incidents/{incident}/notes", keys["reader"], "POST", note)[0] == 403
     assert call(f"{rest}/incidents/{incident}/notes", keys["responder"], "POST", note)[0] == 200
     assert call(f"{rest}/escalation_policies", keys["responder"], "POST", policy)[0] == 403
+    schedule = call(f"{rest}/schedules?limit=1", keys["responder"])[1]["schedules"][0]["id"]
+    user = call(f"{rest}/users?limit=1", keys["responder"])[1]["users"][0]["id"]
+    start, end = (time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + hours * 3600)) for hours in (1, 2))
+    override = {"overrides": [{"start": start, "end": end, "user": {"id": user, "type": "user_reference"}}]}
+    assert call(f"{rest}/schedules/{schedule}/overrides", keys["responder"], "POST", override)[0] == 403
+    assert call(f"{rest}/schedules/{schedule}/overrides", keys["admin"], "POST", override)[0] in (200, 201)
     assert call(f"{rest}/escalation_policies", keys["admin"], "POST", policy)[0] == 400  # PagerDuty's own word
     auditor = Person(info["url"], info["auditor"])
     assert "every team" in auditor.get("/audit/")

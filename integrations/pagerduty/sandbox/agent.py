@@ -23,7 +23,12 @@ def answers(url: str) -> bool:
 
 
 def work(rest_url: str, keys: dict[str, str], seed: int) -> int:
-    """Make the calls; returns how many were answered. ``keys``: ``reader``, ``responder`` and ``admin``."""
+    """Make the calls; returns how many. ``keys``: ``reader``, ``responder``, ``admin``.
+
+    Raises:
+        RuntimeError: what should be allowed was refused, or the other way round: the demo would show something untrue.
+    """
+    statuses: list[int] = []
     rng = random.Random(f"agent-{seed}")
     with httpx.Client(
         base_url=rest_url, timeout=40, trust_env=False, headers={"User-Agent": "demo-assistant/1.0"}
@@ -33,6 +38,7 @@ def work(rest_url: str, keys: dict[str, str], seed: int) -> int:
             answer = client.request(
                 method, path, params=query or None, json=body, headers={"Authorization": f"Token token={keys[who]}"}
             )
+            statuses.append(answer.status_code)
             return answer.json() if answer.is_success and answer.content else {}
 
         listed = call("reader", "GET", "/incidents", **{"statuses[]": ["triggered", "acknowledged"], "limit": 100})
@@ -81,8 +87,12 @@ def work(rest_url: str, keys: dict[str, str], seed: int) -> int:
             lambda: call("responder", "POST", f"/schedules/{somebody(schedules)}/overrides", override()),
             lambda: call("reader", "GET", "/webhook_subscriptions"),
             lambda: call("responder", "DELETE", f"/users/{somebody(users)}"),
-            lambda: call("reader", "GET", "/incidents/../users"),
+            lambda: call("reader", "GET", "/incidents/..%2Fusers"),
         ]
         for _ in range(CALLS):
-            rng.choices((rng.choice(reads), rng.choice(writes), rng.choice(refused)), (80, 8, 12))[0]()
-    return CALLS + 4
+            kind = rng.choices((reads, writes, refused), (80, 8, 12))[0]
+            number = rng.randrange(len(kind))
+            kind[number]()
+            if (statuses[-1] == 403) is not (kind is refused):
+                raise RuntimeError(f"The scripted assistant's call {number} was answered with {statuses[-1]}.")
+    return len(statuses)

@@ -1,7 +1,15 @@
 """The simulated PagerDuty as an ASGI app: tokens, paging, limits and errors as PagerDuty has them, and faults on demand.
 
-``/_sandbox/…`` is for whoever runs it: ``POST fault`` (``{"fault": "slow:2", "count": 1}``), ``POST rate_limit``
-(``{"enforce": true, "limit": 960}``), ``GET stats``, ``POST reset``.
+``/_sandbox/…`` is for whoever runs it, and asks for no token: ``POST fault`` (``{"fault": "slow:2", "count": 1}``), ``POST
+rate_limit`` (``{"enforce": true, "limit": 960}``), ``GET stats``, ``POST reset``. The next ``count`` calls with a valid token get
+the fault; a call without one gets its 401, as it would at a PagerDuty in trouble, and uses none of them up. The faults:
+
+- ``slow:2``: the true answer, 2 seconds later.
+- ``401``, ``402``, ``403``, ``404``, ``429``, ``500``: that status in PagerDuty's error format, and nothing is done.
+- ``malformed``: 200 and JSON that ends in the middle. ``html``: 200 and the page of a proxy that wants somebody to sign in.
+- ``redirect``: 302 to ``/redirected`` of this same server, so that ``stats`` shows who followed it.
+- ``truncated``: the connection is cut in the middle of the answer. ``reset``: it is cut before it.
+- an empty name switches them off.
 """
 
 from __future__ import annotations
@@ -11,6 +19,8 @@ import contextlib
 import datetime as dt
 import email.utils
 import json
+import logging
+import math
 import os
 import re
 import socket
@@ -28,7 +38,21 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-FAULTS: Final = ("slow", "429", "500", "reset", "malformed", "truncated", "402")
+log = logging.getLogger(__name__)
+
+REFUSALS: Final[dict[str, tuple[str, int]]] = {
+    "401": ("Unauthorized", 2006),
+    "402": ("Account does not have the abilities", 2014),
+    "403": ("Access Denied", 2010),
+    "404": ("Not Found", 2100),
+    "429": ("Rate Limit Exceeded", 2020),
+    "500": ("Internal Server Error", 2000),
+}
+"""Faults that are an answer in PagerDuty's error format: message and code."""
+FAULTS: Final = (*REFUSALS, "slow", "reset", "malformed", "truncated", "html", "redirect")
+PROXY_PAGE: Final = (
+    b"<!DOCTYPE html><title>Sign in</title><h1>Sign in to go on</h1><form method=post action=/login></form>"
+)
 _AUTHORIZATION: Final = re.compile(r"(?:Token\s+token=|Bearer\s+)\"?([^\s\"]+)\"?", re.IGNORECASE)
 
 
@@ -82,24 +106,39 @@ class Sandbox:
             await _answer(send, status, document, {})
             return
         self.calls[f"{method} {path}"] += 1
-        kind, amount, left = self.fault
-        if kind and left:
-            self.fault = (kind, amount, left - 1)
-            if kind == "slow":
-                await asyncio.sleep(amount)
-            else:
-                await self._faulty(kind, scope, send)
-                return
         headers = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         extra: dict[str, str] = {"x-request-id": f"sandbox-{sum(self.calls.values()):08x}"}
         try:
             token = self._token(headers)
+        except ApiError as error:
+            await _answer(send, error.status, error.document, extra)
+            return
+        kind, amount = self._due_fault()
+        if kind == "slow":
+            await asyncio.sleep(amount)
+        elif kind:
+            await self._faulty(kind, scope, send, extra)
+            return
+        try:
             extra |= self._count(token)
             status, document = self._operate(scope, method, path, headers, bytes(body), token)
+            answer = json.dumps(document).encode()
         except ApiError as error:
-            status, document = error.status, error.document
+            status, answer = error.status, json.dumps(error.document).encode()
             extra |= error.headers
-        await _answer(send, status, document, extra)
+        except Exception:
+            # The last guard: a mistake of the sandbox is a 500 in PagerDuty's format too, and is told.
+            log.exception("%s: %s %s failed by a mistake of the sandbox", extra["x-request-id"], method, path)
+            status, answer = 500, json.dumps(_error("500")).encode()
+        await _raw(send, status, answer, "application/json; charset=utf-8", extra)
+
+    def _due_fault(self) -> tuple[str, float]:
+        """The fault that this call gets, which uses it up; an empty name: none."""
+        kind, amount, left = self.fault
+        if not kind or left < 1:
+            return "", 0.0
+        self.fault = (kind, amount, left - 1)
+        return kind, amount
 
     def _token(self, headers: dict[str, str]) -> Token:
         match = _AUTHORIZATION.fullmatch(headers.get("authorization", ""))
@@ -150,8 +189,8 @@ class Sandbox:
         document: Any = None
         if method in ("POST", "PUT"):
             try:
-                document = json.loads(body)
-            except ValueError:
+                document = json.loads(body, parse_constant=_no_number, parse_float=_finite)
+            except (ValueError, RecursionError):
                 raise ops.invalid("The body is not JSON") from None
         query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         ask = Ask(
@@ -179,16 +218,17 @@ class Sandbox:
             )
         return None
 
-    async def _faulty(self, kind: str, scope: Scope, send: Send) -> None:
-        if kind == "429":
-            limited = {"ratelimit-limit": str(self.limit), "ratelimit-remaining": "0", "ratelimit-reset": "1"}
-            await _answer(send, 429, {"error": {"message": "Rate Limit Exceeded", "code": 2020}}, limited)
-        elif kind == "402":
-            await _answer(send, 402, {"error": {"message": "Account does not have the abilities", "code": 2014}}, {})
-        elif kind == "500":
-            await _answer(send, 500, {"error": {"message": "Internal Server Error", "code": 2000}}, {})
+    async def _faulty(self, kind: str, scope: Scope, send: Send, extra: dict[str, str]) -> None:
+        if kind in REFUSALS:
+            if kind == "429":
+                extra |= {"ratelimit-limit": str(self.limit), "ratelimit-remaining": "0", "ratelimit-reset": "1"}
+            await _answer(send, int(kind), _error(kind), extra)
         elif kind == "malformed":
-            await _raw(send, 200, b"<html>this is not JSON</html>", "text/html")
+            await _raw(send, 200, b'{"incidents": [{"id": ', "application/json; charset=utf-8", extra)
+        elif kind == "html":
+            await _raw(send, 200, PROXY_PAGE, "text/html; charset=utf-8")
+        elif kind == "redirect":
+            await _raw(send, 302, b"", "text/html; charset=utf-8", {"location": "/redirected"})
         elif kind == "truncated":
             # Half of what was promised: the server cuts the connection.
             headers = [(b"content-type", b"application/json"), (b"content-length", b"4000")]
@@ -216,9 +256,24 @@ class Sandbox:
                 self.used.clear()
             else:
                 return 404, {"error": "no such switch"}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             return 400, {"error": f"not understood: {type(error).__name__}"}
         return 200, {"ok": True}
+
+
+def _error(fault: str) -> dict[str, Any]:
+    message, code = REFUSALS[fault]
+    return {"error": {"message": message, "code": code}}
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _finite(text: str) -> float:
+    """A number that can be written as JSON again: Python reads 1e999 as infinity."""
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
 
 
 def _cut(scope: Scope) -> None:

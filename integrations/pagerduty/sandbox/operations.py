@@ -14,9 +14,27 @@ from zoneinfo import ZoneInfo
 from integrations.pagerduty.sandbox import documents as docs
 from integrations.pagerduty.sandbox.documents import Document
 from integrations.pagerduty.sandbox.render import final_shifts
+from integrations.pagerduty.sandbox.shapes import (
+    Fault,
+    Path,
+    Shape,
+    boolean,
+    clock,
+    field_of,
+    list_of,
+    moment,
+    one_of,
+    record,
+    reference_to,
+    sentence,
+    string,
+    whole,
+    zone,
+)
 from integrations.pagerduty.sandbox.world import (
     API,
     DAY,
+    HOUR,
     SITE,
     Happening,
     Incident,
@@ -31,6 +49,9 @@ from integrations.pagerduty.sandbox.world import (
 )
 
 MONTH: Final = 30 * DAY
+FORTNIGHT: Final = 14 * DAY
+FAR: Final = 90 * DAY
+"""How far ahead, and how wide, on-calls can be asked for."""
 LONGEST_WINDOW: Final = 184 * DAY
 """Six months: the widest window of incidents and log entries."""
 ROW_LIMIT: Final = 10_000
@@ -94,7 +115,7 @@ class Ask:
             return default
         try:
             return parse_time(text)
-        except (ValueError, OverflowError):
+        except ValueError:
             raise invalid(f"{name.capitalize()} is not a valid ISO 8601 date.") from None
 
     def zone(self) -> ZoneInfo | None:
@@ -106,18 +127,30 @@ class Ask:
         except (ValueError, OSError, KeyError):
             raise invalid("Time zone is not one that PagerDuty knows.") from None
 
-    def window(self, since: float, until: float, longest: float | None = None) -> tuple[float, float]:
+    def window(
+        self, since: float, until: float, longest: float | None = None, *, width: float | None = None
+    ) -> tuple[float, float]:
+        """``width``: where only one end is given, the other is that far from it; else it is its default."""
         low, high = self.time("since", since), self.time("until", until)
+        if width is not None and self.one("since") and not self.one("until"):
+            high = low + width
+        elif width is not None and self.one("until") and not self.one("since"):
+            low = high - width
         if low > high:
             raise invalid("Since must be before Until.")
         if longest is not None and high - low > longest:
-            raise invalid("The time range is longer than 6 months.")
+            raise invalid(f"The time range is longer than {'6 months' if longest == LONGEST_WINDOW else '90 days'}.")
         return low, high
 
-    def page(self, name: str, rows: Sequence[Any], show: Callable[[Any], Any] = lambda row: row) -> Document:
-        limit, offset = self.number("limit", 25, 100), self.number("offset", 0)
+    def rows_asked(self, default: int, most: int) -> tuple[int, int]:
+        """Limit and offset."""
+        limit, offset = self.number("limit", default, most), self.number("offset", 0)
         if limit + offset > ROW_LIMIT:
             raise ApiError(400, "Invalid Input Provided", 2002, ["Offset plus limit must not exceed 10000."])
+        return limit, offset
+
+    def page(self, name: str, rows: Sequence[Any], show: Callable[[Any], Any] = lambda row: row) -> Document:
+        limit, offset = self.rows_asked(25, 100)
         return {
             name: [show(row) for row in rows[offset : offset + limit]],
             "limit": limit,
@@ -126,12 +159,24 @@ class Ask:
             "more": offset + limit < len(rows),
         }
 
-    def wrapped(self, name: str) -> Document:
-        """The object inside a body: ``{"incident": {...}}``."""
-        inner = self.body.get(name) if isinstance(self.body, dict) else None
-        if not isinstance(inner, dict):
-            raise invalid(f"The body must hold {name}.")
-        return inner
+    def read(self, name: str, shape: Shape) -> Any:
+        """What a body holds under ``name``, once all of it has its shape: ``{"incident": {...}}``."""
+        faults: list[Fault] = []
+        found = shape(self._inner(name), (), faults)
+        if faults:
+            raise invalid(*(sentence(fault, name) for fault in faults))
+        return found
+
+    def read_v3(self, name: str, shape: Shape) -> Any:
+        """The same, with the map of fields that v3 answers."""
+        faults: list[Fault] = []
+        found = shape(self._inner(name), (), faults)
+        if faults:
+            raise v3_invalid(faults, name)
+        return found
+
+    def _inner(self, name: str) -> Any:
+        return self.body.get(name) if isinstance(self.body, dict) else None
 
 
 Result = tuple[int, Any]
@@ -182,7 +227,8 @@ def matching(rows: Iterable[Document], query: str) -> list[Document]:
 def list_incidents(ask: Ask) -> Result:
     rows: list[Incident] = ask.world.incidents
     if ask.one("date_range") != "all":
-        since, until = ask.window(ask.now - MONTH, ask.now + 1, LONGEST_WINDOW)
+        # As its maintainers say (pdpyras #46): a month from ``since``, or to ``until``, where only that is given.
+        since, until = ask.window(ask.now - MONTH, ask.now + 1, LONGEST_WINDOW, width=MONTH)
         rows = [row for row in rows if since <= row.created <= until]
     services = ask.world.services
     values: dict[str, Callable[[Incident], str]] = {
@@ -224,38 +270,66 @@ def get_incident(ask: Ask) -> Result:
 
 @route("POST", "/incidents", "incidents.write", needs_from=True)
 def create_incident(ask: Ask) -> Result:
-    asked = ask.wrapped("incident")
-    title = asked.get("title")
-    if not isinstance(title, str) or not title.strip():
-        raise invalid("Title cannot be empty")
-    service = asked.get("service")
-    services = {row["id"]: place for place, row in enumerate(ask.world.services)}
-    if not isinstance(service, dict) or service.get("id") not in services:
-        raise invalid("Service cannot be found")
+    shapes = _incident_shapes(ask.world)
+    asked = ask.read(
+        "incident",
+        record(
+            {"title": shapes.pop("title"), "service": reference_to(ask.world.services, "a service")},
+            {
+                **shapes,
+                "incident_key": string(longest=255),
+                "body": record({}, {"type": string(), "details": string(blank=True)}),
+            },
+        ),
+    )
+    service = asked["service"]
     key = asked.get("incident_key") or f"made/{len(ask.world.incidents)}"
-    if any(row.key == key and row.status != "resolved" for row in ask.world.incidents):
+    if any(row.service == service and row.key == key and row.status != "resolved" for row in ask.world.incidents):
         raise invalid("Open incident with matching dedup key already exists on this service")
-    body = asked.get("body")
     incident = Incident(
         len(ask.world.incidents),
         number_id("PI", len(ask.world.incidents), 6),
-        services[service["id"]],
-        title,
-        "low" if asked.get("urgency") == "low" else "high",
+        service,
+        asked["title"],
+        asked.get("urgency", "high"),
         ask.now,
-        str(key),
+        key,
         status="triggered",
-        details=str(body.get("details", "")) if isinstance(body, dict) else "",
+        priority=asked.get("priority"),
+        details=asked.get("body", {}).get("details", ""),
+        policy=asked.get("escalation_policy"),
     )
-    if isinstance(policy := asked.get("escalation_policy"), dict):
-        incident.policy = ask.world.policies.index(find(ask.world.policies, str(policy.get("id"))))
-    _set_priority(ask, incident, asked)
     if "assignments" in asked:
         _assign(ask, incident, asked["assignments"])
     else:
         incident.assignee = _first_on_call(ask, incident)
     ask.world.incidents.append(incident)
     return 201, {"incident": docs.incident_document(ask.world, incident, ask.include)}
+
+
+def _incident_shapes(world: World) -> dict[str, Shape]:
+    """The fields that a new incident and a changed one have in common."""
+    return {
+        "type": string(),
+        "title": string(longest=1024),
+        "urgency": one_of("high", "low"),
+        "priority": _priority(world),
+        "assignments": list_of(record({"assignee": reference_to(world.users, "a user")}), 1, 50),
+        "escalation_policy": reference_to(world.policies, "an escalation policy"),
+    }
+
+
+def _priority(world: World) -> Shape:
+    """A reference, or a name."""
+    by_reference = reference_to(world.priorities, "a priority")
+    by_name = {row["name"]: place for place, row in enumerate(world.priorities)}
+
+    def read(value: Any, path: Path, faults: list[Fault]) -> Any:
+        if isinstance(value, str) and value in by_name:
+            return by_name[value]
+        return by_reference(value, path, faults)
+
+    return read
 
 
 def _first_on_call(ask: Ask, incident: Incident) -> int | None:
@@ -271,22 +345,8 @@ def _first_on_call(ask: Ask, incident: Incident) -> int | None:
     return None
 
 
-def _set_priority(ask: Ask, incident: Incident, asked: Document) -> None:
-    if "priority" in asked:
-        wanted = asked["priority"]
-        incident.priority = (
-            None
-            if not isinstance(wanted, dict)
-            else ask.world.priorities.index(find(ask.world.priorities, str(wanted.get("id"))))
-        )
-
-
-def _assign(ask: Ask, incident: Incident, assignments: Any) -> None:
-    people = {user["id"]: place for place, user in enumerate(ask.world.users)}
-    try:
-        incident.assignee = people[assignments[0]["assignee"]["id"]]
-    except (KeyError, IndexError, TypeError):
-        raise invalid("Assignee must be a user of the account") from None
+def _assign(ask: Ask, incident: Incident, assignments: list[Any]) -> None:
+    incident.assignee = assignments[0]["assignee"]
     _happens(ask, incident, "assign", incident.assignee)
 
 
@@ -295,33 +355,45 @@ def _happens(ask: Ask, incident: Incident, kind: str, agent: int | None, channel
     incident.more.append(Happening(f"R{incident.id[1:]}{number}", kind, ask.now, agent, channel or {"type": "api"}))
 
 
+def _change(world: World) -> dict[str, Shape]:
+    """What can be changed about an incident."""
+    return {
+        **_incident_shapes(world),
+        "status": one_of("acknowledged", "resolved", "triggered"),
+        "resolution": string(blank=True),
+        "escalation_level": whole(1, 20),
+    }
+
+
+def _check_level(ask: Ask, incident: Incident, asked: Document) -> None:
+    place = asked.get("escalation_policy")
+    policy = docs.escalation_policy_of(ask.world, incident) if place is None else ask.world.policies[place]
+    if asked.get("escalation_level", 1) > len(policy["escalation_rules"]):
+        raise invalid("Escalation level is not in the escalation policy")
+
+
 def _update(ask: Ask, incident: Incident, asked: Document) -> None:
-    status = asked.get("status")
-    if status not in (None, "acknowledged", "resolved", "triggered"):
-        raise invalid("Status must be acknowledged, resolved or triggered")
-    if isinstance(asked.get("title"), str) and asked["title"].strip():
-        incident.title = asked["title"]
-    if asked.get("urgency") in ("high", "low") and asked["urgency"] != incident.urgency:
+    """Change an incident. Nothing of this fails: all of a call was checked before the first change."""
+    incident.title = asked.get("title", incident.title)
+    if asked.get("urgency", incident.urgency) != incident.urgency:
         incident.urgency = asked["urgency"]
         _happens(ask, incident, "urgency_change", ask.sender)
-    _set_priority(ask, incident, asked)
+    incident.priority = asked.get("priority", incident.priority)
     if "assignments" in asked:
         _assign(ask, incident, asked["assignments"])
-    if isinstance(policy := asked.get("escalation_policy"), dict):
-        incident.policy = ask.world.policies.index(find(ask.world.policies, str(policy.get("id"))))
+    if "escalation_policy" in asked:
+        incident.policy, incident.level = asked["escalation_policy"], 1
         _happens(ask, incident, "escalate", ask.sender)
-    level = asked.get("escalation_level")
-    if isinstance(level, int) and level != incident.level:
-        if not 1 <= level <= len(docs.escalation_policy_of(ask.world, incident)["escalation_rules"]):
-            raise invalid("Escalation level is not in the escalation policy")
-        incident.level = level
+    if asked.get("escalation_level", incident.level) != incident.level:
+        incident.level = asked["escalation_level"]
         _happens(ask, incident, "escalate", ask.sender)
+    status = asked.get("status")
     if status == "acknowledged" and ask.sender is not None:
         incident.status, incident.resolved = "acknowledged", None
         incident.acknowledged = (ask.now, ask.sender)
     elif status == "resolved" and incident.status != "resolved":
         incident.status, incident.resolved = "resolved", (ask.now, ask.sender)
-        if isinstance(asked.get("resolution"), str):
+        if asked.get("resolution"):
             _note(ask, incident, asked["resolution"])
     elif status == "triggered":
         incident.status, incident.resolved, incident.acknowledged = "triggered", None, None
@@ -331,24 +403,30 @@ def _update(ask: Ask, incident: Incident, asked: Document) -> None:
 @route("PUT", "/incidents/{id}", "incidents.write", needs_from=True)
 def update_incident(ask: Ask) -> Result:
     incident = find_incident(ask.world, ask.path["id"])
-    _update(ask, incident, ask.wrapped("incident"))
+    asked = ask.read("incident", record({}, _change(ask.world), clearing=("priority",)))
+    _check_level(ask, incident, asked)
+    _update(ask, incident, asked)
     return 200, {"incident": docs.incident_document(ask.world, incident, ask.include)}
 
 
 @route("PUT", "/incidents", "incidents.write", needs_from=True)
 def update_incidents(ask: Ask) -> Result:
-    asked = ask.body.get("incidents") if isinstance(ask.body, dict) else None
-    if not isinstance(asked, list) or not all(isinstance(row, dict) for row in asked):
-        raise invalid("The body must hold incidents.")
-    if len(asked) > BULK_LIMIT:
+    if isinstance(ask.body, dict) and isinstance(rows := ask.body.get("incidents"), list) and len(rows) > BULK_LIMIT:
         raise ApiError(413, "Request Entity Too Large", 2001, ["At most 250 incidents can be updated at once."])
-    found = [(find_incident(ask.world, str(row.get("id"))), row) for row in asked]
+    shape = record({"id": string()}, _change(ask.world), clearing=("priority",))
+    found = [(find_incident(ask.world, row["id"]), row) for row in ask.read("incidents", list_of(shape))]
+    for incident, row in found:
+        _check_level(ask, incident, row)
     for incident, row in found:
         _update(ask, incident, row)
-    page = ask.page(
-        "incidents", [incident for incident, _ in found], lambda row: docs.incident_document(ask.world, row)
-    )
-    return 200, page
+    # All of them, in one answer: what was changed has no pages.
+    return 200, {
+        "incidents": [docs.incident_document(ask.world, incident, ask.include) for incident, _ in found],
+        "limit": BULK_LIMIT,
+        "offset": 0,
+        "total": None,
+        "more": False,
+    }
 
 
 @route("GET", "/incidents/{id}/alerts", "incidents.read")
@@ -390,9 +468,7 @@ def list_notes(ask: Ask) -> Result:
 @route("POST", "/incidents/{id}/notes", "incidents.write", needs_from=True)
 def create_note(ask: Ask) -> Result:
     incident = find_incident(ask.world, ask.path["id"])
-    content = ask.wrapped("note").get("content")
-    if not isinstance(content, str) or not content.strip():
-        raise invalid("Content cannot be empty")
+    content = ask.read("note", record({"content": string()}))["content"]
     if len(incident.notes) >= 2000:
         raise invalid("An incident holds at most 2000 notes")
     return 200, {"note": _note(ask, incident, content)}
@@ -420,7 +496,7 @@ def list_incident_log_entries(ask: Ask) -> Result:
 
 @route("GET", "/log_entries", "incidents.read")
 def list_log_entries(ask: Ask) -> Result:
-    since, until = ask.window(ask.now - MONTH, ask.now + 1, LONGEST_WINDOW)
+    since, until = ask.window(ask.now - MONTH, ask.now + 1, LONGEST_WINDOW, width=MONTH)
     teams = ask.many("team_ids")
     services = {place for place, service in enumerate(ask.world.services) if of_teams([service], teams)}
     # What happens to an incident happens within days of it, or was done through this API (and is in `more`).
@@ -570,48 +646,56 @@ def get_policy(ask: Ask) -> Result:
     return 200, {"escalation_policy": _policy(ask, find(ask.world.policies, ask.path["id"]))}
 
 
-def _rules(ask: Ask, asked: Any) -> list[Document]:
-    targets = {row["id"]: row for row in (*ask.world.users, *ask.world.schedules)}
-    if not isinstance(asked, list) or not asked:
-        raise invalid("Escalation rules cannot be empty")
-    rules = []
-    for rule in asked:
-        try:
-            found = [reference(targets[target["id"]]) for target in rule["targets"]]
-            minutes = int(rule["escalation_delay_in_minutes"])
-        except (KeyError, TypeError, ValueError):
-            raise invalid("Each escalation rule needs targets of the account and a delay in minutes") from None
-        if not found or minutes < 1:
-            raise invalid("Each escalation rule needs at least one target, and at least one minute")
-        rules.append(
-            {
-                "id": ask.world.next_id("PR"),
-                "escalation_delay_in_minutes": minutes,
-                "targets": found,
-                "escalation_rule_assignment_strategy": "assign_to_everyone",
-            }
-        )
-    return rules
+def _policy_shapes(world: World) -> dict[str, Shape]:
+    targets = [*world.users, *world.schedules]
+    rule = record(
+        {
+            "escalation_delay_in_minutes": whole(1, 1440),
+            "targets": list_of(reference_to(targets, "a user or a schedule"), 1, 10),
+        }
+    )
+    return {
+        "type": string(),
+        "name": string(longest=100),
+        "escalation_rules": list_of(rule, 1, 20),
+        "description": string(blank=True),
+        "num_loops": whole(0, 9),
+        "on_call_handoff_notifications": one_of("if_has_services", "always"),
+        "teams": list_of(reference_to(world.teams, "a team"), 0, 1),
+    }
 
 
 def _change_policy(ask: Ask, policy: Document, asked: Document) -> None:
-    name = asked.get("name", policy.get("name"))
-    if not isinstance(name, str) or not name.strip():
-        raise invalid("Name cannot be empty")
-    if any(row["name"] == name and row["id"] != policy["id"] for row in ask.world.policies):
+    if any(row["name"] == asked.get("name") and row["id"] != policy["id"] for row in ask.world.policies):
         raise invalid("Name has already been taken")
-    if "escalation_rules" in asked or "escalation_rules" not in policy:
-        policy["escalation_rules"] = _rules(ask, asked.get("escalation_rules"))
+    targets = [*ask.world.users, *ask.world.schedules]
+    changed: Document = {
+        name: asked[name]
+        for name in ("name", "description", "num_loops", "on_call_handoff_notifications")
+        if name in asked
+    }
+    if "name" in asked:
+        changed["summary"] = asked["name"]
     if "teams" in asked:
-        policy["teams"] = [reference(find(ask.world.teams, str(row.get("id")))) for row in asked["teams"]]
-    for field_name in ("description", "num_loops", "on_call_handoff_notifications"):
-        if field_name in asked:
-            policy[field_name] = asked[field_name]
-    policy |= {"name": name, "summary": name}
+        changed["teams"] = [reference(ask.world.teams[place]) for place in asked["teams"]]
+    if "escalation_rules" in asked:
+        changed["escalation_rules"] = [
+            {
+                "id": ask.world.next_id("PR"),
+                "escalation_delay_in_minutes": rule["escalation_delay_in_minutes"],
+                "targets": [reference(targets[place]) for place in rule["targets"]],
+                "escalation_rule_assignment_strategy": "assign_to_everyone",
+            }
+            for rule in asked["escalation_rules"]
+        ]
+    policy |= changed
 
 
 @route("POST", "/escalation_policies", "escalation_policies.write")
 def create_policy(ask: Ask) -> Result:
+    shapes = _policy_shapes(ask.world)
+    required = {name: shapes.pop(name) for name in ("name", "escalation_rules")}
+    asked = ask.read("escalation_policy", record(required, shapes))
     identifier = ask.world.next_id("P")
     policy: Document = {
         **document("escalation_policy", "escalation_policies", identifier, ""),
@@ -621,7 +705,7 @@ def create_policy(ask: Ask) -> Result:
         "services": [],
         "teams": [],
     }
-    _change_policy(ask, policy, ask.wrapped("escalation_policy"))
+    _change_policy(ask, policy, asked)
     ask.world.policies.append(policy)
     return 201, {"escalation_policy": policy}
 
@@ -629,7 +713,7 @@ def create_policy(ask: Ask) -> Result:
 @route("PUT", "/escalation_policies/{id}", "escalation_policies.write")
 def update_policy(ask: Ask) -> Result:
     policy = find(ask.world.policies, ask.path["id"])
-    _change_policy(ask, policy, ask.wrapped("escalation_policy"))
+    _change_policy(ask, policy, ask.read("escalation_policy", record({}, _policy_shapes(ask.world))))
     return 200, {"escalation_policy": policy}
 
 
@@ -640,10 +724,11 @@ def update_policy(ask: Ask) -> Result:
 def list_schedules(ask: Ask) -> Result:
     rows = of_teams(matching(ask.world.schedules, ask.one("query")), ask.many("team_ids"))
     shown = ask.include >= {"schedule_layers"}
-    since, until = ask.time("since", ask.now), ask.time("until", ask.now + 14 * DAY)
+    since, until = ask.window(ask.now, ask.now + FORTNIGHT, width=FORTNIGHT)
+    zone_asked = ask.zone()
 
     def show(row: Document) -> Document:
-        found = docs.schedule_document(ask.world, row, since if shown else None, until if shown else None, ask.zone())
+        found = docs.schedule_document(ask.world, row, since if shown else None, until if shown else None, zone_asked)
         return {
             name: value
             for name, value in found.items()
@@ -655,70 +740,103 @@ def list_schedules(ask: Ask) -> Result:
     return 200, ask.page("schedules", rows, show)
 
 
+def _schedule(ask: Ask) -> Document:
+    """The v2 schedule that the path names. v2 and v3 ids are two namespaces: the other one's is not unknown, but wrong."""
+    if any(row["id"] == ask.path["id"] for row in ask.world.v3):
+        raise invalid("This is a v3 schedule: ask for it at /v3/schedules")
+    return find(ask.world.schedules, ask.path["id"])
+
+
 @route("GET", "/schedules/{id}", "schedules.read")
 def get_schedule(ask: Ask) -> Result:
-    schedule = find(ask.world.schedules, ask.path["id"])
-    zone = ask.zone()
+    schedule, zone_asked = _schedule(ask), ask.zone()
     if not ask.one("since") and not ask.one("until"):
         return 200, {"schedule": docs.schedule_document(ask.world, schedule, None, None)}
-    since, until = ask.window(ask.now, ask.now + 14 * DAY)
-    found = docs.schedule_document(ask.world, schedule, since, until, zone, overflow=ask.flag("overflow"))
+    since, until = ask.window(ask.now, ask.now + FORTNIGHT, width=FORTNIGHT)
+    found = docs.schedule_document(ask.world, schedule, since, until, zone_asked, overflow=ask.flag("overflow"))
     return 200, {"schedule": found}
 
 
 @route("PUT", "/schedules/{id}", "schedules.write")
 def update_schedule(ask: Ask) -> Result:
-    schedule, asked = find(ask.world.schedules, ask.path["id"]), ask.wrapped("schedule")
-    users = {user["id"]: user for user in ask.world.users}
-    changed: Document = {}
+    schedule = _schedule(ask)
+    asked = ask.read(
+        "schedule",
+        record(
+            {},
+            {
+                "type": string(),
+                "name": string(longest=255),
+                "time_zone": zone,
+                "description": string(blank=True),
+                "schedule_layers": list_of(_layer_shape(ask.world), 1, 100),
+            },
+        ),
+    )
+    changed: Document = {name: asked[name] for name in ("name", "time_zone", "description") if name in asked}
+    if "name" in asked:
+        changed["summary"] = asked["name"]
     if "schedule_layers" in asked:
-        changed["schedule_layers"] = [_layer(ask, row, users) for row in asked["schedule_layers"]]
+        changed["schedule_layers"] = [_layer(ask, row) for row in asked["schedule_layers"]]
         changed["users"] = list(
             {
                 entry["user"]["id"]: entry["user"] for layer in changed["schedule_layers"] for entry in layer["users"]
             }.values()
         )
-    if "time_zone" in asked:
-        ask.query = {**ask.query, "time_zone": [str(asked["time_zone"])]}
-        ask.zone()
-        changed["time_zone"] = str(asked["time_zone"])
-    if "name" in asked:
-        if not str(asked["name"]).strip():
-            raise invalid("Name cannot be empty")
-        changed |= {"name": str(asked["name"]), "summary": str(asked["name"])}
-    if "description" in asked:
-        changed["description"] = asked["description"]
     schedule |= changed
     return 200, {"schedule": docs.schedule_document(ask.world, schedule, None, None)}
 
 
-def _layer(ask: Ask, asked: Any, users: dict[str, Document]) -> Document:
-    try:
-        people = [{"user": reference(users[entry["user"]["id"]])} for entry in asked["users"]]
-        turn = int(asked["rotation_turn_length_seconds"])
-        for name in ("start", "rotation_virtual_start"):
-            parse_time(asked[name])
-    except (KeyError, TypeError, ValueError):
-        raise invalid(
-            "Each layer needs a start, a rotation_virtual_start, a turn length and users of the account"
-        ) from None
-    if turn < 3600 or not people:
-        raise invalid("A layer's turn lasts at least an hour, and it has at least one user")
+def _layer_shape(world: World) -> Shape:
+    daily = record({"type": string(), "start_time_of_day": clock, "duration_seconds": whole(1, DAY)})
+    weekly = record(
+        {
+            "type": string(),
+            "start_time_of_day": clock,
+            "start_day_of_week": whole(1, 7),
+            "duration_seconds": whole(1, 7 * DAY),
+        }
+    )
+
+    def restriction(value: Any, path: Path, faults: list[Fault]) -> Any:
+        kind = value.get("type") if isinstance(value, dict) else None
+        if kind not in ("daily_restriction", "weekly_restriction"):
+            faults.append(((*path, "type"), "must be daily_restriction or weekly_restriction"))
+            return {}
+        return (daily if kind == "daily_restriction" else weekly)(value, path, faults)
+
+    return record(
+        {
+            "start": moment,
+            "rotation_virtual_start": moment,
+            "rotation_turn_length_seconds": whole(HOUR, 365 * DAY),
+            "users": list_of(record({"user": reference_to(world.users, "a user")}), 1, 500),
+        },
+        {
+            "id": string(),
+            "name": string(longest=255),
+            "end": moment,
+            "restrictions": list_of(restriction, 0, 100),
+        },
+    )
+
+
+def _layer(ask: Ask, asked: Document) -> Document:
     return {
-        "id": str(asked.get("id") or ask.world.next_id("PL")),
-        "name": str(asked.get("name") or "Layer"),
-        "start": asked["start"],
-        "end": asked.get("end"),
-        "rotation_virtual_start": asked["rotation_virtual_start"],
-        "rotation_turn_length_seconds": turn,
-        "users": people,
-        "restrictions": asked.get("restrictions") or [],
+        "id": asked.get("id") or ask.world.next_id("PL"),
+        "name": asked.get("name", "Layer"),
+        "start": iso(parse_time(asked["start"])),
+        "end": iso(parse_time(asked["end"])) if "end" in asked else None,
+        "rotation_virtual_start": iso(parse_time(asked["rotation_virtual_start"])),
+        "rotation_turn_length_seconds": asked["rotation_turn_length_seconds"],
+        "users": [{"user": reference(ask.world.users[entry["user"]])} for entry in asked["users"]],
+        "restrictions": asked.get("restrictions", []),
     }
 
 
 @route("GET", "/schedules/{id}/users", "users.read")
 def list_schedule_users(ask: Ask) -> Result:
-    schedule = find(ask.world.schedules, ask.path["id"])
+    schedule = _schedule(ask)
     since, until = ask.window(ask.now, ask.now + 1)
     on = {shift[2] for shift in final_shifts(schedule, since, until)}
     return 200, {
@@ -736,7 +854,7 @@ def _required_window(ask: Ask) -> tuple[float, float]:
 
 @route("GET", "/schedules/{id}/overrides", "schedules.read")
 def list_overrides(ask: Ask) -> Result:
-    schedule = find(ask.world.schedules, ask.path["id"])
+    schedule = _schedule(ask)
     since, until = _required_window(ask)
     return 200, {
         "overrides": [
@@ -749,33 +867,28 @@ def list_overrides(ask: Ask) -> Result:
 
 @route("POST", "/schedules/{id}/overrides", "schedules.write")
 def create_overrides(ask: Ask) -> Result:
-    schedule = find(ask.world.schedules, ask.path["id"])
+    schedule = _schedule(ask)
     asked = ask.body.get("overrides") if isinstance(ask.body, dict) else None
     if asked is None and isinstance(ask.body, dict) and isinstance(ask.body.get("override"), dict):
         asked = [ask.body["override"]]
     if not isinstance(asked, list) or not asked:
         raise invalid("Overrides cannot be empty")
-    users = {user["id"]: user for user in ask.world.users}
+    shape = record({"start": moment, "end": moment, "user": reference_to(ask.world.users, "a user")})
     results = []
     for row in asked:
-        try:
-            start, end = parse_time(row["start"]), parse_time(row["end"])
-            user = users[row["user"]["id"]]
-        except (KeyError, TypeError, ValueError):
-            results.append(
-                {"status": 400, "errors": ["Override needs a start, an end and a user of the account"], "override": row}
-            )
-            continue
-        if not start < end or end <= ask.now:
-            results.append(
-                {"status": 400, "errors": ["Override must end after it starts, and in the future"], "override": row}
-            )
+        faults: list[Fault] = []
+        wanted = shape(row, (), faults)
+        errors = [sentence(fault, "override") for fault in faults]
+        if not errors and not ask.now < parse_time(wanted["end"]) > parse_time(wanted["start"]):
+            errors = ["Override must end after it starts, and in the future"]
+        if errors:
+            results.append({"status": 400, "errors": errors, "override": row})
             continue
         override = {
             "id": ask.world.next_id("Q"),
-            "start": iso(start),
-            "end": iso(end),
-            "user": reference(user),
+            "start": iso(parse_time(wanted["start"])),
+            "end": iso(parse_time(wanted["end"])),
+            "user": reference(ask.world.users[wanted["user"]]),
         }
         schedule["overrides"].append(override)
         results.append({"status": 201, "override": override})
@@ -785,8 +898,8 @@ def create_overrides(ask: Ask) -> Result:
 @route("GET", "/oncalls", "oncalls.read")
 def list_oncalls(ask: Ask) -> Result:
     world = ask.world
-    since, until = ask.window(ask.now, ask.now + 1)
-    if until > ask.now + 91 * DAY:
+    since, until = ask.window(ask.now, ask.now + 1, FAR)
+    if until > ask.now + FAR:
         raise invalid("Until must be at most 90 days in the future")
     schedules = {schedule["id"]: schedule for schedule in world.schedules}
     users = {user["id"]: user for user in world.users}
@@ -828,9 +941,12 @@ def list_oncalls(ask: Ask) -> Result:
 # v3 schedules: their errors are a map of fields
 
 
-def v3_invalid(**errors: str) -> ApiError:
+def v3_invalid(faults: Iterable[Fault], top: str) -> ApiError:
     error = ApiError(400, "Invalid Input Provided", 2001)
-    error.document["error"]["errors"] = {name: [text] for name, text in errors.items()}
+    fields: dict[str, list[str]] = {}
+    for fault in faults:
+        fields.setdefault(field_of(fault, top), []).append(fault[1])
+    error.document["error"]["errors"] = fields
     return error
 
 
@@ -851,7 +967,7 @@ def list_schedules_v3(ask: Ask) -> Result:
 
 
 def _v3_page(ask: Ask, name: str, rows: Sequence[Document]) -> Document:
-    limit, offset = ask.number("limit", 100, 1000), ask.number("offset", 0)
+    limit, offset = ask.rows_asked(100, 1000)
     return {
         name: rows[offset : offset + limit],
         "limit": limit,
@@ -860,52 +976,74 @@ def _v3_page(ask: Ask, name: str, rows: Sequence[Document]) -> Document:
     }
 
 
+def _schedule_v3(ask: Ask) -> Document:
+    if any(row["id"] == ask.path["id"] for row in ask.world.schedules):
+        raise v3_invalid([(("id",), "is of a v2 schedule: ask for it at /schedules")], "id")
+    return find(ask.world.v3, ask.path["id"])
+
+
 @route("GET", "/v3/schedules/{id}")
 def get_schedule_v3(ask: Ask) -> Result:
-    schedule = find(ask.world.v3, ask.path["id"])
-    since, until = ask.window(ask.now, ask.now + 14 * DAY)
+    schedule = _schedule_v3(ask)
+    since, until = ask.window(ask.now, ask.now + FORTNIGHT, width=FORTNIGHT)
     return 200, {"schedule": docs.v3_document(ask.world, schedule, since, until, ask.include)}
 
 
 @route("PUT", "/v3/schedules/{id}")
 def update_schedule_v3(ask: Ask) -> Result:
-    schedule = find(ask.world.v3, ask.path["id"])
-    asked = ask.body.get("schedule") if isinstance(ask.body, dict) else None
-    if not isinstance(asked, dict):
-        raise v3_invalid(schedule="is missing")
-    if "rotations" in asked:
-        raise v3_invalid(rotations="is not permitted")
-    if "name" in asked and not str(asked["name"]).strip():
-        raise v3_invalid(name="can't be blank")
+    schedule = _schedule_v3(ask)
+    asked = ask.read_v3(
+        "schedule",
+        record(
+            {},
+            {
+                "type": string(),
+                "name": string(longest=255),
+                "time_zone": zone,
+                "description": string(blank=True),
+                "rotations": _not_permitted,
+            },
+        ),
+    )
     schedule |= {name: asked[name] for name in ("name", "time_zone", "description") if name in asked}
-    return 200, {"schedule": docs.v3_document(ask.world, schedule, ask.now, ask.now + 14 * DAY, frozenset())}
+    return 200, {"schedule": docs.v3_document(ask.world, schedule, ask.now, ask.now + FORTNIGHT, frozenset())}
 
 
-def _v3_shift(ask: Ask, row: Any) -> Document:
-    if not isinstance(row, dict):
-        raise v3_invalid(base="is not an object")
-    for name in ("start_time", "end_time"):
-        try:
-            parse_time(row[name])
-        except (KeyError, TypeError, ValueError):
-            raise v3_invalid(**{name: "is not a time"}) from None
-    if parse_time(row["start_time"]) >= parse_time(row["end_time"]):
-        raise v3_invalid(end_time="must be after start_time")
-    return row
+def _not_permitted(value: Any, path: Path, faults: list[Fault]) -> Any:
+    faults.append((path, "is not permitted"))
 
 
-def _member(ask: Ask, name: str, member: Any) -> Document:
-    known = {user["id"] for user in ask.world.users}
-    if isinstance(member, dict) and member.get("type") == "empty_member":
-        return {"type": "empty_member"}
-    if not isinstance(member, dict) or member.get("type") != "user_member" or member.get("user_id") not in known:
-        raise v3_invalid(**{name: "is not a user of the account"})
-    return {"type": "user_member", "user_id": member["user_id"]}
+def _shift_of(required: dict[str, Shape], optional: dict[str, Shape] | None = None) -> Shape:
+    """A shift with an end after its start."""
+    fields = record({"start_time": moment, "end_time": moment, **required}, {"type": string(), **(optional or {})})
+
+    def read(value: Any, path: Path, faults: list[Fault]) -> Any:
+        before = len(faults)
+        found = fields(value, path, faults)
+        if len(faults) == before and parse_time(found["start_time"]) >= parse_time(found["end_time"]):
+            faults.append(((*path, "end_time"), "must be after start_time"))
+        return found
+
+    return read
+
+
+def _member(world: World) -> Shape:
+    known = {user["id"] for user in world.users}
+
+    def read(value: Any, path: Path, faults: list[Fault]) -> Any:
+        kind, user = (value.get("type"), value.get("user_id")) if isinstance(value, dict) else (None, None)
+        if kind == "empty_member":
+            return {"type": "empty_member"}
+        if kind != "user_member" or not isinstance(user, str) or user not in known:
+            faults.append((path, "is not a user of the account"))
+        return {"type": "user_member", "user_id": user}
+
+    return read
 
 
 @route("GET", "/v3/schedules/{id}/overrides")
 def list_overrides_v3(ask: Ask) -> Result:
-    schedule = find(ask.world.v3, ask.path["id"])
+    schedule = _schedule_v3(ask)
     since, until = _required_window(ask)
     rows = [
         row
@@ -917,26 +1055,36 @@ def list_overrides_v3(ask: Ask) -> Result:
 
 @route("POST", "/v3/schedules/{id}/overrides")
 def create_overrides_v3(ask: Ask) -> Result:
-    schedule = find(ask.world.v3, ask.path["id"])
-    asked = ask.body.get("overrides") if isinstance(ask.body, dict) else None
-    if not isinstance(asked, list) or not asked:
-        raise v3_invalid(overrides="can't be blank")
+    schedule = _schedule_v3(ask)
+    shifts = {shift["id"] for shift in schedule["custom_shifts"]}
+
+    def replaced(known: Iterable[str]) -> Shape:
+        def read(value: Any, path: Path, faults: list[Fault]) -> Any:
+            if value not in list(known):
+                faults.append((path, "is not of this schedule"))
+            return value
+
+        return read
+
+    shape = _shift_of(
+        {"overridden_member": _member(ask.world), "overriding_member": _member(ask.world)},
+        {"rotation_id": replaced([schedule["rotation"]]), "custom_shift_id": replaced(shifts)},
+    )
+    asked = ask.read_v3("overrides", list_of(shape, 1))
+    if any(("rotation_id" in row) == ("custom_shift_id" in row) for row in asked):
+        raise v3_invalid([(("base",), "needs rotation_id or custom_shift_id, not both")], "base")
     made = []
-    for row in (_v3_shift(ask, row) for row in asked):
-        if bool(row.get("rotation_id")) == bool(row.get("custom_shift_id")):
-            raise v3_invalid(base="needs rotation_id or custom_shift_id, not both")
-        if row.get("rotation_id") and row["rotation_id"] != schedule["rotation"]:
-            raise v3_invalid(rotation_id="is not a rotation of this schedule")
+    for row in asked:
         identifier = ask.world.next_id("OV")
         made.append(
             {
                 "id": identifier,
                 "type": "override_shift",
-                **{name: row[name] for name in ("rotation_id", "custom_shift_id") if row.get(name)},
-                "start_time": row["start_time"],
-                "end_time": row["end_time"],
-                "overridden_member": _member(ask, "overridden_member", row.get("overridden_member")),
-                "overriding_member": _member(ask, "overriding_member", row.get("overriding_member")),
+                **{name: row[name] for name in ("rotation_id", "custom_shift_id") if name in row},
+                "start_time": iso(parse_time(row["start_time"])),
+                "end_time": iso(parse_time(row["end_time"])),
+                "overridden_member": row["overridden_member"],
+                "overriding_member": row["overriding_member"],
                 "self": f"{API}/v3/schedules/{schedule['id']}/overrides/{identifier}",
                 "html_url": f"{SITE}/schedules/{schedule['id']}",
             }
@@ -947,27 +1095,23 @@ def create_overrides_v3(ask: Ask) -> Result:
 
 @route("POST", "/v3/schedules/{id}/custom_shifts")
 def create_custom_shifts(ask: Ask) -> Result:
-    schedule = find(ask.world.v3, ask.path["id"])
-    asked = ask.body.get("custom_shifts") if isinstance(ask.body, dict) else None
-    if not isinstance(asked, list) or not asked:
-        raise v3_invalid(custom_shifts="can't be blank")
+    schedule = _schedule_v3(ask)
+    assignment = record({"member": _member(ask.world)}, {"type": string()})
+    asked = ask.read_v3("custom_shifts", list_of(_shift_of({"assignments": list_of(assignment, 1, 1)}), 1))
     made = []
-    for row in (_v3_shift(ask, row) for row in asked):
-        assignments = row.get("assignments")
-        if not isinstance(assignments, list) or len(assignments) != 1 or not isinstance(assignments[0], dict):
-            raise v3_invalid(assignments="must hold exactly one")
+    for row in asked:
         identifier = ask.world.next_id("CS")
         made.append(
             {
                 "id": identifier,
                 "type": "custom_shift",
-                "start_time": row["start_time"],
-                "end_time": row["end_time"],
+                "start_time": iso(parse_time(row["start_time"])),
+                "end_time": iso(parse_time(row["end_time"])),
                 "assignments": [
                     {
                         "id": ask.world.next_id("SA"),
                         "type": "shift_assignment",
-                        "member": _member(ask, "member", assignments[0].get("member")),
+                        "member": row["assignments"][0]["member"],
                     }
                 ],
                 "self": f"{API}/v3/schedules/{schedule['id']}/custom_shifts/{identifier}",
@@ -1016,18 +1160,57 @@ def list_contact_methods(ask: Ask) -> Result:
 # Analytics
 
 
+IDS: Final = list_of(string())
+ANALYTICS: Final = record(
+    {},
+    {
+        "filters": record(
+            {},
+            {
+                **dict.fromkeys(
+                    ("created_at_start", "created_at_end", "date_range_start", "date_range_end", "updated_after"),
+                    moment,
+                ),
+                **dict.fromkeys(
+                    (
+                        *("team_ids", "service_ids", "escalation_policy_ids", "responder_ids", "incident_type_ids"),
+                        *("priority_ids", "priority_names"),
+                    ),
+                    IDS,
+                ),
+                "urgency": one_of("high", "low"),
+                "major": boolean,
+            },
+        ),
+        "time_zone": zone,
+        "aggregate_unit": one_of("day", "week", "month"),
+        "limit": whole(1, 1000),
+        "order": one_of("asc", "desc"),
+        "order_by": string(),
+        "starting_after": string(blank=True),
+        "ending_before": string(blank=True),
+    },
+)
+
+
+def _asked(ask: Ask) -> Document:
+    """The body of a question to the analytics."""
+    faults: list[Fault] = []
+    found: Document = ANALYTICS(ask.body, (), faults)
+    if faults:
+        raise invalid(*(sentence(fault, "the body") for fault in faults))
+    return found
+
+
 def _filters(ask: Ask, start: str = "created_at_start", end: str = "created_at_end") -> tuple[list[Incident], Document]:
-    filters = ask.body.get("filters", {}) if isinstance(ask.body, dict) else None
-    if not isinstance(filters, dict):
-        raise invalid("Filters must be an object")
+    filters: Document = _asked(ask).get("filters", {})
     if ask.token.kind != "account" and not (filters.get("team_ids") or filters.get("service_ids")):
         raise invalid("Filters must hold team_ids or service_ids for this token")
-    try:
-        since = parse_time(filters[start]) if start in filters else ask.now - MONTH
-        until = parse_time(filters[end]) if end in filters else ask.now
-        services, teams = set(filters.get("service_ids", ())), frozenset(filters.get("team_ids", ()))
-    except (TypeError, ValueError):
-        raise invalid("Filters hold a time or a list that cannot be read") from None
+    since = parse_time(filters[start]) if start in filters else ask.now - MONTH
+    until = parse_time(filters[end]) if end in filters else ask.now
+    services, teams = set(filters.get("service_ids", ())), frozenset(filters.get("team_ids", ()))
+    if since > until:
+        raise invalid("The time range must start before it ends")
     if until - since > 366 * DAY:
         raise invalid("The time range is longer than a year")
     world = ask.world
@@ -1103,7 +1286,7 @@ def _grouped(ask: Ask, key: Callable[[Incident], tuple[tuple[str, Any], ...]]) -
     return 200, {
         "data": sorted(data, key=lambda row: -row["total_incident_count"]),
         "filters": filters,
-        "time_zone": str(ask.body.get("time_zone") or "Etc/UTC"),
+        "time_zone": _asked(ask).get("time_zone", "Etc/UTC"),
         "order": "desc",
         "order_by": "total_incident_count",
     }
@@ -1197,7 +1380,7 @@ def _responders(ask: Ask, *, by_team: bool) -> Result:
     return 200, {
         "data": sorted(data, key=lambda row: -row["total_incident_count"]),
         "filters": filters,
-        "time_zone": str(ask.body.get("time_zone") or "Etc/UTC"),
+        "time_zone": _asked(ask).get("time_zone", "Etc/UTC"),
         "order": "desc",
         "order_by": "total_incident_count",
     }
@@ -1234,11 +1417,8 @@ def metrics_responders_by_team(ask: Ask) -> Result:
 @route("POST", "/analytics/raw/incidents", "analytics.write")
 def raw_incidents(ask: Ask) -> Result:
     rows, filters = _filters(ask)
-    body = ask.body
-    limit = body.get("limit", 100)
-    if not isinstance(limit, int) or not 1 <= limit <= 1000:
-        raise invalid("Limit must be between 1 and 1000")
-    order = "asc" if body.get("order") == "asc" else "desc"
+    body = _asked(ask)
+    limit, order = body.get("limit", 100), body.get("order", "desc")
     rows = sorted(rows, key=lambda row: row.created, reverse=order == "desc")
     start = 0
     if body.get("starting_after"):
@@ -1256,7 +1436,7 @@ def raw_incidents(ask: Ask) -> Result:
         "order": order,
         "order_by": "created_at",
         "filters": filters,
-        "time_zone": str(body.get("time_zone") or "Etc/UTC"),
+        "time_zone": body.get("time_zone", "Etc/UTC"),
     }
 
 

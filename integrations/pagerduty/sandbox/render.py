@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -25,9 +26,14 @@ def layer_shifts(layer: dict[str, Any], zone: ZoneInfo, since: float, until: flo
     shifts: list[Shift] = []
     # One turn earlier: a change of the clock moves where turns of days begin.
     number = int((start - virtual) // turn) - 1
+    first = 0  # of the allowed spans that are not over: a century of turns is one walk along a century of spans
     while (begin := _turn_start(virtual, turn, number, zone)) < end:
         finish = _turn_start(virtual, turn, number + 1, zone)
-        for low, high in allowed:
+        while first < len(allowed) and allowed[first][1] <= begin:
+            first += 1
+        for low, high in islice(allowed, first, None):
+            if low >= finish:
+                break
             a, b = max(begin, low, start), min(finish, high, end)
             if a < b:
                 shifts.append((a, b, users[number % len(users)]))
@@ -44,9 +50,10 @@ def _turn_start(virtual: float, turn: int, number: int, zone: ZoneInfo) -> float
 
 
 def _allowed(restrictions: list[dict[str, Any]], zone: ZoneInfo, start: float, end: float) -> list[tuple[float, float]]:
+    """The spans that the restrictions leave, in order and apart from each other."""
     if not restrictions:
         return [(start, end)]
-    found = []
+    found: list[tuple[float, float]] = []
     first = dt.datetime.fromtimestamp(start, zone).date() - dt.timedelta(days=8)
     for offset in range(int((end - start) // DAY) + 11):
         day = first + dt.timedelta(days=offset)
@@ -58,8 +65,13 @@ def _allowed(restrictions: list[dict[str, Any]], zone: ZoneInfo, start: float, e
             begin = local.replace(tzinfo=zone).timestamp()
             finish = (local + dt.timedelta(seconds=restriction["duration_seconds"])).replace(tzinfo=zone).timestamp()
             found.append((begin, finish))
-    found.sort()
-    return found
+    spans: list[tuple[float, float]] = []
+    for low, high in sorted(found):
+        if spans and spans[-1][1] >= low:
+            spans[-1] = (spans[-1][0], max(spans[-1][1], high))
+        else:
+            spans.append((low, high))
+    return spans
 
 
 def _merged(shifts: Iterable[Shift]) -> list[Shift]:
@@ -73,18 +85,21 @@ def _merged(shifts: Iterable[Shift]) -> list[Shift]:
 
 
 def laid_over(below: list[Shift], above: list[Shift]) -> list[Shift]:
-    """``above`` wins wherever it is."""
+    """``above`` wins wherever it is. Each of them is in order, and nobody's shift in it overlaps another's."""
     kept: list[Shift] = []
+    first = 0
     for start, end, user in below:
-        pieces = [(start, end)]
-        for a, b, _ in above:
-            pieces = [
-                piece
-                for low, high in pieces
-                for piece in ((low, min(high, a)), (max(low, b), high))
-                if piece[0] < piece[1]
-            ]
-        kept += [(low, high, user) for low, high in pieces]
+        while first < len(above) and above[first][1] <= start:
+            first += 1
+        low = start
+        for a, b, _ in islice(above, first, None):
+            if a >= end:
+                break
+            if low < a:
+                kept.append((low, a, user))
+            low = max(low, b)
+        if low < end:
+            kept.append((low, end, user))
     return _merged(kept + above)
 
 

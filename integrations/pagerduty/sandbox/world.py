@@ -11,6 +11,8 @@ API: Final = "https://api.pagerduty.com"
 SITE: Final = "https://pagewarden-sandbox.pagerduty.com"
 HOUR: Final = 3600
 DAY: Final = 24 * HOUR
+FIRST_YEAR: Final = 1970
+LAST_YEAR: Final = 2199
 ZONES: Final = ("America/Los_Angeles", "America/New_York", "Europe/London", "Asia/Kolkata", "Australia/Sydney")
 TEAMS: Final = ("Payments", "Search", "Platform", "Mobile", "Data", "Identity")
 # fmt: off
@@ -86,9 +88,14 @@ def iso(at: float) -> str:
     return dt.datetime.fromtimestamp(at, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def parse_time(text: str) -> float:
-    """ISO 8601 to Unix time; without a zone it is UTC. Raises ``ValueError``."""
+def parse_time(text: Any) -> float:
+    """ISO 8601 to Unix time; without a zone it is UTC. Raises ``ValueError``, also for what no calendar can go on from."""
+    if not isinstance(text, str):
+        raise ValueError("a time is a string")
     moment = dt.datetime.fromisoformat(text.replace(" ", "+") if "+" not in text and " " in text else text)
+    # At the ends of the calendar the arithmetic of shifts and time zones leaves it.
+    if not FIRST_YEAR <= moment.year <= LAST_YEAR:
+        raise ValueError("a time out of reach")
     return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()
 
 

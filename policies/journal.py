@@ -26,9 +26,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, Error, InterfaceError, connection, connections, transaction
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    DatabaseError,
+    Error,
+    IntegrityError,
+    InterfaceError,
+    connection,
+    connections,
+    transaction,
+)
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Subquery, TextField
+from django.db.models.functions import Cast
 from django.utils import timezone
 
 from policies.core import chain
@@ -100,13 +110,14 @@ def _row(
 
 
 def heads() -> list[chain.Head]:
-    """The last entry of every stream."""
-    found = []
-    for stream_id, name in Stream.objects.order_by("id").values_list("id", "name"):
-        last = Entry.objects.filter(stream_id=stream_id).order_by("-seq").values_list("seq", "hash").first()
-        if last is not None:
-            found.append(chain.Head(name, *last))
-    return found
+    """The last entry of every stream that has one."""
+    newest = Entry.objects.filter(stream_id=OuterRef("pk")).order_by("-seq").values("pk")[:1]
+    last = dict(Stream.objects.order_by("id").annotate(last=Subquery(newest)).values_list("name", "last"))
+    found = {
+        pk: (seq, value)
+        for pk, seq, value in Entry.objects.filter(pk__in=last.values()).values_list("pk", "seq", "hash")
+    }
+    return [chain.Head(name, *found[pk]) for name, pk in last.items() if pk in found]
 
 
 class Journal:
@@ -249,8 +260,11 @@ class Journal:
         try:
             if not _insert_at(self._db, self._version, rows):
                 return False
-        except Error:
+        except Error as error:
             if not self._is_written(self._stream_id, self._seq + len(rows), last):
+                if isinstance(error, IntegrityError):
+                    # Somebody else's row stands in our place: this stream cannot go on, and verification will name it.
+                    self._leave_stream()
                 raise
         self._seq, self._hash = self._seq + len(rows), last
         return True
@@ -261,9 +275,13 @@ class Journal:
             connection.close()
             return Entry.objects.filter(stream_id=stream_id, seq=seq, hash=last).exists()
         except Error:
-            # Not known even now. The stream cannot go on from an uncertain head: the next entry opens a new one.
-            self._stream_id, self._seq, self._hash = None, 0, chain.ZERO
+            # Not known even now. The stream cannot go on from an uncertain head.
+            self._leave_stream()
             return False
+
+    def _leave_stream(self) -> None:
+        """The next entry opens a new one."""
+        self._stream_id, self._seq, self._hash = None, 0, chain.ZERO
 
     def _read_version(self) -> int:
         return PolicyVersion.objects.filter(pk=1).values_list("version", flat=True).first() or 0
@@ -286,6 +304,8 @@ def _own_connection() -> BaseDatabaseWrapper:
     own = connections.create_connection(DEFAULT_DB_ALIAS)
     options = {name: value for name, value in own.settings_dict["OPTIONS"].items() if name != "pool"}
     if own.vendor == "postgresql":
+        # A server that is gone without a word must not keep the callers waiting.
+        options |= {"connect_timeout": LOCK_SECONDS, "tcp_user_timeout": 2 * LOCK_SECONDS * 1_000}
         options["options"] = (
             f"-c synchronous_commit=on -c lock_timeout={LOCK_SECONDS}s -c statement_timeout={2 * LOCK_SECONDS}s"
         )
@@ -402,6 +422,8 @@ def close_orphans(older_than: dt.timedelta) -> int:
                 stream="recovery",
             )
             closed += 1
+        if not closed:
+            transaction.set_rollback(True)  # An empty stream would look like one that was emptied.
     _closed_before = until
     return closed
 
@@ -481,6 +503,8 @@ class Verification:
     open_intents: int
     after_checkpoint: int
     fault: chain.Fault | None
+    doubt: str = ""
+    """Why ``checkpoint`` proves nothing here; empty: it does."""
 
 
 def verify(checkpoint: chain.Checkpoint | None) -> Verification:
@@ -488,25 +512,44 @@ def verify(checkpoint: chain.Checkpoint | None) -> Verification:
 
     Memory stays bounded however long the journal is. One read transaction: what is appended meanwhile is not half seen.
     """
-    with transaction.atomic():
-        if connection.vendor == "postgresql":
-            with connection.cursor() as cursor:
-                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    with _reading():
         return _verify(checkpoint)
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """One moment of the database to read, without keeping anybody from writing meanwhile."""
+    here: Any = _here()
+    if here.vendor == "postgresql":
+        with transaction.atomic(), here.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            yield
+        return
+    # Django begins with the write lock (transaction_mode), which would stop every call for as long as this takes.
+    usual, here.transaction_mode = here.transaction_mode, "DEFERRED"
+    try:
+        with transaction.atomic():
+            yield
+    finally:
+        here.transaction_mode = usual
 
 
 def _verify(checkpoint: chain.Checkpoint | None) -> Verification:
     names = dict(Stream.objects.order_by("id").values_list("name", "id"))
     wanted: dict[str, dict[int, str]] = {name: {} for name in names}
     fault: chain.Fault | None = None
+    doubt = ""
     if checkpoint is not None:
-        if not chain.is_signed_by(checkpoint, chain.signing_key(settings.JOURNAL_SIGNING_KEY).public_key()):
-            fault = chain.Fault("(checkpoint)", None, None, "it is not signed by this portal's key, or was edited")
+        ours = chain.signing_key(settings.JOURNAL_SIGNING_KEY).public_key()
+        if checkpoint.public_key != ours.public_bytes_raw().hex():
+            doubt = "the checkpoint was signed by another key than JOURNAL_SIGNING_KEY"
+        elif not chain.is_signed_by(checkpoint, ours):
+            fault = chain.Fault("(checkpoint)", None, None, "its signature is not true: it was edited")
         for head in checkpoint.heads():
             wanted.setdefault(head.stream, {})[head.seq] = head.hash
     # What the first entries of streams say of others' heads, read without trusting it yet: a false one fails its own walk.
     for record in Entry.objects.filter(kind="stream").values_list("record", flat=True):
-        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+        with contextlib.suppress(Exception):
             for stream, (seq, value) in chain.named_heads(record).items():
                 wanted.setdefault(stream, {}).setdefault(seq, value)
     entries = anchored = 0
@@ -526,9 +569,8 @@ def _verify(checkpoint: chain.Checkpoint | None) -> Verification:
         and (stray := Entry.objects.exclude(stream_id__in=names.values()).order_by("id").first()) is not None
     ):
         fault = chain.Fault(f"#{stray.stream_id}", stray.seq, stray.pk, "its stream was removed")
-    return Verification(
-        entries, len(names), checkpoint.at if checkpoint else None, count_open_intents(), entries - anchored, fault
-    )
+    at = checkpoint.at if checkpoint else None
+    return Verification(entries, len(names), at, count_open_intents(), entries - anchored, fault, doubt)
 
 
 def _against(name: str, expected: dict[int, str], result: chain.StreamResult) -> chain.Fault | None:
@@ -551,7 +593,19 @@ def _against(name: str, expected: dict[int, str], result: chain.StreamResult) ->
 
 
 def _rows(stream_id: int, name: str) -> Iterator[chain.Row]:
-    fields = ("id", *COLUMNS[1:])
-    query = Entry.objects.filter(stream_id=stream_id).order_by("seq", "id").values_list(*fields)
-    for row_id, *rest in query.iterator(chunk_size=2_000):
-        yield chain.Row(row_id, name, *rest)
+    query: Any = Entry.objects.filter(stream_id=stream_id).order_by("seq", "id")
+    # SQLite lets anything stand in a column: what is no time must not end the walk before it is named.
+    as_text = connection.vendor == "sqlite"
+    if as_text:
+        query = query.annotate(at_text=Cast("at", TextField()))
+    fields = ("id", "seq", "at_text" if as_text else "at", *COLUMNS[3:])
+    for row_id, seq, at, *rest in query.values_list(*fields).iterator(chunk_size=2_000):
+        yield chain.Row(row_id, name, seq, _time(at) if as_text else at, *rest)
+
+
+def _time(text: object) -> dt.datetime | str:
+    """SQLite's text of a time, which is in UTC; itself where it is none."""
+    try:
+        return dt.datetime.fromisoformat(str(text)).replace(tzinfo=dt.UTC)
+    except ValueError:
+        return str(text)

@@ -41,7 +41,8 @@ class Row:
     id: int
     stream: str
     seq: int
-    at: dt.datetime
+    at: dt.datetime | str
+    """Text where the database holds what is no time."""
     kind: str
     decision_id: str
     team_id: int | None
@@ -70,7 +71,7 @@ def canonical(document: Mapping[str, Any]) -> str:
 
 def moment(at: dt.datetime) -> str:
     """ISO 8601 in UTC with microseconds, always of one length."""
-    return at.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return f"{at.astimezone(dt.UTC).isoformat(timespec='microseconds')[:26]}Z"
 
 
 def column(name: str, text: str) -> str:
@@ -148,12 +149,17 @@ def walk(rows: Iterable[Row], stream: str, places: frozenset[int] = frozenset())
     assert result.hashes is not None  # noqa: S101
     previous, expected = ZERO, 1
     for row in rows:
-        if (problem := _problem(row, stream, expected, previous)) is not None:
-            seq = expected if row.seq > expected else row.seq
+        try:
+            problem = _problem(row, stream, expected, previous)
+            if row.seq == 1 and problem is None:
+                result.names = named_heads(row.record)
+        except Exception as error:
+            # Whoever tampers may leave anything there (SQLite takes any type): it must end in a name, never in a traceback.
+            problem = f"it cannot be read ({type(error).__name__}): it was edited"
+        if problem is not None:
+            seq = row.seq if isinstance(row.seq, int) and row.seq <= expected else expected
             result.fault = Fault(stream, seq, row.id if seq == row.seq else None, problem)
             return result
-        if row.seq == 1:
-            result.names = named_heads(row.record)
         if row.seq in places:
             result.hashes[row.seq] = row.hash
         previous, expected = row.hash, expected + 1
@@ -176,7 +182,7 @@ def _problem(row: Row, stream: str, expected: int, previous: str) -> str | None:
     columns: dict[str, object] = {
         "stream": row.stream,
         "seq": row.seq,
-        "at": moment(row.at),
+        "at": row.at if isinstance(row.at, str) else moment(row.at),
         "kind": row.kind,
         "decision_id": row.decision_id,
         "team_id": row.team_id,

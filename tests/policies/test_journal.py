@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import datetime as dt
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -188,6 +190,27 @@ def forge_checkpoint(folder: Path) -> None:
     file.write_text(json.dumps(document))
 
 
+def edit_record_beyond_ascii(_: Path) -> None:
+    sql("UPDATE policies_entry SET record = 'naïve' WHERE id = %s", place("alpha", 5))
+
+
+def append_record(record: str) -> None:
+    """With a hash that is true: its writer knows how the chain is made."""
+    from policies.core import chain
+
+    last = Entry.objects.get(stream__name="alpha", seq=11)
+    last.pk, last.seq, last.record, last.hash = None, 12, record, chain.link(last.hash, record)
+    last.save()
+
+
+def edit_record_to_another_kind_of_json(_: Path) -> None:
+    append_record("[]")
+
+
+def edit_record_to_what_no_reader_can_walk(_: Path) -> None:
+    append_record("[" * 100_000)
+
+
 @pytest.mark.parametrize(
     ("attack", "stream", "seq", "words"),
     [
@@ -203,7 +226,10 @@ def forge_checkpoint(folder: Path) -> None:
         (rewrite_to_the_end, "alpha", 11, "rewritten"),
         (insert_one, "alpha", 12, "edited"),
         (move_to_another_stream, "alpha", 11, "cut off"),
-        (forge_checkpoint, "(checkpoint)", None, "not signed"),
+        (forge_checkpoint, "(checkpoint)", None, "edited"),
+        (edit_record_beyond_ascii, "alpha", 5, "cannot be read"),
+        (edit_record_to_another_kind_of_json, "alpha", 12, "cannot be read"),
+        (edit_record_to_what_no_reader_can_walk, "alpha", 12, "cannot be read"),
     ],
 )
 def test_every_attack_is_found_and_named(
@@ -224,11 +250,12 @@ def test_a_checkpoint_kept_elsewhere_finds_what_the_newest_cannot(
     kept = tmp_path / "kept.json"
     shutil.copy(next(iter(checkpoints.glob("*.json"))), kept)
     rewrite_to_the_end(checkpoints)
-    sql("DELETE FROM policies_entry WHERE stream_id = %s", Stream.objects.get(name="gamma").pk)
-    sql("DELETE FROM policies_stream WHERE name = 'gamma'")
+    for name in ("beta", "gamma", "configuration"):  # their first entries name alpha's old head
+        sql("DELETE FROM policies_entry WHERE stream_id = %s", Stream.objects.get(name=name).pk)
+        sql("DELETE FROM policies_stream WHERE name = %s", name)
     shutil.rmtree(checkpoints)
     write_checkpoint()
-    assert verify()[0] == 1 or verify("--checkpoint", str(kept))[0] == 1
+    assert verify()[0] == 0
     code, found = verify("--checkpoint", str(kept))
     assert (code, found["first_bad"]["stream"]) == (1, "alpha")
 
@@ -248,6 +275,85 @@ def test_it_says_when_it_cannot_tell(written: None, tmp_path: Path) -> None:
     bad.write_text("{}")
     assert verify("--checkpoint", str(bad))[0] == 2
     assert verify("--checkpoint", str(tmp_path / "none.json"))[0] == 2
+
+
+def test_a_checkpoint_of_another_key_proves_nothing_and_is_not_called_broken(written: None, settings: Any) -> None:
+    settings.JOURNAL_SIGNING_KEY = base64.b64encode(b"n" * 32).decode()
+    code, found = verify()
+    assert (code, found["status"]) == (2, "unknown")
+    assert "another key" in found["problem"]
+    edit_record(Path())
+    assert verify()[0] == 1
+
+
+def test_the_newest_checkpoint_counts_wherever_it_is(written: None, checkpoints: Path) -> None:
+    newest = write_checkpoint()
+    max(checkpoints.glob("*.json")).unlink()
+    assert verify()[1]["checkpoint"] == json.loads(newest.document)["at"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("at", "2026-13-45 00:00:00"), ("at", "garbage"), ("at", None), ("seq", "x"), ("record", 5)]
+)
+def test_what_a_database_lets_stand_in_a_column_is_named_and_what_it_refuses_changes_nothing(
+    written: None, column: str, value: Any
+) -> None:
+    try:
+        sql(f"UPDATE policies_entry SET {column} = %s WHERE id = %s", value, place("alpha", 5))
+    except DatabaseError:
+        assert connection.vendor == "postgresql" or value is None
+        assert verify()[0] == 0
+    else:
+        code, found = verify()
+        assert (code, found["first_bad"]["stream"], found["first_bad"]["seq"]) == (1, "alpha", 5)
+
+
+def test_calls_go_on_while_the_journal_is_verified(written: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from policies.core import chain
+
+    walk, meanwhile = chain.walk, list[BaseException | None]()
+
+    def slow_walk(*arguments: Any) -> chain.StreamResult:
+        if not meanwhile:
+            with ThreadPoolExecutor(1) as pool:
+                meanwhile.extend(pool.submit(write, "meanwhile", [entry(500)]).result())
+        return walk(*arguments)
+
+    monkeypatch.setattr(chain, "walk", slow_walk)
+    assert verify()[0] == 0
+    assert meanwhile == [None]
+
+
+def test_a_strangers_row_in_the_writers_place_is_named_and_does_not_stop_it(checkpoints: Path) -> None:
+    async def run() -> None:
+        writer = Journal(asyncio.get_running_loop(), name="alpha")
+        writer.start()
+        await writer.append(entry(1))
+        await asyncio.to_thread(intrude)
+        await writer.append(entry(2))
+        await writer.append(entry(3))
+        await asyncio.to_thread(writer.stop)
+
+    def intrude() -> None:
+        row = Entry.objects.get(decision_id="d1")
+        row.pk, row.seq = None, row.seq + 1
+        row.save()
+        connection.close()
+
+    asyncio.run(run())
+    assert Entry.objects.filter(decision_id__in=["d2", "d3"]).count() == 2
+    code, found = verify()
+    assert (code, found["first_bad"]["stream"], found["first_bad"]["seq"]) == (1, "alpha", 3)
+
+
+def test_an_orphan_that_gets_its_result_at_the_last_moment_leaves_nothing_behind(
+    written: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [[Entry.objects.get(stream__name="alpha", seq=5)], []]
+    monkeypatch.setattr(journal, "_open_intents", lambda *_: found.pop(0) if found else [])
+    assert close_orphans(dt.timedelta(0)) == 0
+    assert not Stream.objects.filter(name="recovery").exists()
+    assert verify()[0] == 0
 
 
 def test_open_intents_are_no_break_and_are_closed_once_as_unknown(written: None) -> None:

@@ -7,10 +7,10 @@ import json
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from django.core.management.base import BaseCommand
-from django.db import DatabaseError
+from django.db import Error
 
 from policies.core import chain
 from policies.journal import newest_checkpoint_file, verify
@@ -33,11 +33,10 @@ class Command(BaseCommand):
         try:
             checkpoint = _checkpoint(options["checkpoint"])
             found = verify(checkpoint)
-        except (OSError, ValueError, DatabaseError) as error:
-            self._tell(
-                options, {"status": "unknown", "problem": f"{type(error).__name__}: {error}"}, f"Cannot tell: {error}"
-            )
-            sys.exit(CANNOT_TELL)
+        except (OSError, ValueError, Error) as error:
+            self._cannot_tell(options, f"{type(error).__name__}: {error}")
+        if found.doubt and found.fault is None:
+            self._cannot_tell(options, found.doubt)
         broken = found.fault is not None
         document = {
             "status": "broken" if broken else "intact",
@@ -65,13 +64,21 @@ class Command(BaseCommand):
         self._tell(options, document, text)
         sys.exit(BROKEN if broken else INTACT)
 
+    def _cannot_tell(self, options: dict[str, Any], why: str) -> NoReturn:
+        self._tell(options, {"status": "unknown", "problem": why}, f"Cannot tell: {why}")
+        sys.exit(CANNOT_TELL)
+
     def _tell(self, options: dict[str, Any], document: dict[str, Any], text: str) -> None:
         self.stdout.write(json.dumps(document) if options["json"] else text)
 
 
 def _checkpoint(path: Path | None) -> chain.Checkpoint | None:
-    path = path or newest_checkpoint_file()
+    """The one that was named, else the newest there is, in ``CHECKPOINT_DIR`` or in the database."""
     if path is not None:
         return chain.Checkpoint.from_json(path.read_text())
-    row = Checkpoint.objects.order_by("-id").first()
-    return chain.Checkpoint(row.document, row.signature, row.public_key) if row else None
+    found = []
+    if (file := newest_checkpoint_file()) is not None:
+        found.append(chain.Checkpoint.from_json(file.read_text()))
+    if (row := Checkpoint.objects.order_by("-id").first()) is not None:
+        found.append(chain.Checkpoint(row.document, row.signature, row.public_key))
+    return max(found, key=lambda checkpoint: checkpoint.at, default=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -11,6 +11,8 @@ from typing import Any, Final
 from policies.core.call import Operation, Risk, State, Tool
 
 _HERE = Path(__file__).parent
+Parameter = Mapping[str, Any]
+"""One parameter of a tool, as ``catalog.toml`` has it."""
 
 CATEGORIES: Final = (
     "incidents",
@@ -21,7 +23,8 @@ CATEGORIES: Final = (
     "analytics and reporting",
 )
 PRESET_NAMES: Final = ("observer", "responder", "manager", "core")
-BOUNDS: Final = frozenset({"team_ids", "service_ids", "owner", "answer_owner", "unbounded"})
+BOUNDS: Final = ("team_ids", "service_ids", "answer_owner", "owner", "unbounded")
+"""How an operation is held inside a connection's bounds (``catalog.toml`` says what each means), the strictest last."""
 
 
 def _operation(operation_id: str, data: Mapping[str, Any]) -> Operation:
@@ -36,14 +39,32 @@ def _operation(operation_id: str, data: Mapping[str, Any]) -> Operation:
     )
 
 
-def _schema(parameters: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+_PASSED: Final = frozenset(
+    {"type", "description", "default", "minimum", "maximum", "pattern", "examples", "minItems", "maxItems"}
+)
+_OURS: Final = frozenset({"enum", "items", "required"})
+
+
+def _parameters(given: Mapping[str, Parameter], shared: Mapping[str, Parameter]) -> Mapping[str, Parameter]:
+    """A tool's parameters, each with what the shared one that it is ``like`` says beside its own words."""
+    return {
+        name: {**shared[parameter["like"]], **{key: value for key, value in parameter.items() if key != "like"}}
+        if "like" in parameter
+        else parameter
+        for name, parameter in given.items()
+    }
+
+
+def _schema(parameters: Mapping[str, Parameter]) -> Mapping[str, Any]:
+    """Flat: texts, numbers, yes or no, and lists of these, with their bounds and defaults. A list's ``enum`` is its items'."""
     properties: dict[str, Any] = {}
     for name, parameter in parameters.items():
-        kind = parameter["type"]
-        schema: dict[str, Any] = {"type": kind, "description": parameter["description"]}
+        if unknown := parameter.keys() - _PASSED - _OURS:
+            raise ValueError(f"catalog.toml: the parameter {name} says {min(unknown)}, which means nothing")
+        schema: dict[str, Any] = {key: value for key, value in parameter.items() if key in _PASSED}
         choices = {"enum": parameter["enum"]} if "enum" in parameter else {}
-        if kind == "array":
-            schema["items"] = {"type": "string", **choices}
+        if parameter["type"] == "array":
+            schema["items"] = {"type": "string", **choices, **parameter.get("items", {})}
         else:
             schema |= choices
         properties[name] = schema
@@ -51,8 +72,26 @@ def _schema(parameters: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
-def _tool(data: Mapping[str, Any]) -> Tool:
-    names = frozenset(data.get("keep", ()))
+def _bounds(data: Mapping[str, Any]) -> Mapping[str, str]:
+    """Operation → word, of one tool."""
+    told = data["bounds"]
+    words: Mapping[str, str] = dict.fromkeys(data["operations"], told) if isinstance(told, str) else told
+    if set(words) != set(data["operations"]) or not set(words.values()) <= set(BOUNDS):
+        raise ValueError(f"catalog.toml: {data['name']}: bounds needs one known word for each of its operations")
+    return words
+
+
+def _keep(common: Mapping[str, Sequence[str]], parameters: Mapping[str, Parameter]) -> Mapping[str, frozenset[str]]:
+    """Field → the words that an entry keeps: PagerDuty's, and the enumerations of the tool's own input."""
+    words = {name: frozenset(known) for name, known in common.items()}
+    for name, parameter in parameters.items():
+        if "enum" in parameter:
+            words[name] = words.get(name, frozenset()) | frozenset(parameter["enum"])
+    return MappingProxyType(words | {f"{name}[]": known for name, known in words.items()})
+
+
+def _tool(data: Mapping[str, Any], shared: Mapping[str, Parameter], keep: Mapping[str, Sequence[str]]) -> Tool:
+    parameters = _parameters(data.get("input", {}), shared)
     return Tool(
         name=data["name"],
         title=data["title"],
@@ -62,11 +101,11 @@ def _tool(data: Mapping[str, Any]) -> Tool:
         default=State(data["default"]),
         operations=tuple(data["operations"]),
         description=data["description"],
-        input_schema=_schema(data.get("input", {})),
+        input_schema=_schema(parameters),
         scopes=tuple(data["scopes"]),
-        bounds=data["bounds"],
+        bounds=max(_bounds(data).values(), key=BOUNDS.index),
         presets=frozenset(data["presets"]),
-        keep=names | {f"{name}[]" for name in names},
+        keep=_keep(keep, parameters),
     )
 
 
@@ -74,11 +113,18 @@ def _read(name: str) -> dict[str, Any]:
     return tomllib.loads((_HERE / name).read_text("utf-8"))
 
 
-_tools = _read("catalog.toml")["tool"]
+_catalog = _read("catalog.toml")
+_tools = _catalog["tool"]
 OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
     {operation_id: _operation(operation_id, data) for operation_id, data in _read("operations.toml").items()}
 )
-TOOLS: Final[Mapping[str, Tool]] = MappingProxyType({data["name"]: _tool(data) for data in _tools})
+TOOLS: Final[Mapping[str, Tool]] = MappingProxyType(
+    {data["name"]: _tool(data, _catalog["parameters"], _catalog["keep"]) for data in _tools}
+)
+BOUNDS_OF: Final[Mapping[str, str]] = MappingProxyType(
+    {operation: word for data in _tools for operation, word in _bounds(data).items()}
+)
+"""Operation → how it is held inside bounds. ``Tool.bounds`` is the strictest of its operations' words, for pages."""
 INCLUDES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {data["name"]: frozenset(data.get("include", ())) for data in _tools}
 )
@@ -108,6 +154,11 @@ def tools_for(operation_id: str) -> tuple[Tool, ...]:
 def _check() -> None:
     if len(TOOLS) != len(_tools):
         raise ValueError("catalog.toml: a tool's name occurs twice")
+    for data in _tools:
+        # What it is asked for cannot change where an operation may reach.
+        for operation_id, word in _bounds(data).items():
+            if BOUNDS_OF[operation_id] != word:
+                raise ValueError(f"catalog.toml: {data['name']}: another tool says other bounds of {operation_id}")
     for tool in TOOLS.values():
         where = f"catalog.toml: {tool.name}"
         for operation_id in tool.operations:
@@ -116,8 +167,8 @@ def _check() -> None:
                 raise ValueError(f"{where}: no operation {operation_id}")
             if operation.reads is tool.writes:
                 raise ValueError(f"{where}: {operation_id} does not fit writes = {tool.writes}")
-        if tool.category not in CATEGORIES or tool.bounds not in BOUNDS or not tool.presets <= set(PRESET_NAMES):
-            raise ValueError(f"{where}: an unknown category, bounds or preset")
+        if tool.category not in CATEGORIES or not tool.presets <= set(PRESET_NAMES):
+            raise ValueError(f"{where}: an unknown category or preset")
 
 
 _check()

@@ -130,8 +130,9 @@ NETWORK: Final[Mapping[str, tuple[str, str]]] = {
 _STATUSES: Final[Mapping[int, tuple[str, str, str]]] = {
     401: (
         "unauthorized",
-        "PagerDuty does not accept the token: it is mistyped or was revoked.",
-        "Make a new token in PagerDuty and put it in place of this one.",
+        "PagerDuty does not accept the token: it is mistyped, was revoked, or belongs to the other region.",
+        "Compare the connection's region with the account's address (accounts in Europe are at eu.pagerduty.com); "
+        "if it is right, make a new token in PagerDuty and put it in place of this one.",
     ),
     402: (
         "plan",
@@ -534,6 +535,7 @@ def _checks(
     ]
     if not reached:
         return tuple(checks)
+    checks.append(Finding("latency", True, f"PagerDuty answers in {max(1, round(min(session.latencies)))} ms."))
     if session.accepted:
         checks.append(Finding("authenticated", True, "PagerDuty accepts the token."))
     else:
@@ -617,7 +619,7 @@ OBJECTS: Final[Mapping[str, Object]] = {
     "escalation_policy": Object("escalation policy", "/escalation_policies", "escalation_policy"),
     "user": Object("user", "/users", "user"),
 }
-_ID = re.compile(r"[A-Z0-9]{5,16}")
+_ID = re.compile(r"[A-Z][A-Z0-9]{4,15}")
 
 
 def explain_object(
@@ -632,9 +634,9 @@ def explain_object(
 ) -> Finding:
     """Why a token does or does not see an object, named by its id or its exact name. At most two reads.
 
-    ``Finding.name`` is ``exists``, ``outside_bounds``, ``lacks_team`` (it is there, but its owner may not),
-    ``no_such`` (an account key sees all there is), ``private_or_none`` (PagerDuty answers a user's token alike for
-    both), or a failure's name.
+    ``Finding.name`` is ``no_name`` (not named in a way that can be looked up: no call is made), ``exists``,
+    ``outside_bounds``, ``lacks_team`` (it is there, but its owner may not), ``no_such`` (an account key sees all there
+    is), ``private_or_none`` (PagerDuty answers a user's token alike for both), or a failure's name.
 
     Raises:
         ValueError: an unknown ``type``.
@@ -642,16 +644,26 @@ def explain_object(
     if type not in OBJECTS:
         raise ValueError(f"no type of object: {type[:40]!r}")
     what, asked = OBJECTS[type], id_or_name.strip()[:200]
+
+    def inside(item: Mapping[str, Any]) -> bool:
+        services = _ids([item if what.one == "service" else item.get("service")])
+        return whole_account or bool(_ids(item.get("teams")) & team_ids or services & service_ids)
+
     if not asked:
-        return Finding("no_name", None, f"Name the {what.title} by its id or its name.")
+        return Finding("no_name", None, f"Name the {what.title} by its id{' or its name' if what.by_name else ''}.")
+    named_by_id = _ID.fullmatch(asked) is not None
+    if not (named_by_id or what.by_name):
+        return Finding("no_name", None, f"Name the {what.title} by its id, such as PT4KHLK.")
     missing = None
-    if _ID.fullmatch(asked) or not what.by_name:
+    if named_by_id:
         heard = run("GET", f"{what.path}/{quote(asked, safe='')}")
         if heard.reply is None:
             return _refused(heard)
         failure = failure_of(heard.reply, what.one)
         if failure is None:
-            return _seen(what, (_document(heard.reply) or {})[what.one], whole_account, team_ids, service_ids)
+            found = (_document(heard.reply) or {})[what.one]
+            item = found if isinstance(found, dict) else {}
+            return _seen(what, asked, item, whole_account, inside(item))
         if failure.problem == "forbidden":
             return _lacks(what, failure, heard.reply)
         if failure.problem != "not_found":
@@ -674,8 +686,10 @@ def explain_object(
     names = {str(item.get("name") or item.get("summary") or ""): item for item in items}
     for name, item in names.items():
         if name.casefold() == asked.casefold():
-            return _seen(what, item, whole_account, team_ids, service_ids)
-    return missing if missing is not None and not names else _missing(what, asked, kind, sorted(names))
+            return _seen(what, asked, item, whole_account, inside(item))
+    # What is outside the bounds is not named to those who did not name it.
+    similar = sorted(name for name, item in names.items() if inside(item))
+    return missing if missing is not None and not similar else _missing(what, asked, kind, similar)
 
 
 def _refused(heard: Heard) -> Finding:
@@ -721,20 +735,15 @@ def _ids(value: object) -> frozenset[str]:
     )
 
 
-def _seen(
-    what: Object, found: object, whole_account: bool, team_ids: frozenset[str], service_ids: frozenset[str]
-) -> Finding:
-    item = found if isinstance(found, dict) else {}
+def _seen(what: Object, asked: str, item: Mapping[str, Any], whole_account: bool, inside: bool) -> Finding:
     label = f"{str(item.get('name') or item.get('summary') or '')[:100]} ({str(item.get('id', ''))[:40]})"
     if whole_account:
         return Finding("exists", True, f"The {what.title} {label} exists, and the token sees it.")
-    teams = _ids(item.get("teams"))
-    services = _ids([item if what.one == "service" else item.get("service")])
-    if teams & team_ids or services & service_ids:
+    if inside:
         return Finding("exists", True, f"The {what.title} {label} exists, inside the connection's bounds.")
     return Finding(
         "outside_bounds",
         False,
-        f"The {what.title} {label} exists and the token sees it, but it is outside the connection's bounds.",
+        f"The {what.title} {asked} exists and the token sees it, but it is outside the connection's bounds.",
         "Widen the connection's bounds to its PagerDuty team or service, if assistants should reach it.",
     )

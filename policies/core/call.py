@@ -94,8 +94,9 @@ class Tool:
     bounds: str = "unbounded"
     """How the tool is held inside a connection's bounds; the words are the integration's (``team_ids``, ``owner``, ...)."""
     presets: frozenset[str] = frozenset()
-    keep: frozenset[str] = frozenset()
-    """Names of string fields whose values an entry may keep as they are, beyond ids, enumerations, numbers and times."""
+    keep: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Field name → the words that an entry may keep of its value; ``#number`` and ``#zone`` stand for a number of up to six
+    digits and the name of a time zone. Beyond these an entry keeps ids and times, and of other text a length and a digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,8 @@ class Principal:
     """Tool names that the key may use at most; None: not narrowed."""
     credential: str = ""
     """What an entry shows of the credential: a lookup prefix, never a secret."""
+    on_behalf_of: str = ""
+    """Who asked a job to do this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,8 @@ class JobCredential:
 
     job: str
     resource: str
+    on_behalf_of: str = ""
+    """Who asked for it: a person's e-mail, or the name of a command or task."""
 
 
 Credential = KeyCredential | PersonCredential | JobCredential

@@ -4,12 +4,85 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
+from openapi_schema_validator import OAS30ReadValidator
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
 
-from integrations.pagerduty.catalog import CATEGORIES, INCLUDES, JOB_READS, OPERATIONS, PRESETS, TOOLS, tools_for
-from policies.core.call import Risk, State
+from integrations.pagerduty import catalog
+from integrations.pagerduty.catalog import (
+    BOUNDS,
+    BOUNDS_OF,
+    CATEGORIES,
+    INCLUDES,
+    JOB_READS,
+    OPERATIONS,
+    PRESETS,
+    TOOLS,
+    tools_for,
+)
+from policies.core.call import Risk, State, Tool
+from tests.published_schema import BASE, load
+
+FREE_TEXT = {"title", "name", "summary", "description", "details", "content", "query", "note", "resolution", "email"}
+
+
+@lru_cache(maxsize=1)
+def schema(folder: Path) -> Any:
+    return json.loads((folder / "openapi.json").read_text())
+
+
+def followed(folder: Path, node: Any) -> Any:
+    while isinstance(node, dict) and "$ref" in node:
+        found = schema(folder)
+        for step in node["$ref"].removeprefix("#/").split("/"):
+            step = step.replace("~1", "/").replace("%7B", "{").replace("%7D", "}")
+            found = found[int(step)] if isinstance(found, list) else found[step]
+        node = found
+    return node
+
+
+def queried(folder: Path, operation_id: str) -> dict[str, Any]:
+    """An operation's query parameters, by name, each as its schema."""
+    operation = OPERATIONS[operation_id]
+    path = schema(folder)["paths"][operation.path]
+    listed = [
+        followed(folder, each)
+        for each in [*path.get("parameters", ()), *path[operation.method.lower()].get("parameters", ())]
+    ]
+    return {each["name"]: followed(folder, each["schema"]) for each in listed if each["in"] == "query"}
+
+
+def body_of(folder: Path, operation_id: str) -> Any:
+    operation = OPERATIONS[operation_id]
+    if not operation.has_body:
+        return {}
+    body = followed(folder, schema(folder)["paths"][operation.path][operation.method.lower()]["requestBody"])
+    return next(iter(body["content"].values()))["schema"]
+
+
+def fields(folder: Path, node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every field that a schema lets a caller write, with its path."""
+    node = followed(folder, node)
+    if node.get("readOnly") or len(path) > 8:
+        return
+    yield path, node
+    for part in [*node.get("allOf", ()), *node.get("anyOf", ()), *node.get("oneOf", ())]:
+        yield from fields(folder, part, path)
+    for name, each in node.get("properties", {}).items():
+        yield from fields(folder, each, (*path, name))
+    if "items" in node:
+        yield from fields(folder, node["items"], path)
+
+
+def written(folder: Path, operation_id: str) -> dict[tuple[str, ...], Any]:
+    return dict(fields(folder, body_of(folder, operation_id)))
 
 
 def test_all_published_operations_are_known_as_they_are_published(schema_dir: Path) -> None:
@@ -47,6 +120,9 @@ def test_every_tool_says_all_of_itself() -> None:
             assert re.fullmatch(r"[a-z][a-z_]*", name)
             assert parameter["description"]
             assert parameter["type"] in ("string", "integer", "boolean", "array")  # flat
+            if parameter["type"] == "array":
+                assert parameter["items"]["type"] in ("string", "integer")
+            assert "$ref" not in str(parameter)
         assert set(tool.input_schema["required"]) <= set(tool.input_schema["properties"])
 
 
@@ -79,6 +155,17 @@ def test_presets_grow_with_the_role_and_core_is_small() -> None:
     assert set(TOOLS) - writes == JOB_READS
 
 
+def test_a_tool_sits_where_what_it_is_about_does() -> None:
+    assert {name for name, tool in TOOLS.items() if tool.category == "users"} == {
+        "list_users",
+        "get_user_data",
+        "list_user_contact_methods",
+        "get_user_oncall_status",
+    }
+    # It is about the account as a whole, as analytics are, and about nobody in it.
+    assert TOOLS["list_abilities"].category == "analytics and reporting"
+
+
 def test_no_tool_may_include_what_gives_secrets_away() -> None:
     for tool, allowed in INCLUDES.items():
         assert not allowed & {"calendar_urls", "notification_rules", "contact_methods"}, tool
@@ -88,3 +175,257 @@ def test_no_tool_may_include_what_gives_secrets_away() -> None:
 def test_operations_without_a_tool_have_none(operation: str) -> None:
     assert operation in OPERATIONS
     assert tools_for(operation) == ()
+
+
+# What an entry keeps
+
+
+def test_every_enumeration_that_a_tool_can_be_asked_with_is_kept(schema_dir: Path) -> None:
+    for tool in TOOLS.values():
+        for operation_id in tool.operations:
+            for name, parameter in queried(schema_dir, operation_id).items():
+                words = parameter.get("enum") or followed(schema_dir, parameter.get("items", {})).get("enum", ())
+                if parameter["type"] == "boolean":
+                    words = ("true", "false")
+                elif parameter["type"] == "integer":
+                    words = ("#number",)
+                elif name == "time_zone":
+                    words = ("#zone",)
+                assert set(words) <= tool.keep.get(name, frozenset()), (operation_id, name)
+            for path, field in written(schema_dir, operation_id).items():
+                if "enum" in field:
+                    assert set(field["enum"]) <= tool.keep.get(path[-1], frozenset()), (operation_id, path)
+
+
+def test_an_enumeration_of_a_tools_own_input_is_kept_by_that_tool() -> None:
+    for tool in TOOLS.values():
+        for name, parameter in tool.input_schema["properties"].items():
+            words = parameter.get("enum") or parameter.get("items", {}).get("enum", ())
+            assert set(words) <= tool.keep.get(name, frozenset()), (tool.name, name)
+    assert "business" in TOOLS["list_service_dependencies"].keep["type"]
+    assert "business" not in TOOLS["list_incidents"].keep["type"]
+
+
+def test_nothing_is_kept_that_is_not_a_word_of_pagerdutys_or_the_tools_own(schema_dir: Path) -> None:
+    published = (schema_dir / "openapi.json").read_text()
+    # The one list is not an enumeration but told in words: "incident_number/created_at/resolved_at/urgency".
+    published += '"incident_number" "urgency" "true" "false"'
+    for tool in TOOLS.values():
+        own = {word for each in tool.input_schema["properties"].values() for word in each.get("enum", ())}
+        for name, words in tool.keep.items():
+            assert name.removesuffix("[]") not in FREE_TEXT
+            assert tool.keep[f"{name.removesuffix('[]')}[]"] == words
+            for word in words - {"#number", "#zone"} - own:
+                assert f'"{word.removesuffix(":asc").removesuffix(":desc")}"' in published, (name, word)
+            assert "#number" not in words or name.removesuffix("[]") in ("limit", "offset")
+            assert "#zone" not in words or name.removesuffix("[]") == "time_zone"
+
+
+def test_whatever_is_asked_to_be_included_is_on_record_even_if_it_is_refused(schema_dir: Path) -> None:
+    asked: set[str] = set()
+    for operation_id in OPERATIONS:
+        for name, parameter in queried(schema_dir, operation_id).items():
+            if name == "include[]":
+                asked |= set(parameter.get("enum") or followed(schema_dir, parameter.get("items", {})).get("enum", ()))
+    assert TOOLS["list_incidents"].keep["include"] == asked
+    assert "calendar_urls" in asked - set().union(*INCLUDES.values())
+
+
+# Bounds
+
+
+def test_every_operation_of_a_tool_has_one_word_for_how_it_is_held_in_bounds() -> None:
+    assert set(BOUNDS_OF) == {operation for tool in TOOLS.values() for operation in tool.operations}
+    assert set(BOUNDS_OF.values()) <= set(BOUNDS)
+    for tool in TOOLS.values():
+        words = {BOUNDS_OF[operation] for operation in tool.operations}
+        assert tool.bounds == max(words, key=BOUNDS.index)  # the strictest
+    assert TOOLS["get_incident"].bounds == "owner"
+    assert TOOLS["list_log_entries"].bounds == "answer_owner"
+
+
+@pytest.mark.parametrize("operation_id", sorted(BOUNDS_OF))
+def test_an_operation_can_be_held_as_the_catalogue_says(operation_id: str, schema_dir: Path) -> None:
+    word, operation = BOUNDS_OF[operation_id], OPERATIONS[operation_id]
+    body = written(schema_dir, operation_id)
+    if word in ("team_ids", "service_ids"):
+        taken = queried(schema_dir, operation_id)
+        assert f"{word}[]" in taken or ("filters", word) in body
+    elif word == "owner":
+        # Something is named that can be looked up before: in the path, or of a write, in the body.
+        assert "{" in operation.path or any(path[-1:] in (("service",), ("teams",), ("incidents",)) for path in body)
+    elif word == "answer_owner":
+        assert operation.method == "GET"
+        answer = schema(schema_dir)["paths"][operation.path]["get"]["responses"]["200"]
+        shown = next(iter(followed(schema_dir, answer)["content"].values()))["schema"]
+        owners = {"teams", "escalation_policy", "service"}
+        assert owners & {path[-1] for path, _ in everything(schema_dir, shown) if path}
+    else:
+        assert operation_id == "listAbilities"  # the account's plan: nothing of it belongs to a team
+
+
+def everything(folder: Path, node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every field of an answer, three levels deep."""
+    node = followed(folder, node)
+    yield path, node
+    for part in [*node.get("allOf", ()), *node.get("anyOf", ()), *node.get("oneOf", ())]:
+        yield from everything(folder, part, path)
+    if len(path) < 2:
+        for name, each in node.get("properties", {}).items():
+            yield from everything(folder, each, (*path, name))
+    if "items" in node:
+        yield from everything(folder, node["items"], path)
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        {"getIncident": "owner"},
+        {"listAbilities": "somehow"},
+        {},
+        "everything",
+        {"listAbilities": "owner", "x": "owner"},
+    ],
+)
+def test_bounds_that_miss_an_operation_or_mean_nothing_fail_the_import(bounds: Any) -> None:
+    with pytest.raises(ValueError, match="one known word for each of its operations"):
+        catalog._bounds({"name": "list_abilities", "operations": ["listAbilities"], "bounds": bounds})
+
+
+# Input
+
+
+def parameters() -> Iterator[tuple[Tool, str, dict[str, Any]]]:
+    for tool in TOOLS.values():
+        for name, parameter in tool.input_schema["properties"].items():
+            yield tool, name, parameter
+
+
+def test_every_input_schema_is_one_and_its_defaults_and_examples_fit_it() -> None:
+    for tool, _, parameter in parameters():
+        Draft202012Validator.check_schema(dict(tool.input_schema))
+        fits = Draft202012Validator(parameter)
+        for value in [*parameter.get("examples", ()), *([parameter["default"]] if "default" in parameter else ())]:
+            fits.validate(value)
+
+
+def test_every_number_says_its_least_and_every_page_its_size_and_start() -> None:
+    for tool, name, parameter in parameters():
+        if parameter["type"] == "integer":
+            assert "minimum" in parameter, (tool.name, name)
+        if name == "limit":
+            assert (parameter["minimum"], parameter["default"]) in ((1, 25), (1, 100))
+            assert f"1 to {parameter['maximum']:,}. If not given, {parameter['default']}." in parameter["description"]
+        if name == "offset":
+            assert (parameter["minimum"], parameter["maximum"], parameter["default"]) == (0, 9999, 0)
+            assert "10,000" in parameter["description"]
+
+
+def test_every_window_says_its_form_and_what_holds_without_it() -> None:
+    for _, name, parameter in parameters():
+        if name in ("since", "until"):
+            assert "ISO 8601" in parameter["description"]
+            assert re.search(r"If not given, .|has no default", parameter["description"])
+        if name == "time_zone":
+            assert "IANA name such as Europe/London" in parameter["description"]
+            assert "If not given, " in parameter["description"]
+    assert "times in the answer" not in TOOLS["update_schedule"].input_schema["properties"]["time_zone"]["description"]
+
+
+def test_me_is_offered_where_an_operation_serves_it_and_nowhere_else() -> None:
+    for tool, name, parameter in parameters():
+        if name == "user_id":
+            assert ("; or me," in parameter["description"]) == ("getCurrentUser" in tool.operations), tool.name
+
+
+def test_every_parameter_of_a_read_reaches_one_of_its_operations(schema_dir: Path) -> None:
+    called = {"since": {"created_at_start", "date_range_start"}, "until": {"created_at_end", "date_range_end"}}
+    for tool, name, _ in parameters():
+        if tool.writes or (tool.name, name) in (("list_service_dependencies", "type"), ("generate_report", "subject")):
+            continue  # a write's are tested one by one; these two choose the operation
+        taken: set[str] = set()
+        for operation_id in tool.operations:
+            taken |= {each.removesuffix("[]") for each in queried(schema_dir, operation_id)}
+            taken |= {path[-1] for path in written(schema_dir, operation_id) if path}
+            taken |= {"{id}"} if "{id}" in OPERATIONS[operation_id].path else set()
+            taken |= set(re.findall(r"\{(\w+_id)\}", OPERATIONS[operation_id].path))
+        if name.endswith("_id") and name not in taken:
+            assert "{id}" in taken, (tool.name, name)
+        else:
+            assert ({name} | called.get(name, set())) & taken, (tool.name, name)
+
+
+def test_what_a_description_promises_has_its_parameter() -> None:
+    given = {tool.name: set(tool.input_schema["properties"]) for tool in TOOLS.values()}
+    assert {"priority_id", "assignee_ids", "escalation_level", "status", "title"} <= given["update_incident"]
+    assert "log_entry_id" in given["list_log_entries"]
+    assert "alert_id" in given["get_incident"]
+    order = TOOLS["list_incidents"].input_schema["properties"]["sort_by"]
+    assert "created_at:desc" in order["items"]["enum"]
+    assert not any("newest first where" in tool.description for tool in TOOLS.values())
+
+
+@pytest.mark.parametrize("name", ["create_escalation_policy", "update_escalation_policy"])
+def test_the_levels_of_an_escalation_policy_fit_into_flat_parameters(name: str, schema_dir: Path) -> None:
+    given = TOOLS[name].input_schema["properties"]
+    [targets], [delays] = given["level_targets"]["examples"], given["level_delays"]["examples"]
+    policy = {
+        "type": "escalation_policy",
+        "name": "Payments",
+        "num_loops": given["repeats"].get("default", 0),
+        "teams": [{"id": "PTEAM01", "type": "team_reference"}],
+        "escalation_rules": [
+            {
+                "escalation_delay_in_minutes": delay,
+                "targets": [
+                    {"id": each.partition(":")[2], "type": f"{each.partition(':')[0]}_reference"}
+                    for each in level.split(",")
+                ],
+            }
+            for level, delay in zip(targets, delays, strict=True)
+        ],
+    }
+    assert refused(schema_dir, TOOLS[name].operations[0], {"escalation_policy": policy}) == []
+    # Every kind of target that PagerDuty takes can be said, and nothing that is no target.
+    fits = Draft202012Validator(given["level_targets"])
+    known = written(schema_dir, TOOLS[name].operations[0])[("escalation_policy", "escalation_rules", "targets", "type")]
+    for kind in {each.removesuffix("_reference") for each in known["enum"]}:
+        assert fits.is_valid([f"{kind}:PABC123, user:PDEF456"])
+    for wrong in ("PABC123", "user:", "team:PABC123", "user:PABC123;user:PDEF456", "user:PABC123,", ""):
+        assert not fits.is_valid([wrong])
+    assert not fits.is_valid([])
+
+
+def test_the_layers_of_a_schedule_fit_into_one_text(schema_dir: Path) -> None:
+    given = TOOLS["update_schedule"].input_schema["properties"]
+    assert given["layers"]["type"] == "string"
+    layers = json.loads(given["layers"]["examples"][0])
+    schedule = {"type": "schedule", "name": "Payments", "time_zone": "Europe/London", "schedule_layers": layers}
+    assert refused(schema_dir, "updateSchedule", {"schedule": schedule}) == []
+    assert refused(schema_dir, "updateSchedule", {"schedule": {**schedule, "schedule_layers": [{"name": "Weekly"}]}})
+    for field in ("start", "users", "rotation_virtual_start", "rotation_turn_length_seconds"):
+        assert field in given["layers"]["description"]
+
+
+def refused(folder: Path, operation_id: str, body: Any) -> list[str]:
+    """What PagerDuty's published schema has against a body of an operation; empty: nothing."""
+    document = load(folder)
+    operation = OPERATIONS[operation_id]
+    content = document["paths"][operation.path][operation.method.lower()]["requestBody"]["content"]
+    registry: Registry[Any] = Registry().with_resource(BASE, Resource.from_contents(document, DRAFT202012))
+    # As for answers: the schema calls each type read-only and requires it in what is written.
+    validator = OAS30ReadValidator(content["application/json"]["schema"], registry=registry)
+    return [
+        f"{'/'.join(map(str, error.absolute_path))}: {error.message[:200]}" for error in validator.iter_errors(body)
+    ]
+
+
+def test_a_parameter_that_says_what_means_nothing_fails_the_import() -> None:
+    with pytest.raises(ValueError, match="says maximal"):
+        catalog._schema({"limit": {"type": "integer", "description": "d", "maximal": 3}})
+
+
+def test_a_shared_parameter_can_be_said_otherwise_in_a_tool() -> None:
+    shared = {"limit": {"type": "integer", "description": "How many.", "minimum": 1}}
+    [found] = catalog._parameters({"limit": {"like": "limit", "description": "Few."}}, shared).values()
+    assert found == {"type": "integer", "description": "Few.", "minimum": 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,13 @@ def _corrected(document: dict[str, Any]) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def load(folder: Path) -> dict[str, Any]:
-    return _corrected(_loosened(json.loads((folder / "openapi.json").read_text())))
+    return _corrected(_loosened(_as_published(folder)))
+
+
+@lru_cache(maxsize=1)
+def _as_published(folder: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((folder / "openapi.json").read_text())
+    return document
 
 
 def problems(folder: Path, method: str, template: str, status: int, answer: Any) -> list[str]:
@@ -70,3 +77,30 @@ def problems(folder: Path, method: str, template: str, status: int, answer: Any)
     return [
         f"{'/'.join(map(str, error.absolute_path))}: {error.message[:300]}" for error in validator.iter_errors(answer)
     ]
+
+
+def nodes(folder: Path, *roots: Any) -> Iterator[dict[str, Any]]:
+    """Every object of the schema that can be reached from ``roots``, references followed, examples left aside."""
+    document = _as_published(folder)
+    stack, seen = list(roots), set[str]()
+    while stack:
+        node = stack.pop()
+        if isinstance(node, list):
+            stack += node
+        elif isinstance(node, dict):
+            yield node
+            if isinstance(reference := node.get("$ref"), str) and reference not in seen:
+                seen.add(reference)
+                target: Any = document
+                for part in reference.removeprefix("#/").split("/"):
+                    part = part.replace("~1", "/").replace("~0", "~")
+                    target = target[int(part)] if isinstance(target, list) else target[part]
+                stack.append(target)
+            stack += [value for key, value in node.items() if key not in ("example", "examples")]
+
+
+def published(folder: Path, method: str, template: str) -> dict[str, Any]:
+    """An operation as it is published, the parameters of its path with its own."""
+    path = _as_published(folder)["paths"][template]
+    operation: dict[str, Any] = path[method.lower()]
+    return {**operation, "parameters": [*path.get("parameters", []), *operation.get("parameters", [])]}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 from typing import Any
 
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from integrations.gateway import runtime
@@ -55,6 +56,11 @@ class Gateway:
                     await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
                     return
                 runtime.install(self._runtime)
+                # Every call allocates some hundred objects and leaves no cycle behind: looking for cycles at the default rate
+                # costs 6 % of the processor, most of it in what was loaded at the start and stays for good.
+                gc.collect()
+                gc.freeze()
+                gc.set_threshold(50_000, 20, 20)
                 await send({"type": "lifespan.startup.complete"})
             else:
                 if self._runtime is not None:
@@ -74,7 +80,7 @@ class Gateway:
 def _database_answers() -> bool:
     try:
         current_version()
-    except DatabaseError:
+    except Error:
         return False
     finally:
         connection.close()

@@ -88,8 +88,17 @@ class Identities:
         if isinstance(credential, JobCredential):
             connection = self.connections.get(credential.resource)
             team_id, team = (connection.team_id, connection.team) if connection else (None, "")
+            job = f"job:{credential.job}"
             return Identified(
-                Principal(Kind.JOB, f"job:{credential.job}", credential.job, team_id, team, narrowed_to=self.job_tools),
+                Principal(
+                    Kind.JOB,
+                    job,
+                    credential.job,
+                    team_id,
+                    team,
+                    narrowed_to=self.job_tools,
+                    on_behalf_of=credential.on_behalf_of,
+                ),
                 connection,
             )
         raise TypeError(f"unknown kind of credential: {type(credential).__name__}")
@@ -141,6 +150,7 @@ def load_identities(job_tools: frozenset[str]) -> Identities:
             bounds=Bounds(row.whole_account, frozenset(row.bound_team_ids), frozenset(row.bound_service_ids)),
             version=row.token_version,
             suspended=suspension(row, now),
+            is_enabled=row.is_enabled,
         )
         if row.candidate is not None:
             candidates[connection_id] = row.candidate.ciphertext
@@ -161,7 +171,11 @@ def load_identities(job_tools: frozenset[str]) -> Identities:
             id=str(key.pk),
             digest=key.digest,
             principal=principal,
-            connection_id=connection_id if connection_id and connections[connection_id].team_id == key.team_id else "",
+            # One that was registered a moment ago may not be among those that were read: the version has moved then, and
+            # all of this is read again.
+            connection_id=connection_id
+            if (used := connections.get(connection_id)) is not None and used.team_id == key.team_id
+            else "",
             networks=tuple(ipaddress.ip_network(network) for network in key.networks),
             expires_at=_unix(key.expires_at),
             calls_per_minute=key.calls_per_minute,

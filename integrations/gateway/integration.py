@@ -36,6 +36,8 @@ class Resolution:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """``{"path": {...}, "query": {...}, "body": ...}`` as parsed: what an entry keeps a redacted form of."""
     problem: str = ""
+    fault: str = ""
+    """Which problem it is, in a word for the record; ``problem`` may repeat what was sent."""
     refusal: str = ""
     """Why no tool serves it, in words; empty where ``tools`` is not."""
     shape: str = ""
@@ -70,6 +72,7 @@ class Connection:
     """Moves when the secret does."""
     suspended: str = ""
     """Why nothing may be sent through it; empty: it may be used."""
+    is_enabled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,8 @@ class Integration(Protocol):
 
     async def send(self, resolution: Resolution, connection: Connection, deadline: float, sealed: bytes) -> Reply:
         """Send once (a read: at most twice) before ``deadline``, a time of ``time.monotonic()``. What the network does
-        comes back as a ``Reply``; an exception means that nothing was sent."""
+        comes back as a ``Reply``, and so does an answer that is not the service's (``malformed``); an exception means that
+        nothing was sent."""
         ...
 
     async def close(self) -> None: ...

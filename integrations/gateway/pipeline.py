@@ -6,13 +6,15 @@ identify → resolve → decide → bound → intend (writes) → send → recor
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime as dt
-import functools
 import logging
+import math
+import re
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -21,14 +23,22 @@ from prometheus_client import Counter, Histogram
 
 from integrations.gateway.identity import Identified, Identities, Rejected
 from integrations.gateway.integration import Connection, Integration, Reply, Resolution
-from policies.core.call import Call, Decision, Entry, EntryKind, Kind, Outcome, Principal, Verdict
+from policies.core.call import Call, Decision, Entry, EntryKind, Outcome, Principal, Tool, Verdict
+from policies.core.chain import moment
 from policies.core.decide import Policy, decide_all
 from policies.core.redact import Redactor
 from policies.journal import JournalUnavailable, StaleVerdict
 
 log = logging.getLogger(__name__)
-MAXIMUM_STALE = 5
+MAXIMUM_STALE: Final = 5
 """How often a write is decided again because the policy moved meanwhile, before it is given up."""
+REDACTION: Final = 2
+"""The version of what ``policies/core/redact.py`` keeps: an entry says by which one it was redacted."""
+CONNECTION_TEST: Final = "job:connection_test"
+LOOKS: Final = frozenset({CONNECTION_TEST, "job:explain_object"})
+"""The portal's own looks at a connection. What they read reaches no assistant, so bounds do not hold them."""
+_REQUEST_ID: Final = re.compile(r"[0-9a-zA-Z-]{1,64}", re.ASCII)
+_CALLERS_REQUEST_ID: Final = re.compile(r"[0-9a-f-]{16,64}", re.ASCII)
 
 
 CALLS: Final = Counter("pagewarden_calls", "Calls with a known credential.", ("door", "tool", "verdict", "outcome"))
@@ -45,7 +55,8 @@ class Answer:
     reply: Reply | None = None
     problem: str = ""
     remedy: str = ""
-    operation: str = ""
+    fault: str = ""
+    """Which problem an invalid call has, in a word for the record; ``problem`` may repeat what was sent."""
     retry_after: float | None = None
     """Seconds until a call limit has room again."""
     limit: int = 0
@@ -125,7 +136,7 @@ class Pipeline:
         self._on_used = on_used
         self._buckets = Buckets()
         self._time_limit: float = settings.CALL_TIME_LIMIT
-        self._under_way: set[asyncio.Task[Answer]] = set()
+        self._under_way: set[asyncio.Task[None]] = set()
 
     async def run(self, call: Call) -> Answer:
         """Identify, decide, record and, if allowed, send a call. Never raises on what a caller or the network does."""
@@ -142,44 +153,103 @@ class Pipeline:
                 problem="The agent key is missing, unknown, revoked or expired, or may not be used from here.",
                 remedy="Use a key that a manager of your team issued, as Authorization: Token token=<key>.",
             )
-        # From here on the call runs to its end, with its record, even if the caller goes away.
-        task = asyncio.create_task(self._governed(call, state, identified))
+        # From here on the call runs to its end, with its record, even if the caller goes away. ``asyncio.shield`` would say the
+        # same, at the cost of another turn of the loop.
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(self._to_its_end(call, state, identified, answered))
         self._under_way.add(task)
-        task.add_done_callback(functools.partial(self._finished, call))
-        return await asyncio.shield(task)
+        task.add_done_callback(self._under_way.discard)
+        return await answered
 
-    def _finished(self, call: Call, task: asyncio.Task[Answer]) -> None:
-        """Counted when it ends, whether or not anybody still waits for it."""
-        self._under_way.discard(task)
-        if task.cancelled() or task.exception() is not None:
-            return
-        answer = task.result()
-        tool = answer.verdict.tool if answer.verdict else ""
-        verdict = answer.verdict.decision.value if answer.verdict else ""
+    async def _to_its_end(
+        self, call: Call, state: State, identified: Identified, answered: asyncio.Future[Answer]
+    ) -> None:
+        """Run a call, count it, and tell whoever still waits."""
+        intents: list[_About] = []
+        try:
+            answer = await self._governed(call, state, identified, intents)
+        except Exception:
+            log.exception("A call of %s broke", identified.principal.id)
+            answer = await self._broken(call, identified, intents)
+        except BaseException:
+            answered.cancel()
+            raise
+        if not answered.done():
+            answered.set_result(answer)
+        tool, verdict = (answer.verdict.tool, answer.verdict.decision.value) if answer.verdict else ("", "")
         CALLS.labels(call.door.value, tool, verdict, answer.outcome.value).inc()
         SECONDS.labels(call.door.value).observe(time.time() - call.at)
+
+    async def _broken(self, call: Call, identified: Identified, intents: list[_About]) -> Answer:
+        """The answer, on record, to a call that an error of the portal's own ended. With an intent it may have been sent."""
+        principal, connection = identified.principal, identified.connection
+        if intents:
+            verdict, outcome = intents[-1].verdict, Outcome.UNKNOWN
+            answer = Answer(502, outcome, verdict, problem="The portal failed after it had begun the write.")
+            remedy = "Look at PagerDuty before you try again: it may have been done."
+        else:
+            reason = "The portal failed on this call, and sent nothing on."
+            verdict = Verdict(Decision.DENY, "error", reason, "", 0, _decision_id())
+            outcome, remedy = Outcome.FAILED, "Tell an administrator: the portal's log says more."
+            answer = Answer(500, outcome, verdict, problem=reason)
+        entry = Entry(
+            kind=EntryKind.RESULT,
+            at=dt.datetime.fromtimestamp(call.at, dt.UTC),
+            decision_id=verdict.decision_id,
+            team_id=principal.team_id,
+            actor=principal.id,
+            tool=verdict.tool,
+            verdict=verdict.decision.value,
+            outcome=outcome,
+            resource=connection.id if connection else "",
+            details={"door": call.door.value, "rule": verdict.rule, "reason": answer.problem, "status": answer.status},
+        )
+        try:
+            await self._journal.append(entry)
+        except (JournalUnavailable, StaleVerdict):
+            if not intents:
+                return _unavailable("The journal cannot record this call, so it is not answered.", verdict)
+        return dataclasses.replace(answer, remedy=remedy)
 
     async def drain(self) -> None:
         """Wait for the calls that are under way."""
         while self._under_way:
             await asyncio.wait(self._under_way)
 
-    async def _governed(self, call: Call, state: State, identified: Identified) -> Answer:
+    async def _governed(self, call: Call, state: State, identified: Identified, intents: list[_About]) -> Answer:
+        """``intents`` gets the call once its intent is durable: from then on it may be sent."""
         deadline = time.monotonic() + self._time_limit
         if identified.key_id:
             self._on_used(identified.key_id, call.at)
         resolution = self.integration.resolve(call)
+        limited = False
         for _ in range(MAXIMUM_STALE):
-            verdict = self._decide(call, state, identified, resolution)
+            verdict = self._decide(state, identified, resolution)
             about = _About(call, identified, resolution, verdict, self._redactor)
-            if (stopped := self._stopped(call, identified, resolution, verdict)) is not None:
+            stopped = self._stopped(call, identified, resolution, verdict)
+            if stopped is None and not limited:
+                stopped, limited = self._over_limit(identified, verdict), True
+            if stopped is None and (problem := call.problem or resolution.problem):
+                stopped = Answer(
+                    call.problem_status or 400,
+                    Outcome.INVALID,
+                    verdict,
+                    problem=problem,
+                    remedy="Correct the request: it was not sent.",
+                    fault="" if call.problem else resolution.fault,
+                )
+            if stopped is not None:
                 return await self._recorded(about, stopped)
             connection = identified.connection
             assert connection is not None  # noqa: S101  (_stopped saw to both)
             assert resolution.request is not None  # noqa: S101
             sealed = connection.sealed
             if call.variant:
-                sealed = state.identities.candidates[connection.id]
+                candidate = state.identities.candidates.get(connection.id)
+                if candidate is None:
+                    gone = _instead(verdict, "no_candidate", "The replacement token is not there any more.", "")
+                    return await self._recorded(about, _denied(gone))
+                sealed = candidate
             if resolution.request.reads:
                 return await self._read(about, connection, deadline, sealed)
             try:
@@ -196,15 +266,19 @@ class Pipeline:
                     return _unavailable("The configuration cannot be read, so nothing can be allowed.", verdict)
                 again = state.identities.identify(call)
                 if isinstance(again, Rejected):
-                    self._on_rejected(call.client.ip, again.reason)
-                    return Answer(401, Outcome.DENIED, problem="The agent key was revoked meanwhile: nothing was sent.")
+                    # By the key it came with the call is on record, like any that was denied.
+                    reason = "The agent key was revoked or has expired meanwhile: nothing was sent."
+                    revoked = _instead(verdict, "key_revoked", reason, "Ask a manager for another key.")
+                    answer = Answer(401, Outcome.DENIED, revoked, problem=reason, remedy=revoked.remedy)
+                    return await self._recorded(about, answer)
                 identified = again
                 continue
+            intents.append(about)
             return await self._write(about, connection, deadline, sealed)
-        return _unavailable("The policy keeps changing: the write was not sent.")
+        return await self._recorded(about, _unavailable("The policy keeps changing: the write was not sent.", verdict))
 
-    def _decide(self, call: Call, state: State, identified: Identified, resolution: Resolution) -> Verdict:
-        decision_id = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(8)}"
+    def _decide(self, state: State, identified: Identified, resolution: Resolution) -> Verdict:
+        decision_id = _decision_id()
         if resolution.tools:
             return decide_all(state.policy, identified.principal, resolution.tools, decision_id)
         return Verdict(
@@ -217,65 +291,43 @@ class Pipeline:
         )
 
     def _stopped(self, call: Call, identified: Identified, resolution: Resolution, verdict: Verdict) -> Answer | None:
-        """Why a call ends here, before anything is sent; None: it goes on."""
+        """Why a call is denied; None: it is not."""
         if verdict.decision is not Decision.ALLOW:
             return _denied(verdict)
         connection, principal = identified.connection, identified.principal
         if connection is None:
-            return _denied(
-                _instead(
-                    verdict,
-                    "no_connection",
-                    f"{principal.name} has no connection to PagerDuty.",
-                    "Ask a manager to issue a key for one of the team's connections.",
-                )
-            )
-        if connection.suspended and not call.variant and principal.kind is not Kind.JOB:
-            return _denied(
-                _instead(
-                    verdict,
-                    "suspended",
-                    connection.suspended,
-                    f"Ask a manager of {connection.team} to see to the connection {connection.name}.",
-                )
-            )
-        if why := self.integration.bound(resolution, connection):
-            return _denied(
-                _instead(
-                    verdict,
-                    "bounds",
-                    why,
-                    f"Ask a manager of {connection.team} about the bounds of the connection {connection.name}.",
-                )
-            )
-        if identified.calls_per_minute:
-            wait = self._buckets.take(identified.key_id, identified.calls_per_minute, time.monotonic())
-            if wait is not None:
-                limited = _instead(
-                    verdict,
-                    "call_limit",
-                    f"This agent key may make {identified.calls_per_minute} calls a minute, and has made them.",
-                    f"Wait {wait:.0f} s, or ask a manager for a higher limit.",
-                )
-                return Answer(
-                    429,
-                    Outcome.DENIED,
-                    limited,
-                    problem=limited.reason,
-                    remedy=limited.remedy,
-                    retry_after=wait,
-                    limit=identified.calls_per_minute,
-                )
-        problem = call.problem or resolution.problem
-        if problem:
-            return Answer(
-                call.problem_status or 400,
-                Outcome.INVALID,
-                verdict,
-                problem=problem,
-                remedy="Correct the request: it was not sent.",
-            )
+            reason = f"{principal.name} has no connection to PagerDuty."
+            remedy = "Ask a manager to issue a key for one of the team's connections."
+            return _denied(_instead(verdict, "no_connection", reason, remedy))
+        # A connection that is switched off is off for everybody; one whose token must be replaced can still be tested.
+        if connection.suspended and not (connection.is_enabled and principal.id == CONNECTION_TEST):
+            remedy = f"Ask a manager of {connection.team} to see to the connection {connection.name}."
+            return _denied(_instead(verdict, "suspended", connection.suspended, remedy))
+        if principal.id not in LOOKS and (why := self.integration.bound(resolution, connection)):
+            remedy = f"Ask a manager of {connection.team} about the bounds of the connection {connection.name}."
+            return _denied(_instead(verdict, "bounds", why, remedy))
         return None
+
+    def _over_limit(self, identified: Identified, verdict: Verdict) -> Answer | None:
+        """Takes one call from the key's bucket; not None: there was none left."""
+        if not identified.calls_per_minute:
+            return None
+        wait = self._buckets.take(identified.key_id, identified.calls_per_minute, time.monotonic())
+        if wait is None:
+            return None
+        reason = f"This agent key may make {identified.calls_per_minute} calls a minute, and has made them."
+        limited = _instead(
+            verdict, "call_limit", reason, f"Wait {math.ceil(wait)} s, or ask a manager for a higher limit."
+        )
+        return Answer(
+            429,
+            Outcome.DENIED,
+            limited,
+            problem=reason,
+            remedy=limited.remedy,
+            retry_after=wait,
+            limit=identified.calls_per_minute,
+        )
 
     async def _recorded(self, about: _About, answer: Answer) -> Answer:
         """``answer``, once its entry is durable."""
@@ -295,6 +347,8 @@ class Pipeline:
             return Reply(0, failure="unsealed", detail=type(error).__name__, sent=False)
 
     async def _read(self, about: _About, connection: Connection, deadline: float, sealed: bytes) -> Answer:
+        # While PagerDuty works, the processor is free for what is known already.
+        asyncio.get_running_loop().call_soon(about.prepare)
         reply = await self._send(about, connection, deadline, sealed)
         return await self._recorded(about, _answer(about, reply, reply.outcome))
 
@@ -315,25 +369,52 @@ class Pipeline:
                 about.verdict,
                 problem="The write was sent, but its outcome could not be recorded.",
                 remedy="Look at PagerDuty before you try again: it may have been done.",
-                operation=answer.operation,
             )
         return answer
 
 
-@dataclass(frozen=True, slots=True)
 class _About:
     """One call as its entries tell of it."""
 
-    call: Call
-    identified: Identified
-    resolution: Resolution
-    verdict: Verdict
-    redactor: Redactor
+    def __init__(
+        self, call: Call, identified: Identified, resolution: Resolution, verdict: Verdict, redactor: Redactor
+    ) -> None:
+        self.call = call
+        self.identified = identified
+        self.resolution = resolution
+        self.verdict = verdict
+        self.redactor = redactor
+        self._asked: dict[str, Any] | None = None
 
     def with_verdict(self, verdict: Verdict | None) -> _About:
-        return self if verdict is None else _About(self.call, self.identified, self.resolution, verdict, self.redactor)
+        if verdict is None or verdict is self.verdict:
+            return self
+        return _About(self.call, self.identified, self.resolution, verdict, self.redactor)
+
+    def prepare(self) -> None:
+        """Work out ahead what an entry tells of the request."""
+        self._asked = self._request()
 
     def entry(self, kind: EntryKind, outcome: Outcome, *, answer: Answer | None = None) -> Entry:
+        verdict, principal, connection = self.verdict, self.identified.principal, self.identified.connection
+        details = dict(self._asked or self._request())
+        details["recorded_at"] = moment(dt.datetime.now(dt.UTC))
+        if answer is not None:
+            self._tell_of(answer, details)
+        return Entry(
+            kind=kind,
+            at=dt.datetime.fromtimestamp(self.call.at, dt.UTC),
+            decision_id=verdict.decision_id,
+            team_id=principal.team_id,
+            actor=principal.id,
+            tool=verdict.tool,
+            verdict=verdict.decision.value,
+            outcome=outcome,
+            resource=connection.id if connection else "",
+            details=details,
+        )
+
+    def _request(self) -> dict[str, Any]:
         call, resolution, verdict = self.call, self.resolution, self.verdict
         principal: Principal = self.identified.principal
         connection = self.identified.connection
@@ -348,74 +429,77 @@ class _About:
             "operation": resolution.operation.id if resolution.operation else "",
             "method": call.method if resolution.operation else self._method(),
             "path": resolution.shape,
+            "redaction": REDACTION,
         }
         if principal.credential:
             details["credential"] = principal.credential
+        if principal.on_behalf_of:
+            details["on_behalf_of"] = principal.on_behalf_of
         if verdict.risk is not None:
             details["risk"] = verdict.risk.value
         if connection is not None:
             details["connection"] = connection.name
         if call.client.name:
             details["client"] = self.redactor.client_name(call.client.name)
+        if call.client.request_id:
+            details["request_id"] = self._plain(call.client.request_id, _CALLERS_REQUEST_ID)
         if call.variant:
             details["token"] = call.variant
         if len(resolution.tools) > 1:
             details["tools"] = [tool.name for tool in resolution.tools]
-        # The result of a write refers to its intent, which holds these.
-        if (
-            kind is EntryKind.INTENT
-            or answer is None
-            or answer.reply is None
-            or resolution.request is None
-            or resolution.request.reads
-        ):
-            keep = frozenset[str]().union(*(tool.keep for tool in resolution.tools))
-            if resolution.targets:
-                details["targets"] = [
-                    {"type": target.type, **self.redactor.arguments({"id": {"id": target.id}}, keep)["id"]}
-                    for target in resolution.targets
-                ]
-            arguments = self.redactor.arguments(resolution.arguments, keep)
-            if arguments:
-                details["arguments"] = arguments
-        if answer is not None:
-            details["status"] = answer.status
-            if answer.outcome is Outcome.INVALID:
-                details["problem"] = self.redactor.string(answer.problem)
-            if (reply := answer.reply) is not None:
-                details["upstream"] = {
-                    "status": reply.status,
-                    "request_id": self._request_id(reply.header("x-request-id")),
-                    "attempts": reply.attempts,
-                    "milliseconds": round(reply.seconds * 1000, 1),
-                    "bytes": len(reply.body),
-                }
-                if reply.failure:
-                    details["upstream"]["failure"] = reply.failure
-        return Entry(
-            kind=kind,
-            at=dt.datetime.fromtimestamp(call.at, dt.UTC),
-            decision_id=verdict.decision_id,
-            team_id=principal.team_id,
-            actor=principal.id,
-            tool=verdict.tool,
-            verdict=verdict.decision.value,
-            outcome=outcome,
-            resource=connection.id if connection else "",
-            details=details,
-        )
+        keep = _kept(resolution.tools)
+        if resolution.targets:
+            details["targets"] = [
+                {"type": target.type, **self.redactor.arguments({"id": {"id": target.id}}, keep)["id"]}
+                for target in resolution.targets
+            ]
+        if arguments := self.redactor.arguments(resolution.arguments, keep):
+            details["arguments"] = arguments
+        if (request := resolution.request) is not None:
+            sent = f"{request.method} {request.path}?{request.query}\n{(request.body or b'').decode('ascii')}"
+            details["request_digest"] = self.redactor.digest(sent)
+        return details
+
+    def _tell_of(self, answer: Answer, details: dict[str, Any]) -> None:
+        request, reply = self.resolution.request, answer.reply
+        if reply is not None and request is not None and not request.reads:
+            # The result of a write refers to its intent, which holds these.
+            details.pop("targets", None)
+            details.pop("arguments", None)
+        details["status"] = answer.status
+        if answer.outcome is Outcome.INVALID:
+            details["problem"] = answer.fault
+        if reply is not None:
+            details["upstream"] = {
+                "status": reply.status,
+                "request_id": self._plain(reply.header("x-request-id"), _REQUEST_ID),
+                "attempts": reply.attempts,
+                "milliseconds": round(reply.seconds * 1000, 1),
+                "bytes": len(reply.body),
+            }
+            if reply.failure:
+                details["upstream"]["failure"] = reply.failure
 
     def _method(self) -> Any:
         method = self.call.method
-        return (
-            method
-            if method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-            else self.redactor.string(method)
-        )
+        known = method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+        return method if known else self.redactor.string(method)
 
-    def _request_id(self, text: str) -> Any:
-        plain = len(text) <= 64 and text.replace("-", "").isalnum() and text.isascii()
-        return text if plain else self.redactor.string(text)
+    def _plain(self, text: str, form: re.Pattern[str]) -> Any:
+        return text if not text or form.fullmatch(text) else self.redactor.string(text)
+
+
+def _kept(tools: tuple[Tool, ...]) -> Mapping[str, frozenset[str]]:
+    """What an entry may keep of a call that needs ``tools``."""
+    if len(tools) == 1:
+        return tools[0].keep
+    names = {name for tool in tools for name in tool.keep}
+    return {name: frozenset().union(*(tool.keep.get(name, frozenset()) for tool in tools)) for name in names}
+
+
+def _decision_id() -> str:
+    """Unique, and in order of time."""
+    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(8)}"
 
 
 def _instead(verdict: Verdict, rule: str, reason: str, remedy: str) -> Verdict:
@@ -449,7 +533,6 @@ _FAILURES = {
 
 
 def _answer(about: _About, reply: Reply, outcome: Outcome) -> Answer:
-    operation = about.resolution.operation.id if about.resolution.operation else ""
     if reply.failure:
         unknown = (
             outcome is Outcome.UNKNOWN and about.resolution.request is not None and not about.resolution.request.reads
@@ -463,6 +546,15 @@ def _answer(about: _About, reply: Reply, outcome: Outcome) -> Answer:
             "The write was sent and its outcome is unknown: look at PagerDuty before you try again."
             if unknown
             else "Nothing was done. Test the connection if it stays.",
-            operation,
         )
-    return Answer(reply.status, outcome, about.verdict, reply, operation=operation)
+    if reply.status == 401:
+        # The agent key is good: it is the connection's token that PagerDuty refused.
+        return Answer(
+            502,
+            outcome,
+            about.verdict,
+            reply,
+            "PagerDuty refused the connection's own token.",
+            "The token may have been revoked: ask a manager of the team to test the connection.",
+        )
+    return Answer(reply.status, outcome, about.verdict, reply)

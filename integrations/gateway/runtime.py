@@ -7,6 +7,7 @@ import asyncio
 import atexit
 import datetime as dt
 import hashlib
+import ipaddress
 import logging
 import os
 import threading
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from typing import Final
 
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections, connection, transaction
+from django.db import close_old_connections, connection, transaction
 from prometheus_client import Counter as Metric
 
 from integrations.gateway.identity import load_identities
@@ -37,7 +38,8 @@ POLL_SECONDS = 0.4
 RELOAD_SECONDS = 60.0
 """Token ages and expiries count in the configuration, so it is read again even when nothing moved."""
 HOUSEKEEPING_SECONDS = 5.0
-MAXIMUM_SOURCES = 1_000
+MAXIMUM_SOURCES = 200
+"""Sources whose refused credentials are told apart in one minute; the rest is counted together."""
 
 
 REJECTED: Final = Metric("pagewarden_rejected_credentials", "Calls whose credential is nobody's.", ("reason",))
@@ -72,7 +74,9 @@ class Watch:
         """Read the version now, and the state if it moved."""
         try:
             return await asyncio.to_thread(self._check_in_thread)
-        except DatabaseError as error:
+        except Exception as error:
+            # Whatever it is: nothing is allowed on what could not be confirmed.
+            log.error("The configuration cannot be read: %s: %s", type(error).__name__, error)
             raise NotFresh from error
 
     def saw_version(self, version: int) -> None:
@@ -114,8 +118,9 @@ class Watch:
             while not self._stop.is_set():
                 try:
                     self._check()
-                except DatabaseError as error:
-                    log.error("The configuration cannot be read: %s", error)
+                except Exception as error:
+                    # A dead poll would leave a process that refreshes for every call, and never by itself.
+                    log.error("The configuration cannot be read: %s: %s", type(error).__name__, error)
                     connection.close()
                 self._moved.wait(POLL_SECONDS)
                 self._moved.clear()
@@ -178,7 +183,7 @@ class Runtime:
 
     def _count_rejected(self, ip: str, reason: str) -> None:
         REJECTED.labels(reason).inc()
-        source = (ip, reason)
+        source = (_network(ip), reason)
         if source not in self._rejected and len(self._rejected) >= MAXIMUM_SOURCES:
             source = ("others", reason)
         self._rejected[source] += 1
@@ -209,6 +214,17 @@ class Runtime:
         counted, self._rejected, self._rejected_since = self._rejected, Counter(), time.time()
         for (ip, reason), count in counted.items():
             self.journal.append(rejected_entry(ip, reason, count)).add_done_callback(_noted)
+
+
+def _network(ip: str) -> str:
+    """The address, of IPv6 its /64: whoever has one address there has all of them."""
+    try:
+        address = ipaddress.ip_address(ip)
+    except ValueError:
+        return ip
+    if address.version == 4:
+        return ip
+    return str(ipaddress.ip_network((address, 64), strict=False))
 
 
 def rejected_entry(ip: str, reason: str, count: int) -> Entry:

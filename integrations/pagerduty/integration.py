@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Final
 
-from integrations.gateway.integration import Connection, Reply, Resolution
+import msgspec
+
+from integrations.gateway.integration import Connection, Reply, Request, Resolution
 from integrations.pagerduty import catalog, masking, resolve
 from integrations.pagerduty.transport import Transport
 from policies.core.call import Call
 
-UNBOUNDED_READS = frozenset({"listAbilities", "getCurrentUser"})
-"""Operations that show nothing of any team: a connection test needs them."""
+JSON_TYPES: Final = frozenset({"application/json", "application/vnd.pagerduty+json"})
 
 
 class PagerDuty:
@@ -27,8 +29,6 @@ class PagerDuty:
     def bound(self, resolution: Resolution, connection: Connection) -> str:
         if connection.bounds.whole_account:
             return ""
-        if resolution.operation is not None and resolution.operation.id in UNBOUNDED_READS:
-            return ""
         return (
             f"The connection {connection.name} is bound to a part of the PagerDuty account, and calls cannot be held inside "
             "such bounds yet: only connections that an administrator opened for the whole account can be used."
@@ -37,16 +37,45 @@ class PagerDuty:
     async def send(self, resolution: Resolution, connection: Connection, deadline: float, sealed: bytes) -> Reply:
         assert resolution.request is not None  # noqa: S101  (the pipeline sees to both)
         assert resolution.operation is not None  # noqa: S101
-        reply = await self._transport.send(connection, resolution.request, deadline, sealed)
-        if reply.failure or reply.status >= 400 or not masking.masks(resolution.operation.id):
+        request = resolution.request
+        reply = await self._transport.send(connection, request, deadline, sealed)
+        if reply.failure:
+            return reply
+        if not _is_pagerdutys(reply, request):
+            return _not_theirs(reply)
+        if reply.status >= 400 or not masking.masks(resolution.operation.id, request):
             return reply
         try:
             return dataclasses.replace(reply, body=masking.mask(reply.body))
         except ValueError:
             # What cannot be read cannot be masked, and is not shown.
-            return Reply(
-                reply.status, failure="malformed", detail="not JSON", attempts=reply.attempts, seconds=reply.seconds
-            )
+            return _not_theirs(reply)
 
     async def close(self) -> None:
         await self._transport.close()
+
+
+def _is_pagerdutys(reply: Reply, request: Request) -> bool:
+    """Whether an answer is one of PagerDuty's API: JSON in success and in failure, and never a redirect. What a proxy puts in
+    its place says nothing of what became of a write.
+
+    A write's answer is read whole, for its outcome hangs on it; of a read's, which is large, only the two ends are looked at.
+    """
+    if not reply.body:
+        # PagerDuty's documentation: a 429 may come without a body.
+        return reply.status in (202, 204, 429)
+    if not 200 <= reply.status < 300 and reply.status < 400:
+        return False
+    if reply.header("content-type").split(";")[0].strip().lower() not in JSON_TYPES:
+        return False
+    if request.reads:
+        return reply.body.lstrip()[:1] in (b"{", b"[") and reply.body.rstrip()[-1:] in (b"}", b"]")
+    try:
+        msgspec.json.decode(reply.body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return False
+    return True
+
+
+def _not_theirs(reply: Reply) -> Reply:
+    return dataclasses.replace(reply, body=b"", failure="malformed", detail="not an answer of PagerDuty's API")

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from integrations.gateway.integration import Request
 from integrations.pagerduty.catalog import MASKED
 
 SECRETS: Final = frozenset(
@@ -29,9 +30,10 @@ SHOWN: Final = 2
 """Characters at the end of an address that stay, to tell two apart."""
 
 
-def masks(operation_id: str) -> bool:
-    """Whether answers of the operation are looked through."""
-    return operation_id in MASKED
+def masks(operation_id: str, request: Request) -> bool:
+    """Whether an answer is looked through: of operations that may show addresses or secrets, of every write (its answer is
+    small), and of whatever ``include[]`` can put whole people into. The rest passes as bytes."""
+    return operation_id in MASKED or not request.reads or "include" in request.query
 
 
 def mask(body: bytes) -> bytes:

@@ -26,6 +26,8 @@ ENTITY_TYPES: Final = ("users", "teams", "escalation_policies")
 RESERVED: Final = ("/incidents/count",)
 """Paths that PagerDuty publishes without an operation: nobody's id spells them."""
 STATUSES: Final = frozenset({"acknowledged", "triggered"})
+PAGING: Final = frozenset({"limit", "offset", "total"})
+"""What the query of an update of incidents may hold, by PagerDuty's schema."""
 CREDENTIAL_PARAMETERS: Final = frozenset({"token", "access_token", "api_key", "auth_token"})
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
@@ -37,7 +39,11 @@ _JSON_TYPES: Final = frozenset({"", "application/json", "application/vnd.pagerdu
 
 
 class Unreadable(Exception):
-    """A body or a query that is not what it must be; the sentence says why, without repeating what was sent."""
+    """A body or a query that is not what it must be: in a word for the record, and in a sentence for the caller."""
+
+    def __init__(self, fault: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.fault = fault
 
 
 @dataclass(slots=True)
@@ -131,7 +137,7 @@ def resolve(call: Call) -> Resolution:
             shape=shape,
             refusal=f"{operation.id} is known, but no tool of the catalogue covers it.",
         )
-    problem = ""
+    problem: Unreadable | None = None
     pairs: list[tuple[str, str]] = []
     query = ""
     body: Any = None
@@ -139,13 +145,13 @@ def resolve(call: Call) -> Resolution:
     try:
         pairs, query = _read_query(call.query)
     except Unreadable as error:
-        problem = str(error)
+        problem = error
     try:
         body, sent = _read_body(operation, call)
     except Unreadable as error:
-        problem = problem or str(error)
+        problem = problem or error
     tools = _select(operation, served, pairs, body)
-    problem = problem or _disallowed(tools, pairs) or _ambiguous(operation, body)
+    problem = problem or _disallowed(tools, pairs) or _ambiguous(operation, pairs, body)
     arguments = {"path": captured, "query": _grouped(pairs), "body": body}
     targets = _path_targets(operation, captured) + _body_targets(operation, body)
     return Resolution(
@@ -154,7 +160,8 @@ def resolve(call: Call) -> Resolution:
         targets,
         Request(operation.method, path, query, sent, operation.reads),
         arguments,
-        problem,
+        str(problem or ""),
+        problem.fault if problem else "",
         "",
         shape,
     )
@@ -165,7 +172,7 @@ def _read_query(query: str) -> tuple[list[tuple[str, str]], str]:
     if not query:
         return [], ""
     if len(query) > 16_000:
-        raise Unreadable("The query is too long.")
+        raise Unreadable("query_too_long", "The query is too long.")
     if _PLAIN_QUERY.fullmatch(query):
         pairs = [(name, value) for name, _, value in (pair.partition("=") for pair in query.split("&"))]
         canonical = query
@@ -173,20 +180,24 @@ def _read_query(query: str) -> tuple[list[tuple[str, str]], str]:
         try:
             pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=MAXIMUM_PARAMETERS)
         except ValueError:
-            raise Unreadable(f"The query is not valid UTF-8, or has over {MAXIMUM_PARAMETERS} parameters.") from None
+            raise Unreadable(
+                "query_malformed", f"The query is not valid UTF-8, or has over {MAXIMUM_PARAMETERS} parameters."
+            ) from None
         canonical = ""
     seen = set()
     for name, value in pairs:
         if not canonical and not _PARAMETER.fullmatch(name):
-            raise Unreadable("The query has a parameter whose name PagerDuty does not use.")
+            raise Unreadable("query_unknown_name", "The query has a parameter whose name PagerDuty does not use.")
         if name in CREDENTIAL_PARAMETERS:
-            raise Unreadable("Credentials do not belong in the query: use the Authorization header.")
+            raise Unreadable(
+                "query_credential", "Credentials do not belong in the query: use the Authorization header."
+            )
         if not name.endswith("[]"):
             if name in seen:
-                raise Unreadable(f"The query has the parameter {name} twice.")
+                raise Unreadable("query_duplicate", f"The query has the parameter {name} twice.")
             seen.add(name)
         if "\0" in value:
-            raise Unreadable(f"The query's parameter {name} holds a NUL character.")
+            raise Unreadable("query_nul", f"The query's parameter {name} holds a NUL character.")
     return pairs, canonical or urlencode(pairs)
 
 
@@ -203,39 +214,39 @@ def _grouped(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) != len(pairs):
-        raise Unreadable("The body has the same key twice in one object.")
+        raise Unreadable("body_duplicate_key", "The body has the same key twice in one object.")
     return document
 
 
 def _no_constant(name: str) -> Any:
-    raise Unreadable("The body holds a number that JSON does not have.")
+    raise Unreadable("body_number", "The body holds a number that JSON does not have.")
 
 
 def _read_body(operation: Operation, call: Call) -> tuple[Any, bytes | None]:
     """The parsed body, and the body as it is sent."""
     if not operation.has_body:
         if call.body:
-            raise Unreadable(f"{operation.id} takes no body.")
+            raise Unreadable("body_unexpected", f"{operation.id} takes no body.")
         return None, None
     if call.content_type.split(";")[0].strip().lower() not in _JSON_TYPES:
-        raise Unreadable("The body must be sent as Content-Type: application/json.")
+        raise Unreadable("body_content_type", "The body must be sent as Content-Type: application/json.")
     if not call.body:
-        raise Unreadable("The request needs a JSON body.")
+        raise Unreadable("body_missing", "The request needs a JSON body.")
     try:
         document = json.loads(call.body.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except UnicodeDecodeError:
-        raise Unreadable("The body is not valid UTF-8.") from None
+        raise Unreadable("body_encoding", "The body is not valid UTF-8.") from None
     except RecursionError:
-        raise Unreadable(f"The body is nested deeper than {MAXIMUM_DEPTH} levels.") from None
+        raise Unreadable("body_depth", f"The body is nested deeper than {MAXIMUM_DEPTH} levels.") from None
     except ValueError:
-        raise Unreadable("The body is not valid JSON.") from None
+        raise Unreadable("body_json", "The body is not valid JSON.") from None
     if not isinstance(document, dict):
-        raise Unreadable("The body must be a JSON object.")
+        raise Unreadable("body_not_object", "The body must be a JSON object.")
     _inspect(document)
     try:
         return document, json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii")
     except ValueError:
-        raise Unreadable("The body holds a number that JSON does not have.") from None
+        raise Unreadable("body_number", "The body holds a number that JSON does not have.") from None
 
 
 def _inspect(document: dict[str, Any]) -> None:
@@ -245,21 +256,21 @@ def _inspect(document: dict[str, Any]) -> None:
     while level:
         depth += 1
         if depth > MAXIMUM_DEPTH:
-            raise Unreadable(f"The body is nested deeper than {MAXIMUM_DEPTH} levels.")
+            raise Unreadable("body_depth", f"The body is nested deeper than {MAXIMUM_DEPTH} levels.")
         below: list[Any] = []
         for node in level:
             values = [*node, *node.values()] if isinstance(node, dict) else node
             count += len(values)
             if count > MAXIMUM_VALUES:
-                raise Unreadable(f"The body holds over {MAXIMUM_VALUES:,} values.")
+                raise Unreadable("body_values", f"The body holds over {MAXIMUM_VALUES:,} values.")
             for value in values:
                 if isinstance(value, str):
                     if "\0" in value or not (value.isascii() or _is_encodable(value)):
-                        raise Unreadable("The body holds a NUL character or half a surrogate pair.")
+                        raise Unreadable("body_characters", "The body holds a NUL character or half a surrogate pair.")
                 elif isinstance(value, dict | list):
                     below.append(value)
                 elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-                    raise Unreadable("The body holds a number of more than 64 bits.")
+                    raise Unreadable("body_number", "The body holds a number of more than 64 bits.")
         level = below
 
 
@@ -285,8 +296,9 @@ def _select(
         return (TOOLS["get_user_oncall_status"],) if all(_ID.fullmatch(value) for value in people) else served
     if operation.id in ("updateIncident", "updateIncidents"):
         needed: set[str] = set()
-        elements = _incidents(operation, body)
-        for element in elements:
+        if not isinstance(body, dict) or len(body) != 1 or not PAGING.issuperset(name for name, _ in pairs):
+            return served
+        for element in _incidents(operation, body):
             names = _needed_by(element)
             if not names:
                 return served
@@ -297,12 +309,12 @@ def _select(
 
 def _incidents(operation: Operation, body: Any) -> list[Any]:
     """The incidents of a body; empty where it has none, or has them in a form that this operation does not read."""
-    if not isinstance(body, dict) or ("incident" in body and "incidents" in body):
+    name = "incident" if operation.id == "updateIncident" else "incidents"
+    if not isinstance(body, dict) or name not in body:
         return []
-    if operation.id == "updateIncident":
-        return [body["incident"]] if "incident" in body else []
-    elements = body.get("incidents")
-    return elements if isinstance(elements, list) else []
+    if name == "incident":
+        return [body[name]]
+    return body[name] if isinstance(body[name], list) else []
 
 
 def _needed_by(element: Any) -> set[str]:
@@ -325,23 +337,36 @@ def _needed_by(element: Any) -> set[str]:
     return needed
 
 
-def _ambiguous(operation: Operation, body: Any) -> str:
-    if operation.id in ("updateIncident", "updateIncidents") and isinstance(body, dict):
-        if "incident" in body and "incidents" in body:
-            return "The body has both incident and incidents: send one of them."
-        if not _incidents(operation, body):
-            return f"The body needs {'an incident' if operation.id == 'updateIncident' else 'a list of incidents'}."
-    return ""
+def _ambiguous(operation: Operation, pairs: Sequence[tuple[str, str]], body: Any) -> Unreadable | None:
+    """What an update of incidents holds beyond what was looked into, or lacks: PagerDuty could read it otherwise than we do."""
+    if operation.id not in ("updateIncident", "updateIncidents") or not isinstance(body, dict):
+        return None
+    if not _incidents(operation, body):
+        needed = "an incident" if operation.id == "updateIncident" else "a list of incidents"
+        return Unreadable("body_no_incident", f"The body needs {needed}.")
+    if len(body) > 1:
+        return Unreadable(
+            "body_stray_key",
+            f"The body holds more than {'its incident' if operation.id == 'updateIncident' else 'its incidents'}.",
+        )
+    if not PAGING.issuperset(name for name, _ in pairs):
+        return Unreadable(
+            "query_unexpected", f"{operation.id} takes what it changes from the body, not from the query."
+        )
+    return None
 
 
-def _disallowed(tools: tuple[Tool, ...], pairs: Sequence[tuple[str, str]]) -> str:
+def _disallowed(tools: tuple[Tool, ...], pairs: Sequence[tuple[str, str]]) -> Unreadable | None:
     for name, value in pairs:
         if name.removesuffix("[]") == "include":
             allowed = frozenset.intersection(*(INCLUDES[tool.name] for tool in tools))
             if value not in allowed:
                 listed = ", ".join(sorted(allowed)) or "nothing"
-                return f"{tools[0].name} may not include that in its answer; it may include: {listed}."
-    return ""
+                return Unreadable(
+                    "include_not_allowed",
+                    f"{tools[0].name} may not include that in its answer; it may include: {listed}.",
+                )
+    return None
 
 
 _TYPES: Final = {"escalation_policies": "escalation_policy", "log_entries": "log_entry"}

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import random
+import re
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from tests.gateway.processes import Portal, received
+from tests.gateway.processes import Portal, free_port, received, running
+from tests.published_schema import nodes, published
 
 ROUNDS = 400
 GOOD = {"note": {"content": "x"}}
@@ -19,13 +25,13 @@ def body(rng: random.Random) -> bytes:
     nasty = rng.choice(
         ["\x00", "\ud800", "\udfff", "\u202e", "😀", "\ufeff", "' OR 1=1 --", "{{7*7}}", "../../etc/passwd"]
     )
-    wrong: list[Any] = [None, 1, -1.5, True, [], {}, [[]], "text", nasty, {"note": []}, {"note": {"content": {}}}]
+    no_object: list[Any] = [None, 1, -1.5, True, [], [[]], "text", nasty]
     kind = rng.randrange(14)
     text = json.dumps({"note": {"content": nasty}})
     if kind == 0:
         return bytes(rng.randrange(256) for _ in range(rng.randrange(1, 200)))
     if kind == 1:
-        return json.dumps(rng.choice(wrong[:8])).encode()
+        return json.dumps(rng.choice(no_object)).encode()
     if kind == 2:
         return text.encode("utf-8", "surrogatepass")[: rng.randrange(1, len(text))]
     if kind == 3:
@@ -128,52 +134,131 @@ def test_every_hostile_request_gets_a_4xx_and_an_entry(portal: Portal, upstream:
     assert portal.call("POST", "/incidents/PT4KHLK/notes", GOOD).status == 201  # and it still works
 
 
-SECRETS = ("+14155550100", "mina.k@secret.example", "y_NbAkKc66ryYTWUXYEu")
+WRONG: tuple[Any, ...] = (None, 3, "x", True, [], [1], {}, {"id": []})
+FIELDS = ("id", "type", "name", "service", "status", "start")
+ROOTS = {
+    "Note": ("note",),
+    "Incident": ("incident", "incidents"),
+    "EscalationPolicy": ("escalation_policy",),
+    "Override": ("override", "overrides"),
+    "CustomShifts": ("custom_shifts",),
+    "Schedule": ("schedule",),
+    "Analytics": ("filters", "starting_after", "limit"),
+}
+"""Part of an operation's id → what its body holds at the top. The first that fits counts."""
+
+
+def wrong_bodies(name: str) -> Iterator[Any]:
+    """Objects that are JSON and no request of the operation: what only PagerDuty can judge."""
+    yield {}
+    analytics = "Analytics" in name
+    roots = next(roots for part, roots in ROOTS.items() if part in name and (analytics is (part == "Analytics")))
+    for wrong in WRONG:
+        for root in roots:
+            yield {root: wrong}
+            yield {root: [wrong]}
+            yield {root: dict.fromkeys(FIELDS, wrong)}
+            yield from ({root: {"title": "x", "name": "x", field: wrong}} for field in FIELDS)
+
+
+def test_objects_of_the_wrong_types_are_answered_by_the_account_and_each_is_on_record(tmp_path: Path) -> None:
+    from integrations.pagerduty.catalog import OPERATIONS, TOOLS
+    from integrations.pagerduty.sandbox.world import demo_from_email, demo_tokens
+
+    port = free_port()
+    with running("-m", "integrations.pagerduty.sandbox", "--port", str(port), port=port):
+        portal = Portal(tmp_path, f"http://127.0.0.1:{port}")
+        try:
+            portal.seed(
+                token=demo_tokens(7)["account"].value, states=dict.fromkeys(TOOLS, "on"), from_email=demo_from_email(7)
+            )
+            portal.start()
+            connection = http.client.HTTPConnection("127.0.0.1", portal.port, timeout=20)
+            decisions = set()
+            for name in sorted({name for tool in TOOLS.values() for name in tool.operations}):
+                operation = OPERATIONS[name]
+                if not operation.has_body:
+                    continue
+                target = "/pagerduty" + re.sub(r"{\w+}", "PI000000", operation.path)
+                for document in wrong_bodies(name):
+                    connection.request(
+                        operation.method,
+                        target,
+                        body=json.dumps(document).encode(),
+                        headers={
+                            "Authorization": f"Token token={portal.seeded['key']}",
+                            "Content-Type": "application/json",
+                        },
+                    )
+                    answer = connection.getresponse()
+                    raw = answer.read()
+                    assert answer.status < 500, (name, document, raw)
+                    if answer.status >= 400:
+                        assert json.loads(raw)["error"]["message"], (name, document)
+                    decisions.add(answer.headers["x-pagewarden-decision"])
+            assert len(decisions) > 500
+            assert decisions <= {entry["decision_id"] for entry in portal.entries(kind="result")}
+            assert "Traceback" not in portal.log()
+        finally:
+            portal.close()
+
+
+SECRETS = ("+14155550100", "4155550100", "mina.k@secret.example", "y_NbAkKc66ryYTWUXYEu")
+COMMON = ("title", "name", "description", "content", "status", "id", "type", "email", "address", "time_zone", "since")
+
+
+def fields_of(folder: Path | None, method: str, template: str) -> list[str]:
+    """Every name that the published schema gives to a parameter or to a field of the body, however deep."""
+    names = set(COMMON)
+    if folder is None:
+        return sorted(names)
+    operation = published(folder, method, template)
+    for node in nodes(folder, operation["parameters"], operation.get("requestBody", {})):
+        if node.get("in") == "query" and isinstance(node.get("name"), str):
+            names.add(node["name"])
+        if isinstance(node.get("properties"), dict):
+            names |= node["properties"].keys()
+    return sorted(names)
 
 
 def test_what_is_planted_in_every_field_of_every_operation_is_in_no_row(portal: Portal) -> None:
-    from integrations.pagerduty.catalog import OPERATIONS, TOOLS
+    from integrations.pagerduty.catalog import OPERATIONS
 
-    fields = (
-        "title",
-        "name",
-        "description",
-        "content",
-        "status",
-        "id",
-        "type",
-        "email",
-        "address",
-        "time_zone",
-        "since",
-        "html_url",
-    )
+    folder = Path(os.environ["PAGERDUTY_SCHEMA_DIR"]) if os.environ.get("PAGERDUTY_SCHEMA_DIR") else None
     connection = http.client.HTTPConnection("127.0.0.1", portal.port, timeout=20)
-    served = sorted({operation for tool in TOOLS.values() for operation in tool.operations})
-    for number, name in enumerate([*served, "deleteUser", "createUser", "updateService"]):
-        operation = OPERATIONS[name]
-        secret = SECRETS[number % len(SECRETS)]
-        target = operation.path
-        for parameter in ("id", "alert_id"):
-            target = target.replace(f"{{{parameter}}}", "PT4KHLK")
-        inner: Any = dict.fromkeys(fields, secret) | {"nested": [dict.fromkeys(fields, secret)], secret: secret}
-        document = dict.fromkeys(
-            ("incident", "note", "schedule", "escalation_policy", "filters", "overrides", secret), inner
-        )
-        asked = "&".join(f"{field}={secret.replace('+', '%2B')}" for field in fields)
-        sent = json.dumps(document).encode() if operation.has_body else None
-        headers = {
-            "Authorization": f"Token token={portal.seeded['key']}",
-            "Content-Type": "application/json",
-            "User-Agent": secret,
-            "From": secret,
-            "X-Request-Id": secret,
-        }
-        connection.request(operation.method, f"/pagerduty{target}?{asked}", body=sent, headers=headers)
-        answer = connection.getresponse()
-        answer.read()
-        assert answer.status in (200, 201, 400, 403), (name, answer.status)
-    everything = json.dumps(portal.entries()) + portal.log()
+    statuses = Counter[int]()
+    for operation in OPERATIONS.values():
+        fields = fields_of(folder, operation.method, operation.path)
+        for secret in SECRETS:
+            plain = secret.isalnum() or "_" in secret
+            target = operation.path.replace("{entity_type}", "users")
+            target = re.sub(r"{\w+}", secret if plain else "PT4KHLK", target)
+            for start in range(0, len(fields), 60):
+                some = fields[start : start + 60]
+                inner: Any = dict.fromkeys(some, secret)
+                inner |= {"nested": [dict.fromkeys(some, secret)], "number": 14155550100, secret: secret}
+                document = (
+                    {"incident": inner}
+                    if "updateIncident" in operation.id
+                    else dict.fromkeys((*some[:2], secret), inner)
+                )
+                asked = "&".join(f"{quote(field)}={quote(secret)}" for field in some)
+                sent = json.dumps(document).encode() if operation.has_body else None
+                headers = {
+                    "Authorization": f"Token token={portal.seeded['key']}",
+                    "Content-Type": "application/json",
+                    "User-Agent": secret,
+                    "From": secret,
+                    "X-Request-Id": secret,
+                }
+                connection.request(operation.method, f"/pagerduty{target}?{asked}", body=sent, headers=headers)
+                answer = connection.getresponse()
+                answer.read()
+                statuses[answer.status] += 1
+    assert set(statuses) <= {200, 201, 400, 403}, statuses
+    assert sum(statuses.values()) >= len(SECRETS) * len(OPERATIONS)
+    assert statuses[200] > 30, statuses  # they were judged and sent, not only refused
     rows = portal.shell("from policies.models import Entry\nprint([list(e.values()) for e in Entry.objects.values()])")
+    everything = rows + portal.log()
     for secret in SECRETS:
-        assert secret not in everything + rows
+        assert secret not in everything

@@ -1,0 +1,349 @@
+"""The pipeline in this process, on a real database and journal, with answers made up in PagerDuty's place: what cannot be
+timed or broken from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from django.db import connection as database
+from django.db.utils import InterfaceError
+
+from integrations.actions import (
+    do_discard_candidate,
+    do_issue_agent_key,
+    do_register_token,
+    do_replace_token,
+    do_set_bounds,
+)
+from integrations.gateway import runtime as runtimes
+from integrations.gateway.integration import Connection, Reply, Request, Resolution
+from integrations.gateway.pipeline import Answer, Buckets
+from integrations.gateway.runtime import Runtime, Watch
+from integrations.models import Connection as ConnectionRow
+from integrations.pagerduty.catalog import TOOLS
+from integrations.pagerduty.integration import PagerDuty
+from policies.actions import do_revoke_key, do_set_tools
+from policies.core.call import Call, Client, Door, JobCredential, KeyCredential, State
+from policies.models import AgentKey, Entry
+from tests.conftest import Cast
+
+pytestmark = pytest.mark.django_db(transaction=True)
+JSON = (("content-type", "application/json"),)
+FINE = Reply(200, JSON, b'{"incidents":[]}')
+NOTE = json.dumps({"note": {"content": "the disk is full"}}).encode()
+
+
+class MadeUp(PagerDuty):
+    """PagerDuty with its transport in our hands."""
+
+    reply: Reply = FINE
+    before: Callable[[], Awaitable[None]] | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[Request] = []
+        self._transport.send = self._made_up  # type: ignore[method-assign]  # the very point
+
+    async def _made_up(self, connection: Connection, request: Request, deadline: float, sealed: bytes) -> Reply:
+        self.sent.append(request)
+        if self.before is not None:
+            await self.before()
+        return self.reply
+
+
+class Setting:
+    """Payments' connection and a key for it, reads on and notes on."""
+
+    def __init__(self, cast: Cast) -> None:
+        self.cast = cast
+        self.connection = do_register_token(
+            cast.payments,
+            name="Main",
+            token="upstream-TOKEN-0123456789",
+            kind="account",
+            region="us",
+            from_email="mina@example.com",
+            by=cast.ada,
+            whole_account=True,
+        )
+        do_set_tools(cast.payments, states={"add_note_to_incident": State.ON}, tools=TOOLS, by=cast.ada)
+        self.key, self.secret = self.issue(0)
+        self.made_up = MadeUp
+
+    def issue(self, calls_per_minute: int) -> tuple[AgentKey, str]:
+        return do_issue_agent_key(
+            self.connection, name="a", by=self.cast.ada, tools=TOOLS, calls_per_minute=calls_per_minute
+        )
+
+    @asynccontextmanager
+    async def running(self) -> Any:
+        started = Runtime(self.made_up)
+        await started.start()
+        try:
+            yield started
+        finally:
+            await started.stop()
+
+    def call(self, method: str = "GET", path: str = "/incidents", body: bytes = b"", secret: str = "") -> Call:
+        credential = KeyCredential(secret or self.secret)
+        kind = "application/json" if body else ""
+        return Call(Door.REST, credential, method, path, "", body, kind, Client("127.0.0.1"), time.time())
+
+    def note(self) -> Call:
+        return self.call("POST", "/incidents/PT4KHLK/notes", NOTE)
+
+
+@pytest.fixture
+def setting(cast: Cast) -> Setting:
+    return Setting(cast)
+
+
+async def in_thread(work: Callable[[], object]) -> None:
+    def run() -> None:
+        try:
+            work()
+        finally:
+            database.close()
+
+    await asyncio.to_thread(run)
+
+
+def outcomes(answer: Answer) -> list[tuple[str, str]]:
+    assert answer.verdict is not None
+    rows = Entry.objects.filter(decision_id=answer.verdict.decision_id).order_by("id")
+    return list(rows.values_list("kind", "outcome"))
+
+
+def test_a_revocation_binds_the_next_read_within_a_second(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the poll, which is usually faster: by the age of what is known alone."""
+    monkeypatch.setattr(Watch, "_poll", lambda self: None)
+
+    async def scenario() -> tuple[int, int, int]:
+        async with setting.running() as started:
+            first = await started.pipeline.run(setting.call())
+            await in_thread(lambda: do_revoke_key(setting.key, by=setting.cast.ada))
+            await asyncio.sleep(1.0)
+            last = await started.pipeline.run(setting.call())
+            return first.status, last.status, len(started.pipeline.integration.sent)
+
+    assert asyncio.run(scenario()) == (200, 401, 1)
+
+
+def test_a_revocation_binds_the_next_write_at_once(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The configuration in memory is taken for fresh for ever: the journal's own statement must notice."""
+    monkeypatch.setattr(Watch, "_poll", lambda self: None)
+    monkeypatch.setattr(runtimes, "FRESH_SECONDS", 1e9)
+
+    async def scenario() -> tuple[Answer, Answer, int]:
+        async with setting.running() as started:
+            first = await started.pipeline.run(setting.note())
+            await in_thread(lambda: do_revoke_key(setting.key, by=setting.cast.ada))
+            return first, await started.pipeline.run(setting.note()), len(started.pipeline.integration.sent)
+
+    MadeUp.reply = Reply(201, JSON, b'{"note":{}}')
+    try:
+        first, last, sent = asyncio.run(scenario())
+    finally:
+        MadeUp.reply = FINE
+    assert (first.status, last.status, sent) == (201, 401, 1)
+    assert outcomes(last) == [("result", "denied")]
+
+
+def test_a_configuration_that_cannot_be_confirmed_allows_nothing(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Watch, "_poll", lambda self: None)
+
+    def broken() -> int:
+        raise InterfaceError("connection already closed")
+
+    async def scenario() -> tuple[int, int, int]:
+        async with setting.running() as started:
+            monkeypatch.setattr(runtimes, "current_version", broken)
+            await asyncio.sleep(1.0)
+            answer = await started.pipeline.run(setting.call())
+            monkeypatch.undo()
+            again = await started.pipeline.run(setting.call())
+            return answer.status, again.status, len(started.pipeline.integration.sent)
+
+    assert asyncio.run(scenario()) == (503, 200, 1)
+
+
+def test_the_poll_outlives_any_error(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = threading.Event()
+
+    def broken(job_tools: frozenset[str]) -> Any:
+        failed.set()
+        raise KeyError("a connection that is not there")
+
+    async def scenario() -> tuple[int, int]:
+        async with setting.running() as started:
+            before = started.watch.fresh().policy.version
+            monkeypatch.setattr(runtimes, "load_identities", broken)
+            await in_thread(lambda: do_revoke_key(setting.key, by=setting.cast.ada))
+            assert await asyncio.to_thread(failed.wait, 5)
+            monkeypatch.undo()
+            await asyncio.sleep(1.5)
+            # No call was made meanwhile: it is the poll that has read it.
+            return before, started.watch.fresh().policy.version
+
+    before, after = asyncio.run(scenario())
+    assert after > before
+
+
+@pytest.mark.parametrize(
+    ("reply", "status", "outcome"),
+    [
+        (Reply(200, (("content-type", "text/html"),), b"<html>Please sign in"), 502, "unknown"),
+        (Reply(302, (("location", "https://elsewhere.example/"), *JSON), b"{}"), 502, "unknown"),
+        (Reply(200, JSON, b'{"note":{"id":"PNOTE01",,,'), 502, "unknown"),
+        (Reply(200, JSON, b""), 502, "unknown"),
+        (Reply(403, (("content-type", "text/html"),), b"<html>Blocked"), 502, "unknown"),
+        (Reply(401, JSON, b'{"error":{"message":"Unauthorized","code":2006}}'), 502, "refused"),
+        (Reply(400, JSON, b'{"error":{"message":"Bad","code":2001,"errors":[]}}'), 400, "refused"),
+        (Reply(500, JSON, b'{"error":{"message":"Oops"}}'), 500, "unknown"),
+        (Reply(201, JSON, b'{"note":{"id":"PNOTE01"}}'), 201, "done"),
+        (Reply(204), 204, "done"),
+    ],
+)
+def test_only_an_answer_of_pagerdutys_says_what_became_of_a_write(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, reply: Reply, status: int, outcome: str
+) -> None:
+    monkeypatch.setattr(MadeUp, "reply", reply)
+
+    async def scenario() -> Answer:
+        async with setting.running() as started:
+            return await started.pipeline.run(setting.note())  # type: ignore[no-any-return]  # an untyped context
+
+    answer = asyncio.run(scenario())
+    assert (answer.status, answer.outcome) == (status, outcome)
+    assert outcomes(answer) == [("intent", "intended"), ("result", outcome)]
+    assert answer.verdict is not None
+    record = json.loads(Entry.objects.get(decision_id=answer.verdict.decision_id, kind="result").record)
+    assert record["details"]["status"] == status
+
+
+def test_a_read_is_judged_by_its_two_ends(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MadeUp, "reply", Reply(200, JSON, b'{"incidents":[{"id":"PT4KHLK",,,'))
+
+    async def scenario() -> Answer:
+        async with setting.running() as started:
+            return await started.pipeline.run(setting.call())  # type: ignore[no-any-return]  # an untyped context
+
+    answer = asyncio.run(scenario())
+    assert (answer.status, outcomes(answer)) == (502, [("result", "failed")])
+
+
+@pytest.mark.parametrize("where", ["resolve", "answer"])
+def test_an_error_of_the_portals_own_is_answered_in_pagerdutys_shape_and_on_record(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def broken(*_: object) -> Resolution:
+        raise RuntimeError("nobody thought of this")
+
+    if where == "resolve":
+        monkeypatch.setattr(MadeUp, "resolve", broken)
+    else:
+        monkeypatch.setattr("integrations.gateway.pipeline._answer", broken)
+
+    async def scenario() -> tuple[Answer, int]:
+        async with setting.running() as started:
+            return await started.pipeline.run(setting.note()), len(started.pipeline.integration.sent)
+
+    answer, sent = asyncio.run(scenario())
+    if where == "resolve":
+        assert (answer.status, sent, outcomes(answer)) == (500, 0, [("result", "failed")])
+    else:
+        # It was sent: never an answer that invites a second try.
+        assert (answer.status, sent) == (502, 1)
+        assert outcomes(answer) == [("intent", "intended"), ("result", "unknown")]
+
+
+def test_a_connection_that_is_switched_off_is_off_for_the_portals_own_jobs_too(setting: Setting) -> None:
+    def look(job: str) -> Call:
+        credential = JobCredential(job, str(setting.connection.pk), "mina@example.com")
+        return Call(Door.JOB, credential, "GET", "/abilities", at=time.time())
+
+    async def scenario() -> list[Answer]:
+        async with setting.running() as started:
+            answers = [await started.pipeline.run(look("connection_test"))]
+            await in_thread(lambda: ConnectionRow.objects.update(is_enabled=False))
+            started.watch._state = None
+            started.watch._confirmed = -1e9
+            answers += [await started.pipeline.run(look(job)) for job in ("connection_test", "explain_object", "sync")]
+            assert len(started.pipeline.integration.sent) == 1
+            return answers
+
+    first, *others = asyncio.run(scenario())
+    assert first.status == 200
+    assert [answer.status for answer in others] == [403, 403, 403]
+    assert first.verdict is not None
+    record = json.loads(Entry.objects.get(decision_id=first.verdict.decision_id).record)
+    assert record["details"]["on_behalf_of"] == "mina@example.com"
+
+
+def test_on_a_bounded_connection_everything_is_denied_but_the_portals_own_looks(setting: Setting) -> None:
+    do_set_bounds(setting.connection, by=setting.cast.ada, team_ids=["PQ9K7I8"])
+    test = Call(
+        Door.JOB, JobCredential("connection_test", str(setting.connection.pk)), "GET", "/abilities", at=time.time()
+    )
+
+    async def scenario() -> list[int]:
+        async with setting.running() as started:
+            calls = [setting.call(path=path) for path in ("/incidents", "/users/me", "/abilities")]
+            return [(await started.pipeline.run(call)).status for call in [*calls, test]]
+
+    assert asyncio.run(scenario()) == [403, 403, 403, 200]
+
+
+def test_a_replacement_that_is_thrown_away_during_its_test_ends_the_test_on_record(setting: Setting) -> None:
+    do_replace_token(setting.connection, token="another-TOKEN-0123456789", by=setting.cast.ada)
+    credential = JobCredential("connection_test", str(setting.connection.pk))
+    look = Call(Door.JOB, credential, "GET", "/abilities", at=time.time(), variant="candidate")
+
+    async def scenario() -> tuple[int, Answer]:
+        async with setting.running() as started:
+            first = await started.pipeline.run(look)
+            await in_thread(lambda: do_discard_candidate(setting.connection, by=setting.cast.ada))
+            await started.watch.refresh()
+            return first.status, await started.pipeline.run(look)
+
+    status, answer = asyncio.run(scenario())
+    assert (status, answer.status) == (200, 403)
+    assert outcomes(answer) == [("result", "denied")]
+
+
+def test_a_write_that_is_judged_again_takes_one_call_from_the_limit(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, secret = setting.issue(1)
+    taken: list[str] = []
+    take = Buckets.take
+
+    def counted(self: Buckets, key_id: str, per_minute: int, now: float) -> float | None:
+        taken.append(key_id)
+        return take(self, key_id, per_minute, now)
+
+    monkeypatch.setattr(Buckets, "take", counted)
+    monkeypatch.setattr(Watch, "_poll", lambda self: None)
+    monkeypatch.setattr(runtimes, "FRESH_SECONDS", 1e9)
+    monkeypatch.setattr(MadeUp, "reply", Reply(201, JSON, b'{"note":{}}'))
+
+    async def scenario() -> int:
+        async with setting.running() as started:
+            changes = {"list_users": State.OFF}
+            await in_thread(
+                lambda: do_set_tools(setting.cast.payments, states=changes, tools=TOOLS, by=setting.cast.ada)
+            )
+            note = setting.call("POST", "/incidents/PT4KHLK/notes", NOTE, secret)
+            return int((await started.pipeline.run(note)).status)
+
+    assert asyncio.run(scenario()) == 201
+    assert len(taken) == 1

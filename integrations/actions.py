@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import logging
 import math
 import re
 import time
@@ -32,18 +33,21 @@ from integrations.pagerduty import catalog, diagnose
 from policies.actions import (
     By,
     Refused,
+    clean_reason,
     do_issue_key,
     do_revoke_key,
-    move_version,
+    hold_version,
     name_of,
     plain,
     record_change,
     require_administrator,
     require_manager,
 )
-from policies.core.call import Call, Client, Door, JobCredential, State, Tool
+from policies.core.call import Call, Door, JobCredential, State, Tool
 from policies.models import AgentKey, Membership, Team, User
 from policies.snapshot import current_version, load_policy
+
+log = logging.getLogger(__name__)
 
 KEPT_TESTS: Final = 20
 REMINDER_DAYS: Final = (30, 14, 7, 1, 0)
@@ -108,6 +112,11 @@ def _refuse_known(print_: str, by: By, own: Connection | None = None) -> None:
     )
 
 
+def end_of_day(day: dt.date | None) -> dt.datetime | None:
+    """When a token that "expires on" a day stops: the end of that day, UTC. PagerDuty says no more than the day."""
+    return None if day is None else dt.datetime.combine(day, dt.time(23, 59, 59), dt.UTC)
+
+
 def _end(expires_at: dt.datetime | None) -> dt.datetime | None:
     if expires_at is not None and expires_at <= timezone.now():
         raise ValidationError("The token's expiry is in the past.")
@@ -150,7 +159,7 @@ def _from_email(email: str, by: By) -> tuple[str, str]:
 def _changing(connection: Connection) -> Iterator[Connection]:
     """The connection's row as it is now, locked. The version's lock comes first, here and everywhere: no deadlock."""
     with transaction.atomic():
-        move_version()
+        hold_version()
         row = Connection.objects.select_for_update().filter(pk=connection.pk).first()
         if row is None:
             raise ValidationError("This connection is deleted.")
@@ -177,8 +186,15 @@ def _facts(row: Connection) -> dict[str, Any]:
 def _record(
     row: Connection, by: By, action: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, reason: str
 ) -> None:
-    reason = plain(reason, "The reason", maximum=500, required=False)
-    record_change(by=by, team=row.team, action=action, target=row.name, before=before, after=after, reason=reason)
+    record_change(
+        by=by,
+        team=row.team,
+        action=action,
+        target=row.name,
+        before=before,
+        after=after,
+        reason=clean_reason(reason),
+    )
 
 
 @sensitive_variables("token", "cleaned")
@@ -238,7 +254,7 @@ def do_register_token(
     )
     row.token = seal(row.pk, cleaned)
     with transaction.atomic():
-        move_version()
+        hold_version()
         _refuse_known(print_, by)
         if Connection.objects.filter(team=team, name=name).exists():
             raise ValidationError(f"{team.name} already has a connection of this name.")
@@ -263,13 +279,37 @@ def do_replace_token(
     expires_at = _end(token_expires_at)
     with _changing(connection) as row:
         _refuse_known(print_, by, row)
-        before = {"candidate_last4": row.candidate_last4}
+        before = _candidate_facts(row)
         row.candidate = seal(row.pk, cleaned)
         row.candidate_last4 = cleaned[-4:]
         row.candidate_fingerprint = print_
         row.candidate_expires_at = expires_at
         row.save(update_fields=["candidate", "candidate_last4", "candidate_fingerprint", "candidate_expires_at"])
-        _record(row, by, "replace_token", before, {"candidate_last4": row.candidate_last4}, reason)
+        _record(row, by, "replace_token", before, _candidate_facts(row), reason)
+    return row
+
+
+def _candidate_facts(row: Connection) -> dict[str, Any]:
+    expires_at = row.candidate_expires_at
+    return {
+        "candidate_last4": row.candidate_last4,
+        "candidate_expires_at": expires_at.isoformat() if expires_at else None,
+    }
+
+
+def do_set_token_expiry(
+    connection: Connection, *, token_expires_at: dt.datetime | None, by: By, reason: str = ""
+) -> Connection:
+    """Correct when PagerDuty stops accepting the token in service; None: not known. The reminders start anew."""
+    require_manager(by, connection.team, "say when a token expires")
+    expires_at = _end(token_expires_at)
+    with _changing(connection) as row:
+        if row.token_expires_at == expires_at:
+            return row
+        before = _facts(row)
+        row.token_expires_at, row.reminded_days = expires_at, None
+        row.save(update_fields=["token_expires_at", "reminded_days"])
+        _record(row, by, "set_token_expiry", before, _facts(row), reason)
     return row
 
 
@@ -280,19 +320,21 @@ def _clear_candidate(row: Connection) -> None:
     row.candidate, row.candidate_last4, row.candidate_fingerprint, row.candidate_expires_at = None, "", None, None
 
 
-def do_promote_candidate(
-    connection: Connection, *, by: By, tested: str, kind: str = "", reason: str = ""
-) -> Connection:
+def do_promote_candidate(connection: Connection, *, by: By, tested: str, kind: str, reason: str = "") -> Connection:
     """Put the replacement in service. ``tested`` is the fingerprint of what passed the test, ``kind`` what it turned
     out to be.
 
     Raises:
-        Refused: the replacement is not the one that was tested, or of another kind than what it replaces.
+        Refused: the replacement is not the one that was tested, or its kind was not told or is another than that of what
+            it replaces.
     """
     with _changing(connection) as row:
         if row.candidate is None or row.candidate_fingerprint is None or row.candidate_fingerprint != tested:
             raise Refused("The replacement is not the token that was tested: test it again.")
-        if kind and kind != row.kind:
+        if not kind:
+            # Else an account key could slip in where a manager may only register a user's.
+            raise Refused("The test could not tell what kind of token the replacement is: test it again.")
+        if kind != row.kind:
             raise Refused(f"The replacement is not an {row.get_kind_display()}.")
         before = _facts(row)
         row.token, row.last4, row.fingerprint = row.candidate, row.candidate_last4, row.candidate_fingerprint
@@ -325,10 +367,10 @@ def do_discard_candidate(connection: Connection, *, by: By, reason: str = "") ->
     with _changing(connection) as row:
         if row.candidate is None:
             raise ValidationError("There is no replacement token.")
-        before = {"candidate_last4": row.candidate_last4}
+        before = _candidate_facts(row)
         _clear_candidate(row)
         row.save(update_fields=_CANDIDATE)
-        _record(row, by, "discard_replacement", before, {"candidate_last4": ""}, reason)
+        _record(row, by, "discard_replacement", before, _candidate_facts(row), reason)
     return row
 
 
@@ -415,9 +457,11 @@ def do_set_kind(connection: Connection, *, kind: str, by: By, reason: str = "") 
 
 
 def do_set_enabled(connection: Connection, enabled: bool, *, by: By, reason: str = "") -> Connection:
-    """Switch a connection on or off. Off, every call through it is denied."""
+    """Switch a connection on or off. Off, every call through it is denied. Nothing changes where it is so already."""
     require_manager(by, connection.team, "switch a connection")
     with _changing(connection) as row:
+        if row.is_enabled is enabled:
+            return row
         before = _facts(row)
         row.is_enabled = enabled
         row.save(update_fields=["is_enabled"])
@@ -446,6 +490,7 @@ def do_issue_agent_key(
     networks: Iterable[str] = (),
     narrowed_to: Iterable[str] | None = None,
     calls_per_minute: int | None = None,
+    reason: str = "",
 ) -> tuple[AgentKey, str]:
     """Issue an agent key that calls through this connection. Returns it with its secret, which is shown once."""
     require_manager(by, connection.team, "issue an agent key")
@@ -459,6 +504,7 @@ def do_issue_agent_key(
             narrowed_to=narrowed_to,
             tools=tools,
             calls_per_minute=calls_per_minute,
+            reason=reason,
         )
         ConnectionKey.objects.create(key=key, connection=row)
         record_change(
@@ -468,6 +514,7 @@ def do_issue_agent_key(
             target=f"{key.name} (pwk_{key.prefix})",
             before=None,
             after={"connection": row.name},
+            reason=clean_reason(reason),
         )
     return key, secret
 
@@ -510,13 +557,31 @@ def days_left(connection: Connection, now: dt.datetime) -> int | None:
     return None if ends is None else math.ceil((ends - now) / dt.timedelta(days=1))
 
 
-def warnings(connection: Connection, now: dt.datetime) -> list[str]:
-    """What whoever looks at a connection must know, the worst first; empty: all is well."""
+def bounded(connection: Connection) -> str:
+    """What a connection's bounds mean for now, as a sentence; empty: it has none."""
+    if connection.whole_account:
+        return ""
+    return (
+        "Bounded to a part of the PagerDuty account: until a later release can hold calls inside such bounds, every call "
+        "through this connection is denied."
+    )
+
+
+def troubles(connection: Connection, now: dt.datetime) -> list[str]:
+    """Why calls through a connection do not or may not get through, the worst first; empty: nothing is known to be wrong."""
     told = [suspended] if (suspended := suspension(connection, now)) else []
+    if said := bounded(connection):
+        told.append(said)
     if connection.health == "failing":
         told.append(f"The last test failed: {connection.health_message}")
     elif connection.health == "untested":
         told.append("This connection has not been tested yet.")
+    return told
+
+
+def warnings(connection: Connection, now: dt.datetime) -> list[str]:
+    """What whoever looks at a connection must know, the worst first; empty: all is well."""
+    told = troubles(connection, now)
     left = days_left(connection, now)
     if left is not None and 0 < left <= REMINDER_DAYS[0]:
         ends = connection.token_ends_at
@@ -547,7 +612,13 @@ def remind(now: dt.datetime) -> int:
         )
         reminded = connection.reminded_days
         if threshold is not None and (reminded is None or threshold < reminded):
-            _mail_reminder(connection, left or 0)
+            try:
+                _mail_reminder(connection, left or 0)
+            except Exception:
+                # Whatever the mail backend raises: this reminder stays due and the next hour tries again, and the others
+                # do not wait for it.
+                log.exception("No reminder of the token of the connection %s could be sent", connection.pk)
+                continue
             sent += 1
         elif threshold is not None or reminded is None:
             continue
@@ -647,11 +718,10 @@ def _runner(connection: Connection, by: By, job: str, variant: str = "") -> diag
         answer = runtime.call(
             Call(
                 door=Door.WEB if isinstance(by, User) else Door.JOB,
-                credential=JobCredential(job=job, resource=str(connection.pk)),
+                credential=JobCredential(job=job, resource=str(connection.pk), on_behalf_of=name_of(by)),
                 method=method,
                 path=path,
                 query=query,
-                client=Client(name=name_of(by)),
                 at=time.time(),
                 variant=variant,
             )
@@ -698,7 +768,7 @@ def _keep(connection: Connection, found: diagnose.Diagnosis, *, tested: str, by:
     learned = not candidate and bool(found.kind) and found.kind != connection.detected_kind
     with transaction.atomic():
         if candidate or learned:
-            move_version()
+            hold_version()
         row = Connection.objects.select_for_update().filter(pk=connection.pk).first()
         if row is None or (row.candidate_fingerprint if candidate else row.fingerprint) != tested:
             raise CannotTest("The token was replaced while it was tested. Test it again.")
@@ -715,9 +785,13 @@ def _keep(connection: Connection, found: diagnose.Diagnosis, *, tested: str, by:
         )
         kept = row.tests.order_by("-id").values_list("pk", flat=True)[:KEPT_TESTS]
         row.tests.exclude(pk__in=list(kept)).delete()
+        refused: Refused | None = None
         if candidate and found.passed:
-            row = do_promote_candidate(row, by=by, tested=tested, kind=found.kind, reason="its test passed")
-        if not candidate or found.passed:
+            try:
+                row = do_promote_candidate(row, by=by, tested=tested, kind=found.kind, reason="its test passed")
+            except Refused as error:
+                refused = error  # What the test found is kept all the same.
+        if not refused and (not candidate or found.passed):
             row.health = "ok" if found.passed else "failing"
             row.health_at, row.health_message = now, test.message
             row.save(update_fields=["health", "health_at", "health_message"])
@@ -726,6 +800,8 @@ def _keep(connection: Connection, found: diagnose.Diagnosis, *, tested: str, by:
             row.detected_kind = found.kind
             row.save(update_fields=["detected_kind"])
             _record(row, by, "detect_kind", before, {"detected_kind": row.detected_kind}, "found by a connection test")
+    if refused is not None:
+        raise refused
     return test
 
 

@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.widgets import AdminDateWidget
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.utils.decorators import method_decorator
+from django.views.decorators.debug import sensitive_post_parameters
 
-from integrations.actions import do_register_token, do_replace_token, do_set_enabled
+from integrations.actions import do_register_token, do_replace_token, do_set_enabled, end_of_day
 from integrations.models import Connection, ConnectionKey, ConnectionTest
 from integrations.pagerduty.catalog import TOOLS
 from policies import actions
-from policies.admin import ActionAdmin, ModelForm, ReadOnlyAdmin, asking, told
+from policies.admin import ActionAdmin, ModelForm, ReadOnlyAdmin, ReasonForm, asking, told
 from policies.models import Membership, Team, ToolRule
 
 if TYPE_CHECKING:
@@ -40,11 +43,14 @@ class TeamAdmin(ReadOnlyAdmin):
     search_fields = ("name", "slug")
     inlines: ClassVar = [MembershipInline]
     actions = ("switch_all_writes_off",)
+    action_form = ReasonForm
 
     @admin.action(description="Switch all writes off", permissions=["view"])
     def switch_all_writes_off(self, request: HttpRequest, queryset: QuerySet[Team]) -> None:
         def switch() -> str:
-            changed = actions.do_switch_all_writes_off(queryset, tools=TOOLS, by=asking(request))
+            changed = actions.do_switch_all_writes_off(
+                queryset, tools=TOOLS, by=asking(request), reason=request.POST.get("reason", "")
+            )
             return f"All writes are off for {queryset.count()} teams: {changed} tools changed."
 
         told(self, request, switch)
@@ -97,9 +103,26 @@ class ConnectionForm(ModelForm):
         help_text="Write only. For a registered connection: a replacement, which serves once it has passed its test.",
     )
 
+    team_ids = forms.CharField(
+        required=False,
+        label="PagerDuty teams",
+        help_text="Ids such as PQ9K7I8, separated by commas; or the whole account.",
+    )
+    service_ids = forms.CharField(required=False, label="PagerDuty services", help_text="Ids, separated by commas.")
+    expires_on = forms.DateField(
+        required=False,
+        widget=AdminDateWidget,
+        label="Expires on",
+        help_text="If PagerDuty said when: the token serves to the end of that day, UTC. Of a replacement, too.",
+    )
+
     class Meta:
         model = Connection
         fields = ("team", "name", "region", "kind", "from_email", "whole_account")
+
+
+def _ids(typed: str) -> list[str]:
+    return typed.replace(",", " ").split()
 
 
 @admin.register(Connection)
@@ -110,10 +133,23 @@ class ConnectionAdmin(ActionAdmin):
     list_display = ("name", "team", "region", "kind", "last4", "health", "is_enabled")
     list_filter = ("team", "health")
     actions = ("switch_off",)
+    action_form = ReasonForm
+
+    @method_decorator(sensitive_post_parameters("new_token"))
+    def changeform_view(self, *args: Any, **kwargs: Any) -> HttpResponse:
+        return super().changeform_view(*args, **kwargs)
+
+    def get_fields(self, request: HttpRequest, obj: Connection | None = None) -> Any:
+        fields = list(super().get_fields(request, obj))
+        # Of a registered connection these are shown as they are kept.
+        return [name for name in fields if name not in ("team_ids", "service_ids")] if obj else fields
 
     def get_readonly_fields(self, request: HttpRequest, obj: Connection | None = None) -> tuple[str, ...]:
         shown = ("last4", "fingerprint", "token_since", "registered_by", "health", "health_message", "is_enabled")
-        return (*shown, "team", "name", "region", "kind", "from_email", "whole_account") if obj else ()
+        if obj is None:
+            return ()
+        given = ("team", "name", "region", "kind", "from_email", "whole_account", "bound_team_ids", "bound_service_ids")
+        return (*shown, *given, "token_expires_at")
 
     def save_model(self, request: HttpRequest, obj: Connection, form: Any, change: bool) -> None:
         values = form.cleaned_data
@@ -121,12 +157,20 @@ class ConnectionAdmin(ActionAdmin):
         def save() -> str:
             if change:
                 if values["new_token"]:
-                    do_replace_token(Connection.objects.get(pk=obj.pk), token=values["new_token"], by=asking(request))
+                    do_replace_token(
+                        Connection.objects.get(pk=obj.pk),
+                        token=values["new_token"],
+                        token_expires_at=end_of_day(values["expires_on"]),
+                        by=asking(request),
+                    )
                     return "The replacement is sealed: test it on the connection's page."
                 return "Nothing was changed."
             made = do_register_token(
                 values["team"],
                 token=values["new_token"],
+                token_expires_at=end_of_day(values["expires_on"]),
+                team_ids=_ids(values["team_ids"]),
+                service_ids=_ids(values["service_ids"]),
                 by=asking(request),
                 **{name: values[name] for name in ("name", "region", "kind", "from_email", "whole_account")},
             )
@@ -139,7 +183,7 @@ class ConnectionAdmin(ActionAdmin):
     def switch_off(self, request: HttpRequest, queryset: QuerySet[Connection]) -> None:
         def switch() -> str:
             for row in queryset.select_related("team"):
-                do_set_enabled(row, False, by=asking(request))
+                do_set_enabled(row, False, by=asking(request), reason=request.POST.get("reason", ""))
             return f"{queryset.count()} connections are switched off."
 
         told(self, request, switch)

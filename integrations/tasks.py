@@ -11,7 +11,7 @@ from typing import Generic, ParamSpec
 
 from django.conf import settings
 from django.db import close_old_connections
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 from huey import Huey, RedisHuey, SqliteHuey
 
@@ -82,6 +82,10 @@ def periodic(minutes: int) -> Callable[[Callable[[], None]], Task[[]]]:
     return decorate
 
 
+# PostgreSQL would put those that were never tested last.
+OLDEST_FIRST = (F("health_at").asc(nulls_first=True), F("created_at").asc())
+
+
 def due_connections(now: dt.datetime) -> list[Connection]:
     """The connections whose newest test is older than the schedule allows, the oldest first: no more at once than it
     takes to come round in time, so that a restart does not test them all in one minute."""
@@ -90,7 +94,7 @@ def due_connections(now: dt.datetime) -> list[Connection]:
     share = 2 * (enabled.count() // minutes + 1)
     before = now - dt.timedelta(minutes=minutes)
     due = enabled.filter(Q(health_at__isnull=True) | Q(health_at__lte=before))
-    return list(due.order_by("health_at", "created_at")[:share])
+    return list(due.order_by(*OLDEST_FIRST)[:share])
 
 
 @task

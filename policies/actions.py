@@ -16,10 +16,12 @@ from typing import Any
 from uuid import uuid4
 
 from django.conf import settings
+from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 from django.utils.text import slugify
 
 from policies import keys
@@ -27,15 +29,18 @@ from policies.core.call import Entry, EntryKind, Risk, State, Tool
 from policies.core.redact import Redactor
 from policies.journal import append_in_transaction
 from policies.models import AgentKey, ConfigChange, Membership, PolicyVersion, Team, ToolRule, ToolSetting, User
+from policies.models.people import SignInFailures
 
 By = User | str
 
 MAXIMUM_CALLS_PER_MINUTE = 960
 """PagerDuty's own limit of a connection."""
-_SECRET = re.compile(
-    r"pwk_[a-z0-9]{8}_|(?<![A-Za-z0-9+_-])(?=[A-Za-z0-9+_-]*[0-9])(?=[A-Za-z0-9+_-]*[a-z])"
+_AGENT_KEY = re.compile(r"pwk_[a-z0-9]{8}_")
+_TOKEN_LIKE = re.compile(
+    r"(?<![A-Za-z0-9+_-])(?=[A-Za-z0-9+_-]*[0-9])(?=[A-Za-z0-9+_-]*[a-z])"
     r"(?=[A-Za-z0-9+_-]*[A-Z])[A-Za-z0-9+_-]{20,}(?![A-Za-z0-9+_-])"
 )
+_CHUNK = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
 
 
 class Refused(Exception):
@@ -60,6 +65,23 @@ def require_manager(by: By, team: Team, what: str) -> None:
         raise Refused(f"Only a manager of {team.name} or an administrator may {what}.")
 
 
+def _holds_secret(text: str) -> bool:
+    """Whether text holds an agent key, or a run of characters like a PagerDuty token's.
+
+    A name such as Checkout-Production-v2-eu-west falls into words; chance falls into chunks of two characters. Of random
+    tokens of 20 characters three in a thousand have chunks as long as a name's, and fewer of those hold words.
+    """
+    if _AGENT_KEY.search(text):
+        return True
+    for run in _TOKEN_LIKE.findall(text):
+        chunks = _CHUNK.findall(run)
+        length = sum(map(len, chunks))
+        words = sum(len(chunk) for chunk in chunks if len(chunk) >= 4 and chunk.isalpha())
+        if length < 3.2 * len(chunks) or words * 2 < length:
+            return True
+    return False
+
+
 def plain(text: str, what: str, *, maximum: int, required: bool = True) -> str:
     """Text that people typed, stripped. Raises ``ValidationError`` on what looks like a secret: it would be kept for good."""
     text = " ".join(text.split())
@@ -69,17 +91,27 @@ def plain(text: str, what: str, *, maximum: int, required: bool = True) -> str:
         raise ValidationError(f"{what} is longer than {maximum} characters.")
     if not text.isprintable():
         raise ValidationError(f"{what} holds characters that cannot be shown.")
-    if _SECRET.search(text):
+    if _holds_secret(text):
         raise ValidationError(
             f"{what} looks as if it held a token or a key. Leave secrets out: this text is kept for good."
         )
     return text
 
 
-def move_version() -> int:
-    """Move the policy's version, and hold its row until the transaction ends: changes follow one another."""
+def clean_reason(reason: str) -> str:
+    """Why somebody changes something, as it is kept; empty where they did not say."""
+    return plain(reason, "The reason", maximum=500, required=False)
+
+
+def hold_version() -> PolicyVersion:
+    """The row of the policy's version, locked until the transaction ends: changes follow one another."""
     PolicyVersion.objects.get_or_create(pk=1)
-    row = PolicyVersion.objects.select_for_update().get(pk=1)
+    return PolicyVersion.objects.select_for_update().get(pk=1)
+
+
+def move_version() -> int:
+    """Move the policy's version, and hold its row."""
+    row = hold_version()
     row.version += 1
     row.save()
     return row.version
@@ -136,6 +168,8 @@ def do_create_user(email: str, *, by: By, password: str | None, name: str = "", 
     """Raises ``ValidationError`` when the address is taken or malformed."""
     require_administrator(by, "create people")
     user = User(email=email.strip().lower(), name=plain(name, "The name", maximum=150, required=False), role=role)
+    if password is not None:
+        validate_password(password, user)
     user.set_password(password)
     user.full_clean()
     user.save()
@@ -169,19 +203,29 @@ def do_update_user(
 def do_set_password(user: User, *, by: By, password: str) -> None:
     if not (isinstance(by, User) and by.pk == user.pk):
         require_administrator(by, "set another's password")
+    validate_password(password, user)
     user.set_password(password)
     user.save(update_fields=["password"])
     record_change(by=by, team=None, action="set_password", target=user.email, before=None, after=None)
 
 
 @transaction.atomic
-def do_create_team(name: str, *, by: By, slug: str = "") -> Team:
+def do_create_team(name: str, *, by: By, slug: str = "", reason: str = "") -> Team:
     require_administrator(by, "create shared teams")
+    reason = clean_reason(reason)
     name = plain(name, "The team's name", maximum=100)
     team = Team(name=name, slug=slug or _free_slug(name))
     team.full_clean()
     team.save()
-    record_change(by=by, team=team, action="create_team", target=team.name, before=None, after={"slug": team.slug})
+    record_change(
+        by=by,
+        team=team,
+        action="create_team",
+        target=team.name,
+        before=None,
+        after={"slug": team.slug},
+        reason=reason,
+    )
     return team
 
 
@@ -210,12 +254,15 @@ def _free_slug(name: str) -> str:
 
 
 @transaction.atomic
-def do_set_membership(team: Team, *, user: User, role: str, by: By) -> Membership:
+def do_set_membership(team: Team, *, user: User, role: str, by: By, reason: str = "") -> Membership:
     require_manager(by, team, "choose its members")
+    reason = clean_reason(reason)
     if team.kind == Team.Kind.PERSONAL and user.pk != team.owner_id:
         raise Refused("A personal workspace has its owner alone.")
     if role not in Membership.Role.values:
         raise ValidationError("There is no such role: manager or member.")
+    if role == Membership.Role.MANAGER and user.is_auditor:
+        raise Refused(f"{user} is an auditor, who changes nothing: name another manager.")
     existing = Membership.objects.filter(team=team, user=user).first()
     before = existing.role if existing else None
     if before == role:
@@ -224,13 +271,16 @@ def do_set_membership(team: Team, *, user: User, role: str, by: By) -> Membershi
     if before == Membership.Role.MANAGER:
         _keep_a_manager(team, user, by)
     membership, _ = Membership.objects.update_or_create(team=team, user=user, defaults={"role": role})
-    record_change(by=by, team=team, action="set_membership", target=user.email, before=before, after=role)
+    record_change(
+        by=by, team=team, action="set_membership", target=user.email, before=before, after=role, reason=reason
+    )
     return membership
 
 
 @transaction.atomic
-def do_remove_member(team: Team, *, user: User, by: By) -> None:
+def do_remove_member(team: Team, *, user: User, by: By, reason: str = "") -> None:
     require_manager(by, team, "choose its members")
+    reason = clean_reason(reason)
     if team.kind == Team.Kind.PERSONAL:
         raise Refused("A personal workspace has its owner alone.")
     existing = Membership.objects.filter(team=team, user=user).first()
@@ -239,11 +289,15 @@ def do_remove_member(team: Team, *, user: User, by: By) -> None:
     if existing.role == Membership.Role.MANAGER:
         _keep_a_manager(team, user, by)
     existing.delete()
-    record_change(by=by, team=team, action="remove_member", target=user.email, before=existing.role, after=None)
+    record_change(
+        by=by, team=team, action="remove_member", target=user.email, before=existing.role, after=None, reason=reason
+    )
 
 
 def _keep_a_manager(team: Team, user: User, by: By) -> None:
-    others = Membership.objects.filter(team=team, role=Membership.Role.MANAGER, user__is_active=True).exclude(user=user)
+    managers = Membership.objects.filter(team=team, role=Membership.Role.MANAGER, user__is_active=True)
+    # Whoever became an auditor since changes nothing, and so is no manager that a team could be left with.
+    others = managers.exclude(user=user).exclude(user__role=User.Role.AUDITOR)
     if not others.exists() and isinstance(by, User) and not by.is_administrator:
         raise Refused(f"{team.name} would be left without a manager: name another one first.")
 
@@ -257,7 +311,7 @@ def do_set_tools(
 ) -> int:
     """Set what a team says of some tools. Returns how many changed; each is a ConfigChange of its own."""
     require_manager(by, team, "set its tools")
-    reason = plain(reason, "The reason", maximum=500, required=False)
+    reason = clean_reason(reason)
     locked = set(ToolRule.objects.filter(locked=True).values_list("tool", flat=True))
     settings_now = {row.tool: row for row in ToolSetting.objects.select_for_update().filter(team=team)}
     changed = 0
@@ -279,13 +333,43 @@ def do_set_tools(
     return changed
 
 
-def do_apply_preset(
-    team: Team, *, name: str, preset: frozenset[str], tools: Mapping[str, Tool], by: By, reason: str = ""
-) -> int:
-    """The preset's tools on, all others off; locked ones stay as they are. Returns how many changed."""
+def preset_changes(team: Team, *, preset: frozenset[str], tools: Mapping[str, Tool]) -> dict[str, tuple[State, State]]:
+    """What a preset would change: its tools on, all others off, locked ones as they are. State before and after, by tool."""
     locked = set(ToolRule.objects.filter(locked=True).values_list("tool", flat=True))
-    states = {tool: State.ON if tool in preset else State.OFF for tool in tools if tool not in locked}
-    return do_set_tools(team, states=states, tools=tools, by=by, reason=reason or f"preset {name}")
+    rows = dict(ToolSetting.objects.filter(team=team).values_list("tool", "state"))
+    changes: dict[str, tuple[State, State]] = {}
+    for name, tool in tools.items():
+        before = State(rows[name]) if name in rows else tool.default
+        after = State.ON if name in preset else State.OFF
+        if name not in locked and before is not after:
+            changes[name] = (before, after)
+    return changes
+
+
+@transaction.atomic
+def do_apply_preset(
+    team: Team,
+    *,
+    name: str,
+    preset: frozenset[str],
+    tools: Mapping[str, Tool],
+    by: By,
+    reason: str = "",
+    seen: Mapping[str, tuple[State, State]] | None = None,
+) -> int:
+    """The preset's tools on, all others off; locked ones stay as they are. Returns how many changed.
+
+    ``seen``: the changes that whoever asks has confirmed. Raises ``ValidationError`` if they would be others by now.
+    """
+    require_manager(by, team, "set its tools")
+    hold_version()
+    changes = preset_changes(team, preset=preset, tools=tools)
+    if seen is not None and changes != seen:
+        raise ValidationError(f"The tools of {team.name} were changed meanwhile: look again at what this would do.")
+    why = f"preset {name}: {reason}" if reason.strip() else f"preset {name}"
+    return do_set_tools(
+        team, states={tool: after for tool, (_, after) in changes.items()}, tools=tools, by=by, reason=why
+    )
 
 
 @transaction.atomic
@@ -294,16 +378,20 @@ def do_set_tool_rule(
 ) -> ToolRule:
     """Lock a tool off for all teams, or raise its risk. The catalogue's risk is the least there is."""
     require_administrator(by, "lock tools or raise their risk")
-    reason = plain(reason, "The reason", maximum=500, required=False)
+    reason = clean_reason(reason)
     tool = tools.get(name)
     if tool is None:
         raise ValidationError(f"There is no tool {name[:64]!r} in the catalogue.")
     if risk and Risk(risk).rank < tool.risk.rank:
         raise ValidationError(f"{tool.title} is of {tool.risk.value} risk: it can only be raised.")
     row = ToolRule.objects.filter(tool=name).first()
-    before = {"locked": row.locked, "risk": row.risk} if row else {"locked": False, "risk": ""}
-    after = {"locked": locked, "risk": risk}
-    row, _ = ToolRule.objects.update_or_create(tool=name, defaults={**after, "reason": reason})
+    before = (
+        {"locked": row.locked, "risk": row.risk, "reason": row.reason}
+        if row
+        else {"locked": False, "risk": "", "reason": ""}
+    )
+    after = {"locked": locked, "risk": risk, "reason": reason}
+    row, _ = ToolRule.objects.update_or_create(tool=name, defaults=after)
     if before != after:
         record_change(by=by, team=None, action="set_tool_rule", target=name, before=before, after=after, reason=reason)
     return row
@@ -332,9 +420,11 @@ def do_issue_key(
     networks: Iterable[str] = (),
     narrowed_to: Iterable[str] | None = None,
     calls_per_minute: int | None = None,
+    reason: str = "",
 ) -> tuple[AgentKey, str]:
     """A new key and its secret, which is shown this once."""
     require_manager(by, team, "issue agent keys")
+    reason = clean_reason(reason)
     name = plain(name, "The key's name", maximum=100)
     if expires_at is not None and expires_at <= timezone.now():
         raise ValidationError("The key would have expired already: choose a later time.")
@@ -371,7 +461,15 @@ def do_issue_key(
         "tools": narrowed,
         "calls_per_minute": limit,
     }
-    record_change(by=by, team=team, action="issue_key", target=f"{name} (pwk_{prefix})", before=None, after=after)
+    record_change(
+        by=by,
+        team=team,
+        action="issue_key",
+        target=f"{name} (pwk_{prefix})",
+        before=None,
+        after=after,
+        reason=reason,
+    )
     return key, keys.shown(prefix, secret)
 
 
@@ -379,7 +477,7 @@ def do_issue_key(
 def do_revoke_key(key: AgentKey, *, by: By, reason: str = "") -> None:
     """Takes effect on the next write everywhere, and on the next read within a second. It cannot be undone."""
     require_manager(by, key.team, "revoke agent keys")
-    reason = plain(reason, "The reason", maximum=500, required=False)
+    reason = clean_reason(reason)
     if key.revoked_at is not None:
         return
     key.revoked_at = timezone.now()
@@ -396,6 +494,69 @@ def do_revoke_key(key: AgentKey, *, by: By, reason: str = "") -> None:
 
 
 # Sign-ins
+
+GUESSING_MINUTES = 15
+GUESSES_OF_AN_ACCOUNT = 10
+GUESSES_FROM_AN_ADDRESS = 30
+
+
+class TooManyGuesses(Exception):
+    """No further password is tried until ``again_at``."""
+
+    def __init__(self, again_at: dt.datetime) -> None:
+        super().__init__("Too many wrong passwords.")
+        self.again_at = again_at
+
+
+def _guess_subjects(email: str, ip: str) -> dict[str, int]:
+    """What a guess is counted for, with its limit. The address comes first: a source that is at its limit adds no rows."""
+    try:
+        address = ipaddress.ip_address(ip)
+        # Whoever has one IPv6 address has the whole network of it.
+        source = str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else str(address)
+    except ValueError:
+        source = ip
+    named = (("address", source, GUESSES_FROM_AN_ADDRESS), ("account", email.strip().lower(), GUESSES_OF_AN_ACCOUNT))
+    return {
+        salted_hmac("policies.sign-in-failures", f"{what}:{value}", algorithm="sha256").hexdigest(): limit
+        for what, value, limit in named
+    }
+
+
+@transaction.atomic
+def count_guess(*, email: str, ip: str) -> None:
+    """Count a password that is about to be tried as wrong: before it is hashed, so that guesses made side by side are all
+    counted, and a flood of them costs no hashing. ``forgive_guess`` takes it back.
+
+    Raises:
+        TooManyGuesses: of this account or from this address too many were wrong; nothing is counted.
+    """
+    now = timezone.now()
+    since = now - dt.timedelta(minutes=GUESSING_MINUTES)
+    rows = []
+    # The address's row is locked before the account's, here and below: no deadlock.
+    for subject, limit in _guess_subjects(email, ip).items():
+        row, _ = SignInFailures.objects.select_for_update().get_or_create(subject=subject, defaults={"began_at": now})
+        if row.began_at <= since:
+            row.began_at, row.count = now, 0
+        if row.count >= limit:
+            raise TooManyGuesses(row.began_at + dt.timedelta(minutes=GUESSING_MINUTES))
+        rows.append(row)
+    for row in rows:
+        row.count += 1
+        row.save(update_fields=["began_at", "count"])
+    # What others are at is passed over, so that nobody waits to tidy up.
+    old = SignInFailures.objects.select_for_update(skip_locked=True).filter(began_at__lte=since)
+    SignInFailures.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:200])).delete()
+
+
+@transaction.atomic
+def forgive_guess(*, email: str, ip: str) -> None:
+    """The password was right: the account starts anew. The address does not, or an own account would let one guess on."""
+    address, account = _guess_subjects(email, ip)
+    SignInFailures.objects.filter(subject=address, count__gt=0).update(count=F("count") - 1)
+    SignInFailures.objects.filter(subject=account).update(count=0)
+
 
 FAILED_SIGN_INS_A_MINUTE = 10
 _failures: dict[str, tuple[int, int]] = {}

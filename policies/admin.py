@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ActionForm
+from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.utils.decorators import method_decorator
+from django.views.decorators.debug import sensitive_post_parameters
 
 from policies import actions
 from policies.actions import Refused
@@ -24,6 +28,10 @@ from policies.models import (
     ToolSetting,
     User,
 )
+from policies.models.people import SignInFailures
+
+# Groups give no rights here: roles and memberships do. Offering them would only mislead.
+admin.site.unregister(Group)
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -74,6 +82,12 @@ def told(admin_: ModelAdmin, request: HttpRequest, action: Callable[[], str]) ->
             admin_.message_user(request, sentence, messages.ERROR)
 
 
+class ReasonForm(ActionForm):
+    """Beside the list's actions: why. It is kept with each change."""
+
+    reason = forms.CharField(required=False, max_length=500, label="Why (kept in the record):")
+
+
 class UserForm(ModelForm):
     password = forms.CharField(
         widget=forms.PasswordInput, required=False, help_text="Empty: it stays as it is. For a new person it is needed."
@@ -91,6 +105,10 @@ class UserAdmin(ActionAdmin):
     form = UserForm
     list_display = ("email", "name", "role", "is_active", "last_login")
     search_fields = ("email", "name")
+
+    @method_decorator(sensitive_post_parameters("password"))
+    def changeform_view(self, *args: Any, **kwargs: Any) -> HttpResponse:
+        return super().changeform_view(*args, **kwargs)
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
         return ("email",) if obj else ()
@@ -125,12 +143,16 @@ class AgentKeyAdmin(ReadOnlyAdmin):
     list_filter = ("team",)
     exclude = ("digest",)
     actions = ("revoke",)
+    action_form = ReasonForm
 
     @admin.action(description="Revoke", permissions=["view"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[AgentKey]) -> None:
         def revoke_all() -> str:
+            reason = request.POST.get("reason", "")
+            if not reason.strip():
+                raise ValidationError("Say why: it is kept in the record.")
             for key in queryset.select_related("team"):
-                actions.do_revoke_key(key, by=asking(request))
+                actions.do_revoke_key(key, by=asking(request), reason=reason)
             return f"{queryset.count()} keys are revoked."
 
         told(self, request, revoke_all)
@@ -162,7 +184,7 @@ class EntryAdmin(ReadOnlyAdmin):
     show_full_result_count = False
 
 
-@admin.register(Stream, Checkpoint, PolicyVersion)
+@admin.register(Stream, Checkpoint, PolicyVersion, SignInFailures)
 class RecordAdmin(ReadOnlyAdmin):
     """The rest of the record."""
 

@@ -11,6 +11,7 @@ from django.conf import settings
 from django.contrib.auth.forms import AuthenticationForm
 from django.utils import timezone
 
+from integrations.actions import end_of_day
 from integrations.models import Connection
 from integrations.pagerduty.catalog import TOOLS
 from integrations.pagerduty.diagnose import OBJECTS
@@ -41,6 +42,39 @@ class PageForm(forms.Form):
         _styled(self)
 
 
+class ReasonForm(PageForm):
+    """Ends with why, which is kept with the change."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["reason"] = forms.CharField(
+            required=False, max_length=500, label="Why", help_text="Kept in the record."
+        )
+        _styled(self)
+
+
+class PasswordForm(PageForm):
+    old = forms.CharField(
+        strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}), label="Your password now"
+    )
+    new = forms.CharField(
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        label="New password",
+        help_text="At least eight characters, not one of the common ones, and not like your name or address.",
+    )
+    again = forms.CharField(
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        label="The new password again",
+    )
+
+    def clean_again(self) -> str:
+        if self.cleaned_data["again"] != self.cleaned_data.get("new"):
+            raise forms.ValidationError("The two new passwords are not the same.")
+        return str(self.cleaned_data["again"])
+
+
 class SignInForm(AuthenticationForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -59,11 +93,26 @@ class Words(forms.CharField):
         return ", ".join(value) if isinstance(value, list) else value
 
 
-class TeamForm(PageForm):
+class ExpiresOn(forms.DateField):
+    """The last day of a token, as a moment: the end of that day, UTC."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            required=False,
+            widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
+            label="Expires on",
+            help_text="If PagerDuty said when: it serves to the end of that day, UTC. Empty: not known.",
+        )
+
+    def clean(self, value: Any) -> dt.datetime | None:
+        return end_of_day(super().clean(value))
+
+
+class TeamForm(ReasonForm):
     name = forms.CharField(max_length=100)
 
 
-class MemberForm(PageForm):
+class MemberForm(ReasonForm):
     email = forms.EmailField(label="E-mail", help_text="Of a person who can sign in already.")
     role = forms.ChoiceField(choices=Membership.Role.choices, initial=Membership.Role.MEMBER)
 
@@ -74,7 +123,11 @@ class MemberForm(PageForm):
         return user
 
 
-class BoundsForm(PageForm):
+class PresetForm(PageForm):
+    reason = forms.CharField(max_length=500, label="Why", help_text="Kept in the record with every change.")
+
+
+class BoundsForm(ReasonForm):
     whole_account = forms.BooleanField(
         required=False,
         label="The whole PagerDuty account",
@@ -90,26 +143,23 @@ class ConnectionForm(BoundsForm):
     name = forms.CharField(max_length=100, help_text="How your team calls it, such as “Production account”.")
     region = forms.ChoiceField()
     kind = forms.ChoiceField(
-        choices=Connection.Kind.choices, label="Kind of token", help_text="Account keys need an administrator."
+        choices=Connection.Kind.choices,
+        label="Kind of token",
+        help_text="As PagerDuty made it; the test tells whether it is so.",
     )
     token = forms.CharField(
         widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
         max_length=600,
         help_text="Sealed at once and never shown again: only its last four characters are.",
     )
-    token_expires_on = forms.DateField(
-        required=False,
-        widget=forms.DateInput(attrs={"type": "date"}),
-        label="Expires on",
-        help_text="If PagerDuty said when.",
-    )
+    token_expires_on = ExpiresOn()
     from_email = forms.EmailField(
         required=False,
         label="Act as",
         help_text="Whom PagerDuty sees as the author of writes. Empty: yourself. Anybody else: once an administrator signs.",
     )
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         regions = [choice for choice in Connection.Region.choices if choice[0] != Connection.Region.SANDBOX]
         if settings.PAGERDUTY_SANDBOX_URL:
@@ -117,18 +167,30 @@ class ConnectionForm(BoundsForm):
         field = self.fields["region"]
         assert isinstance(field, forms.ChoiceField)  # noqa: S101
         field.choices = regions
+        if not user.is_administrator:
+            kind = self.fields["kind"]
+            assert isinstance(kind, forms.ChoiceField)  # noqa: S101
+            kind.choices = [choice for choice in Connection.Kind.choices if choice[0] != Connection.Kind.ACCOUNT]
+            kind.initial = Connection.Kind.USER
+            kind.help_text = "An account API key is registered by an administrator."
+            kind.error_messages["invalid_choice"] = "An account API key is registered by an administrator."
 
 
-class ReplaceTokenForm(PageForm):
+class ReplaceTokenForm(ReasonForm):
     token = forms.CharField(
         widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
         max_length=600,
         label="Replacement token",
         help_text="The old token serves until this one has passed its test.",
     )
+    token_expires_on = ExpiresOn()
 
 
-class FromForm(PageForm):
+class ExpiryForm(ReasonForm):
+    token_expires_on = ExpiresOn()
+
+
+class FromForm(ReasonForm):
     email = forms.EmailField(label="Act as", help_text="Anybody but yourself waits for an administrator's signature.")
 
 
@@ -137,7 +199,7 @@ class ExplainForm(PageForm):
     id_or_name = forms.CharField(max_length=100, label="Id or name", help_text="Such as PQ9K7I8, or Checkout.")
 
 
-class KeyForm(PageForm):
+class KeyForm(ReasonForm):
     name = forms.CharField(max_length=100, help_text="The assistant that will hold it.")
     connection = forms.ModelChoiceField(
         Connection.objects.none(), help_text="The PagerDuty token that it works through."
@@ -191,7 +253,6 @@ class AuditForm(PageForm):
         required=False, choices=_choices([outcome.value for outcome in Outcome], "every outcome")
     )
     decision_id = forms.CharField(required=False, max_length=32, label="Decision")
-    before = forms.IntegerField(required=False, widget=forms.HiddenInput)
 
     def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

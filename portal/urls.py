@@ -5,7 +5,7 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
 from portal.forms import SignInForm
-from portal.views import agents, audit, connections, home, members, teams, tools
+from portal.views import account, agents, audit, connections, home, members, teams, tools
 
 urlpatterns = [
     path("", home.index, name="home"),
@@ -17,12 +17,14 @@ urlpatterns = [
         name="sign-in",
     ),
     path("sign-out/", LogoutView.as_view(), name="sign-out"),
+    path("account/", account.index, name="account"),
     path("teams/", teams.index, name="teams"),
     path("teams/<slug:slug>/", teams.team, name="team"),
     path("teams/<slug:slug>/members/", members.index, name="team-members"),
     path("teams/<slug:slug>/connections/", connections.index, name="team-connections"),
     path("teams/<slug:slug>/connections/<uuid:pk>/", connections.detail, name="connection"),
     path("teams/<slug:slug>/tools/", tools.index, name="team-tools"),
+    path("teams/<slug:slug>/tools/preset/<slug:name>/", tools.preset, name="team-preset"),
     path("teams/<slug:slug>/agents/", agents.index, name="team-agents"),
     path("audit/", audit.index, name="audit"),
     path("audit/<int:pk>/", audit.entry, name="audit-entry"),

@@ -17,3 +17,30 @@
     });
   });
 })();
+
+// A request of htmx's that failed changes nothing on the page: say so where screen readers listen.
+(() => {
+  const sentences = {
+    403: "You may not change this, or no longer. Reload the page.",
+    404: "This is no longer here. Reload the page.",
+    429: "Too many requests: try again in a while.",
+  };
+  const say = (text) => {
+    const said = document.getElementById("said");
+    const alert = document.createElement("div");
+    alert.className = "alert alert-danger";
+    alert.setAttribute("role", "alert");
+    alert.textContent = text;
+    said.replaceChildren(alert);
+    said.scrollIntoView({ block: "nearest" });
+  };
+  document.addEventListener("htmx:responseError", (event) => {
+    const { status, responseText } = event.detail.xhr;
+    // The error pages say it best; what comes from elsewhere (a proxy, say) is not quoted.
+    const page = new DOMParser().parseFromString(responseText, "text/html").querySelector("#main .empty");
+    const told = page && [".empty-title", ".empty-subtitle"].map((part) => page.querySelector(part)?.textContent.trim());
+    say(told ? `${told[0]}. ${told[1] || ""}` : sentences[status] || "Something went wrong. Whether anything was done is not certain: reload the page.");
+  });
+  document.addEventListener("htmx:sendError", () => say("The portal was not reached: whether anything was done is not certain. Reload the page."));
+  document.addEventListener("htmx:timeout", () => say("The portal did not answer in time: whether anything was done is not certain. Reload the page."));
+})();

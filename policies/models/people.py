@@ -177,3 +177,18 @@ class AgentKey(models.Model):
     @property
     def is_usable(self) -> bool:
         return self.revoked_at is None and (self.expires_at is None or self.expires_at > timezone.now())
+
+
+class SignInFailures(models.Model):
+    """Passwords that were guessed wrong of late, for one account or from one address. Here, because every process must see
+    them. ``subject`` is a keyed digest: what was typed as an account may be somebody's password."""
+
+    subject = models.CharField(max_length=64, primary_key=True)
+    began_at = models.DateTimeField(db_index=True)
+    count = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        verbose_name_plural = "sign-in failures"
+
+    def __str__(self) -> str:
+        return f"{self.count} since {self.began_at:%H:%M}"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 
+from django.core.exceptions import ValidationError
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
-from integrations.actions import do_issue_agent_key
+from integrations.actions import do_issue_agent_key, troubles
 from integrations.models import ConnectionKey
 from integrations.pagerduty.catalog import TOOLS
 from policies.actions import do_revoke_key
@@ -28,7 +29,10 @@ def index(request: Request, slug: str) -> HttpResponse:
         key = get_object_or_404(AgentKey.objects.filter(team=team), pk=request.POST.get("key"))
 
         def revoke() -> str:
-            do_revoke_key(key, by=request.user, reason=request.POST.get("reason", ""))
+            reason = request.POST.get("reason", "")
+            if not reason.strip():
+                raise ValidationError(f"Say why {key.name} is revoked: it is kept in the record.")
+            do_revoke_key(key, by=request.user, reason=reason)
             return f"{key.name} is revoked: its next call is refused."
 
         told(request, revoke)
@@ -48,19 +52,30 @@ def index(request: Request, slug: str) -> HttpResponse:
                 networks=values["networks"],
                 narrowed_to=values["tools"] or None,
                 calls_per_minute=values["calls_per_minute"],
+                reason=values["reason"],
             )
             form = KeyForm(team)
     now = timezone.now()
-    links = (
-        ConnectionKey.objects.filter(key__team=team).select_related("key", "connection").order_by("-key__created_at")
-    )
+    # A key outlives its connection: revoked, and with no connection to name.
+    used = {
+        link.key_id: link.connection
+        for link in ConnectionKey.objects.filter(key__team=team).select_related("connection")
+    }
+    connections = list(team.connections.all())
     context = {
         "team": team,
-        "rows": [(link.key, link.connection, _state(link.key, now)) for link in links],
+        "rows": [(key, used.get(key.pk), _state(key, now)) for key in team.agent_keys.order_by("-created_at")],
         "form": form,
         "issued": issued,
+        # Of a key just issued, what concerns its own connection.
+        "troubles": [
+            (row, said)
+            for row in connections
+            if issued is None or used[issued[0].pk] == row
+            for said in troubles(row, now)
+        ],
         "may_manage": may_manage(request, team),
-        "has_connection": team.connections.exists(),
+        "has_connection": bool(connections),
     }
     return render(request, "agents/index.html", context, status=422 if form.errors else 200)
 

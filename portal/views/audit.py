@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
 from policies.core.call import EntryKind
-from policies.models import Checkpoint, Entry, Team
+from policies.models import Checkpoint, Entry, Team, User
 from portal.forms import AuditForm
 from portal.http import Request
 
@@ -57,10 +58,11 @@ def index(request: Request) -> HttpResponse:
             rows = rows.filter(decision_id=values["decision_id"].strip())
         if values["team"]:
             rows = rows.filter(team_id=values["team"].pk)
-        if values["before"]:
-            rows = rows.filter(pk__lt=values["before"])
     elif form.is_bound:
         rows = rows.none()
+    before = request.GET.get("before", "")
+    if re.fullmatch(r"[0-9]{1,18}", before):
+        rows = rows.filter(pk__lt=int(before))
     page = list(rows[: PAGE + 1])
     more = len(page) > PAGE
     query = request.GET.copy()
@@ -70,10 +72,16 @@ def index(request: Request) -> HttpResponse:
     context = {
         "form": form,
         "rows": [Row.of(row, names) for row in page[:PAGE]],
+        "reads": _reads(request.user),
         "older": query.urlencode() if more else "",
         "checkpoint": Checkpoint.objects.order_by("-id").values_list("at", flat=True).first(),
     }
     return render(request, "audit/_rows.html" if request.htmx else "audit/index.html", context)
+
+
+def _reads(user: User) -> bool:
+    """Whether there is any team whose record this person reads (``ViaTeamIdQuerySet`` says which)."""
+    return user.is_administrator or user.is_auditor or Team.objects.editable_by(user).exists()
 
 
 @require_safe

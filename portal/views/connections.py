@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -18,20 +17,20 @@ from integrations import actions
 from integrations.models import Connection
 from integrations.pagerduty.diagnose import Finding
 from policies.models import Team
-from portal.forms import BoundsForm, ConnectionForm, ExplainForm, FromForm, PageForm, ReplaceTokenForm
+from portal.forms import BoundsForm, ConnectionForm, ExpiryForm, ExplainForm, FromForm, PageForm, ReplaceTokenForm
 from portal.http import Request, managed_team, may_manage, refusals_in, told, visible_team
 
 T = TypeVar("T")
+SHOWN_TESTS = 6
 
 
 @sensitive_post_parameters("token")
 @require_http_methods(["GET", "HEAD", "POST"])
 def index(request: Request, slug: str) -> HttpResponse:
     team = managed_team(request, slug) if request.method == "POST" else visible_team(request, slug)
-    form = ConnectionForm(request.POST or None)
+    form = ConnectionForm(request.user, request.POST or None)
     if request.method == "POST" and form.is_valid():
         values = form.cleaned_data
-        expires: dt.date | None = values["token_expires_on"]
         with refusals_in(form):
             made = actions.do_register_token(
                 team,
@@ -43,10 +42,16 @@ def index(request: Request, slug: str) -> HttpResponse:
                 whole_account=values["whole_account"],
                 team_ids=values["team_ids"],
                 service_ids=values["service_ids"],
-                token_expires_at=None if expires is None else dt.datetime.combine(expires, dt.time(), dt.UTC),
+                token_expires_at=values["token_expires_on"],
                 by=request.user,
+                reason=values["reason"],
             )
-            messages.success(request, f"The token of {made.name} is sealed. Test it before assistants rely on it.")
+            if actions.bounded(made):
+                # The page that follows says why and until when.
+                said = f"The token of {made.name} is sealed. It is bounded, so every call through it is denied for now."
+                messages.warning(request, said)
+            else:
+                messages.success(request, f"The token of {made.name} is sealed. Test it before assistants rely on it.")
             return redirect("connection", team.slug, made.pk)
     now = timezone.now()
     context = {
@@ -64,23 +69,25 @@ def detail(request: Request, slug: str, pk: str) -> HttpResponse:
     team = visible_team(request, slug)
     connection = get_object_or_404(team.connections.select_related("team"), pk=pk)
     forms: dict[str, PageForm] = {
-        "replace": ReplaceTokenForm(),
+        "replace": ReplaceTokenForm(auto_id="replace_%s"),
+        "expiry": ExpiryForm(auto_id="expiry_%s", initial={"token_expires_on": connection.token_expires_at}),
         "bounds": BoundsForm(
+            auto_id="bounds_%s",
             initial={
                 "whole_account": connection.whole_account,
                 "team_ids": connection.bound_team_ids,
                 "service_ids": connection.bound_service_ids,
-            }
+            },
         ),
-        "from": FromForm(initial={"email": connection.from_email_proposed or connection.from_email}),
-        "explain": ExplainForm(),
+        "from": FromForm(auto_id="from_%s", initial={"email": connection.from_email_proposed or connection.from_email}),
+        "explain": ExplainForm(auto_id="explain_%s"),
     }
     explained: Finding | None = None
     wrong = False
     if request.method == "POST":
         action = request.POST.get("action", "")
         if action == "explain":
-            form = forms["explain"] = ExplainForm(request.POST)
+            form = forms["explain"] = ExplainForm(request.POST, auto_id="explain_%s")
             if form.is_valid():
                 with refusals_in(form):
                     explained = _tested(
@@ -91,7 +98,7 @@ def detail(request: Request, slug: str, pk: str) -> HttpResponse:
             managed_team(request, slug)
             if action in WITH_FORM:
                 kind, save = WITH_FORM[action]
-                filled = forms[action] = kind(request.POST)
+                filled = forms[action] = kind(request.POST, auto_id=f"{action}_%s")
                 if filled.is_valid():
                     with refusals_in(filled):
                         messages.success(request, save(request, connection, filled.cleaned_data))
@@ -114,19 +121,31 @@ def detail(request: Request, slug: str, pk: str) -> HttpResponse:
 
 
 def _context(request: Request, team: Team, connection: Connection) -> dict[str, Any]:
-    tests = list(connection.tests.all()[:6])
+    newest = connection.tests.filter(of_candidate=False).first()
+    tests = list(connection.tests.all()[:SHOWN_TESTS])
     now = timezone.now()
     return {
         "team": team,
         "connection": connection,
         "told": actions.warnings(connection, now),
-        "days_left": actions.days_left(connection, now),
-        "newest": next((test for test in tests if not test.of_candidate), None),
+        "remaining": _remaining(actions.days_left(connection, now)),
+        "newest": newest,
         "tests": tests,
         "keys": [link.key for link in connection.keys.select_related("key")],
         "may_manage": may_manage(request, team),
+        # An auditor reads none of PagerDuty.
+        "may_explain": not request.user.is_auditor,
         "differs": connection.detected_kind and connection.detected_kind != connection.kind,
     }
+
+
+def _remaining(days: int | None) -> str:
+    """How long a token has yet, in words."""
+    if days is None:
+        return ""
+    if days > 0:
+        return f"{days} day{'s' if days != 1 else ''} left"
+    return "ended less than a day ago" if days == 0 else f"ended {-days} day{'s' if days != -1 else ''} ago"
 
 
 def _tested(run: Callable[[], T]) -> T:
@@ -144,51 +163,76 @@ def _test(request: Request, connection: Connection, *, candidate: bool = False) 
     return found.message
 
 
+def _reason(request: Request) -> str:
+    return request.POST.get("reason", "")
+
+
 def _replace(request: Request, connection: Connection, values: dict[str, Any]) -> str:
-    actions.do_replace_token(connection, token=values["token"], by=request.user)
+    actions.do_replace_token(
+        connection,
+        token=values["token"],
+        token_expires_at=values["token_expires_on"],
+        by=request.user,
+        reason=values["reason"],
+    )
     return "The replacement is sealed. Test it now: once it passes it goes into service."
 
 
+def _expiry(request: Request, connection: Connection, values: dict[str, Any]) -> str:
+    row = actions.do_set_token_expiry(
+        connection, token_expires_at=values["token_expires_on"], by=request.user, reason=values["reason"]
+    )
+    if row.token_expires_at is None:
+        return "When the token expires is not known now."
+    return f"The token expires at the end of {row.token_expires_at:%Y-%m-%d}, UTC."
+
+
 def _bounds(request: Request, connection: Connection, values: dict[str, Any]) -> str:
-    actions.do_set_bounds(connection, by=request.user, **values)
-    return "The bounds are set."
+    row = actions.do_set_bounds(connection, by=request.user, **values)
+    return " ".join(said for said in ("The bounds are set.", actions.bounded(row)) if said)
 
 
 def _from(request: Request, connection: Connection, values: dict[str, Any]) -> str:
-    row = actions.do_propose_from_email(connection, email=values["email"], by=request.user)
+    row = actions.do_propose_from_email(connection, email=values["email"], by=request.user, reason=values["reason"])
     if row.from_email_proposed:
         return f"Acting as {row.from_email_proposed} waits for an administrator's signature."
     return f"Writes are now made as {row.from_email}."
 
 
 def _approve(request: Request, connection: Connection) -> str:
-    row = actions.do_approve_from_email(connection, email=request.POST.get("email", ""), by=request.user)
+    email = request.POST.get("email", "")
+    row = actions.do_approve_from_email(connection, email=email, by=request.user, reason=_reason(request))
     return f"Writes are now made as {row.from_email}."
 
 
 def _discard_from(request: Request, connection: Connection) -> str:
-    actions.do_discard_from_email(connection, by=request.user)
+    actions.do_discard_from_email(connection, by=request.user, reason=_reason(request))
     return "The proposed address is withdrawn."
 
 
 def _discard(request: Request, connection: Connection) -> str:
-    actions.do_discard_candidate(connection, by=request.user)
+    actions.do_discard_candidate(connection, by=request.user, reason=_reason(request))
     return "The replacement token is thrown away."
 
 
 def _kind(request: Request, connection: Connection) -> str:
-    actions.do_set_kind(connection, kind=connection.detected_kind, by=request.user)
+    actions.do_set_kind(connection, kind=connection.detected_kind, by=request.user, reason=_reason(request))
     return "The token is now registered as what it is."
 
 
-def _enable(request: Request, connection: Connection) -> str:
-    row = actions.do_set_enabled(connection, not connection.is_enabled, by=request.user)
-    return f"{row.name} is switched {'on' if row.is_enabled else 'off: every call through it is denied'}."
+def _switch_on(request: Request, connection: Connection) -> str:
+    row = actions.do_set_enabled(connection, True, by=request.user, reason=_reason(request))
+    return f"{row.name} is switched on."
+
+
+def _switch_off(request: Request, connection: Connection) -> str:
+    row = actions.do_set_enabled(connection, False, by=request.user, reason=_reason(request))
+    return f"{row.name} is switched off: every call through it is denied."
 
 
 def _delete(request: Request, connection: Connection) -> str:
     name = connection.name
-    actions.do_delete_connection(connection, by=request.user)
+    actions.do_delete_connection(connection, by=request.user, reason=_reason(request))
     return f"{name} is deleted with its sealed token, and its agent keys are revoked."
 
 
@@ -199,11 +243,14 @@ BUTTONS: dict[str, Callable[[Request, Connection], str]] = {
     "approve": _approve,
     "discard_from": _discard_from,
     "kind": _kind,
-    "enable": _enable,
+    # Two, not a toggle: what was seen on a stale page must not be turned round by a second click.
+    "switch_on": _switch_on,
+    "switch_off": _switch_off,
     "delete": _delete,
 }
 WITH_FORM: dict[str, tuple[type[PageForm], Callable[[Request, Connection, dict[str, Any]], str]]] = {
     "replace": (ReplaceTokenForm, _replace),
+    "expiry": (ExpiryForm, _expiry),
     "bounds": (BoundsForm, _bounds),
     "from": (FromForm, _from),
 }

@@ -19,12 +19,14 @@ def index(request: Request, slug: str) -> HttpResponse:
     if action in ("set", "remove"):
         member = get_object_or_404(Membership.objects.filter(team=team), pk=request.POST.get("membership"))
 
+        reason = request.POST.get("reason", "")
+
         def change() -> str:
             if action == "remove":
-                do_remove_member(team, user=member.user, by=request.user)
+                do_remove_member(team, user=member.user, by=request.user, reason=reason)
                 return f"{member.user} is no longer in {team.name}."
             role = request.POST.get("role", "")
-            do_set_membership(team, user=member.user, role=role, by=request.user)
+            do_set_membership(team, user=member.user, role=role, by=request.user, reason=reason)
             return f"{member.user} is now a {role} of {team.name}."
 
         told(request, change)
@@ -32,7 +34,8 @@ def index(request: Request, slug: str) -> HttpResponse:
     form = MemberForm(request.POST if action == "add" else None)
     if action == "add" and form.is_valid():
         with refusals_in(form):
-            do_set_membership(team, user=form.cleaned_data["email"], role=form.cleaned_data["role"], by=request.user)
+            values = form.cleaned_data
+            do_set_membership(team, user=values["email"], role=values["role"], by=request.user, reason=values["reason"])
             return redirect("team-members", team.slug)
     context = {
         "team": team,

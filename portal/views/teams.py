@@ -24,7 +24,7 @@ def index(request: Request) -> HttpResponse:
         raise PermissionDenied("Only an administrator may create shared teams.")
     if request.method == "POST" and form.is_valid():
         with refusals_in(form):
-            team = do_create_team(form.cleaned_data["name"], by=request.user)
+            team = do_create_team(**form.cleaned_data, by=request.user)
             return redirect("team-members", team.slug)
     teams = Team.objects.visible_to(request.user).annotate(
         people=Count("memberships", distinct=True), tokens=Count("connections", distinct=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import random
+import string
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from policies.actions import Refused
 from policies.core.call import Risk, State, Tool
 from policies.models import AgentKey, ConfigChange, Entry, Membership, Team, ToolSetting, User
 from policies.snapshot import current_version, load_policy
-from tests.conftest import Cast
+from tests.conftest import PASSWORD, Cast
 
 TOOLS = {
     name: Tool(name, name.title(), "incidents", Risk.LOW, writes, State.OFF if writes else State.ON, (name,), "x", {})
@@ -113,6 +115,18 @@ def test_only_an_administrator_locks_and_raises_and_never_lowers(cast: Cast) -> 
         actions.do_set_tool_rule("note", tools=high, by=cast.ada, locked=False, risk="low")
 
 
+def test_another_reason_alone_of_a_lock_is_on_record(cast: Cast) -> None:
+    actions.do_set_tool_rule("note", tools=TOOLS, by=cast.ada, locked=True, reason="review")
+    actions.do_set_tool_rule("note", tools=TOOLS, by=cast.ada, locked=True, reason="an incident")
+    change = newest()
+    assert change.before == {"locked": True, "risk": "", "reason": "review"}
+    assert change.after == {"locked": True, "risk": "", "reason": "an incident"}
+    assert load_policy(current_version()).locked == {"note": "an incident"}
+    count = ConfigChange.objects.count()
+    actions.do_set_tool_rule("note", tools=TOOLS, by=cast.ada, locked=True, reason="an incident")
+    assert ConfigChange.objects.count() == count
+
+
 def test_all_writes_off_in_one_go(cast: Cast) -> None:
     for team in (cast.payments, cast.search):
         actions.do_set_tools(team, states={"note": State.ON, "resolve": State.NEEDS_APPROVAL}, tools=TOOLS, by=cast.ada)
@@ -150,6 +164,7 @@ def test_a_key_has_the_default_limit_and_only_an_administrator_takes_it_away(cas
         ({"name": " "}, "name is missing"),
         ({"name": "x" * 101}, "longer than"),
         ({"name": "y_NbAkKc66ryYTWUXYEu"}, "looks as if it held a token"),
+        ({"reason": "was u+AbC3dEf9GhI2jKl5mN before"}, "looks as if it held a token"),
         ({"expires_at": dt.datetime(2020, 1, 1, tzinfo=dt.UTC)}, "expired already"),
         ({"networks": ["10.0.0.0/8", "nonsense"]}, "no CIDR block"),
         ({"narrowed_to": []}, "could do nothing"),
@@ -177,6 +192,50 @@ def test_a_revocation_is_final_on_record_and_the_managers_alone(cast: Cast) -> N
     actions.do_revoke_key(key, by=cast.mina)
     key.refresh_from_db()
     assert key.revoked_at == revoked
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Checkout-Production-v2-eu-west",
+        "CheckoutServiceProductionV2",
+        "INC-2024-Checkout-Down-P1-eu",
+        "Payments_Responder_Assistant_2",
+    ],
+)
+def test_plain_names_are_no_secrets(cast: Cast, name: str) -> None:
+    assert actions.do_issue_key(cast.payments, name=name, by=cast.mina, tools=TOOLS)[0].name == name
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "u+AbC3dEf9GhI2jKl5mN",
+        "y_NbAkKc66ryYTWUXYEu",
+        "VPaTS-YXjmgre5qT3QcV",
+        "fM87y3H98GwS_qiVDm4D",
+        "pdus+_0XBPWQQ_83eeb31a-52c4-4a0d-9dd4-1ff46c8b7e10",
+        "pwk_abcdefgh_abcdefghijkmnpqrstuvwxyz23456789",
+    ],
+)
+def test_no_token_or_key_is_kept_in_a_name_or_a_reason(cast: Cast, token: str) -> None:
+    for text in (token, f"was {token}, now gone"):
+        with pytest.raises(ValidationError, match="held a token or a key"):
+            actions.plain(text, "The reason", maximum=500)
+
+
+def test_random_tokens_of_pagerdutys_form_are_taken_for_tokens() -> None:
+    letters = string.ascii_letters + string.digits + "+_-"
+    chance = random.Random(7)
+    missed = 0
+    for _ in range(2_000):
+        token = "".join(chance.choice(letters) for _ in range(17)) + "a7Z"
+        try:
+            actions.plain(token, "The name", maximum=100)
+        except ValidationError:
+            continue
+        missed += 1
+    assert missed <= 10
 
 
 # People and teams
@@ -229,6 +288,15 @@ def test_members_are_chosen_by_managers_who_leave_one_of_them(cast: Cast) -> Non
     assert not Membership.objects.filter(user=cast.zed).exists()
 
 
+def test_a_team_is_not_left_with_an_auditor_for_a_manager(cast: Cast) -> None:
+    with pytest.raises(Refused, match="auditor"):
+        actions.do_set_membership(cast.payments, user=cast.rhea, role="manager", by=cast.mina)
+    actions.do_set_membership(cast.payments, user=cast.zed, role="manager", by=cast.mina)
+    actions.do_update_user(cast.zed, by=cast.ada, role="auditor")
+    with pytest.raises(Refused, match="without a manager"):
+        actions.do_remove_member(cast.payments, user=cast.mina, by=cast.mina)
+
+
 def test_an_administrator_cannot_take_their_own_administration_away(cast: Cast) -> None:
     with pytest.raises(Refused):
         actions.do_update_user(cast.ada, by=cast.ada, role="")
@@ -247,10 +315,19 @@ def test_a_password_change_is_on_record_without_the_password(cast: Cast) -> None
         actions.do_set_password(cast.mina, by=cast.omar, password="x")
 
 
+@pytest.mark.parametrize("password", ["short", "password123", "mina@example.com"])
+def test_a_poor_password_is_refused(cast: Cast, password: str) -> None:
+    with pytest.raises(ValidationError):
+        actions.do_set_password(cast.mina, by=cast.mina, password=password)
+    with pytest.raises(ValidationError):
+        actions.do_create_user("mina2@example.com", by=cast.ada, password=password, name="mina@example.com")
+    cast.mina.refresh_from_db()
+    assert cast.mina.check_password(PASSWORD)
+    assert not User.objects.filter(email="mina2@example.com").exists()
+
+
 def test_sign_ins_and_refused_ones_are_entries(cast: Cast, client: Any) -> None:
     from django.contrib.auth import authenticate, login
-
-    from tests.conftest import PASSWORD
 
     request = RequestFactory().post("/", REMOTE_ADDR="192.0.2.7")
     request.session = client.session

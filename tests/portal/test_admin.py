@@ -75,6 +75,64 @@ def test_the_token_goes_in_and_never_comes_out(ada: Client, cast: Cast) -> None:
     assert TOKEN not in str(list(ConfigChange.objects.values())) + str(list(Entry.objects.values()))
 
 
+def test_the_add_form_takes_bounds_and_an_expiry(ada: Client, cast: Cast) -> None:
+    values = typed(cast, TOKEN)
+    del values["whole_account"]
+    bounds = {"team_ids": "PTEAM01, PTEAM02", "service_ids": "PSVC001", "expires_on": "2099-03-01"}
+    ada.post("/admin/integrations/connection/add/", {**values, **bounds})
+    row = Connection.objects.get()
+    assert (row.bound_team_ids, row.bound_service_ids) == (["PTEAM01", "PTEAM02"], ["PSVC001"])
+    assert row.token_expires_at is not None
+    assert row.token_expires_at.isoformat() == "2099-03-01T23:59:59+00:00"
+    assert "PSVC001" in ada.get(f"/admin/integrations/connection/{row.pk}/change/").content.decode()
+
+
+@pytest.mark.parametrize(
+    ("path", "field"), [("integrations/connection", "new_token"), ("policies/user", "password")], ids=str
+)
+def test_what_is_secret_is_kept_out_of_error_reports(
+    ada: Client, cast: Cast, monkeypatch: pytest.MonkeyPatch, path: str, field: str
+) -> None:
+    """As Django's report of an error would show the request."""
+    from django.contrib.admin.options import ModelAdmin
+    from django.http import HttpRequest
+    from django.views.debug import SafeExceptionReporterFilter
+
+    seen: dict[str, Any] = {}
+
+    def look(self: Any, request: HttpRequest, *args: Any) -> Any:
+        seen.update(SafeExceptionReporterFilter().get_post_parameters(request).items())
+        return original(self, request, *args)
+
+    original = ModelAdmin._changeform_view  # type: ignore[attr-defined]  # not in the stubs
+    monkeypatch.setattr(ModelAdmin, "_changeform_view", look)
+    ada.post(f"/admin/{path}/add/", {field: TOKEN, "name": "x"})
+    assert seen[field] == SafeExceptionReporterFilter.cleansed_substitute
+    assert seen["name"] == "x"
+
+
+def test_groups_are_not_offered_for_they_give_no_rights(ada: Client) -> None:
+    from django.contrib.auth.models import Group
+
+    assert not admin.site.is_registered(Group)
+    assert ada.get("/admin/auth/group/").status_code == 404
+
+
+def test_revoking_in_the_admin_takes_a_reason(ada: Client, cast: Cast) -> None:
+    from integrations.pagerduty.catalog import TOOLS
+    from policies.actions import do_issue_key
+
+    key, _ = do_issue_key(cast.payments, name="a", by=cast.ada, tools=TOOLS)
+    chosen = {"action": "revoke", "_selected_action": [str(key.pk)]}
+    assert "Say why" in ada.post("/admin/policies/agentkey/", chosen, follow=True).content.decode()
+    key.refresh_from_db()
+    assert key.revoked_at is None
+    ada.post("/admin/policies/agentkey/", {**chosen, "reason": "leaked"})
+    key.refresh_from_db()
+    assert key.revoked_at is not None
+    assert ConfigChange.objects.get(action="revoke_key").reason == "leaked"
+
+
 def test_a_refused_token_says_why_and_registers_nothing(ada: Client, cast: Cast) -> None:
     answer = ada.post("/admin/integrations/connection/add/", typed(cast, "short"), follow=True)
     assert "16 to 512 printable" in answer.content.decode()

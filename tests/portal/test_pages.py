@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from django.test import Client
 from integrations.actions import do_issue_agent_key, do_register_token
 from integrations.models import Connection
 from integrations.pagerduty.catalog import TOOLS
-from policies.core.call import EntryKind
+from policies.actions import do_set_tools
+from policies.core.call import EntryKind, State
 from policies.models import AgentKey, ConfigChange, Entry, Membership, Team, ToolSetting
 from tests.conftest import PASSWORD, Cast
 
@@ -145,10 +147,67 @@ def test_nonsense_changes_no_tool(client: Client, cast: Cast, values: dict[str, 
     assert not ToolSetting.objects.exists()
 
 
-def test_a_preset_sets_all_tools(client: Client, cast: Cast) -> None:
-    answer = as_(client, cast, "mina").post("/teams/payments/tools/", {"preset": "responder"}, follow=True)
-    assert "The preset responder is set" in answer.content.decode()
+PRESET = "/teams/payments/tools/preset/responder/"
+
+
+def confirmed(client: Client) -> dict[str, Any]:
+    """What the page of a preset would send back."""
+    lines = re.findall(r'name="change" value="([^"]+)"', client.get(PRESET).content.decode())
+    return {"change": lines, "reason": "on call starts"}
+
+
+def test_a_preset_lists_what_it_would_change_and_changes_it_once_it_is_confirmed(client: Client, cast: Cast) -> None:
+    shown = as_(client, cast, "mina").get(PRESET).content.decode()
+    assert "Resolve incident" in shown
+    assert "high" in shown or "medium" in shown
+    assert not ToolSetting.objects.exists()
+    values = confirmed(client)
+    assert "resolve_incident:off:on" in values["change"]
+    answer = client.post(PRESET, values, follow=True)
+    assert f"The preset responder is set: {len(values['change'])} tools changed." in answer.content.decode()
     assert ToolSetting.objects.filter(state="on", tool="resolve_incident").exists()
+    assert ConfigChange.objects.filter(action="set_tool").count() == len(values["change"])
+    assert set(ConfigChange.objects.filter(action="set_tool").values_list("reason", flat=True)) == {
+        "preset responder: on call starts"
+    }
+    assert "would change nothing" in client.get(PRESET).content.decode()
+
+
+def test_a_preset_without_a_reason_or_of_a_stale_page_changes_nothing(client: Client, cast: Cast) -> None:
+    as_(client, cast, "mina")
+    values = confirmed(client)
+    assert client.post(PRESET, {**values, "reason": ""}).status_code == 422
+    do_set_tools(cast.payments, states={"list_incidents": State.OFF}, tools=TOOLS, by=cast.ada)
+    answer = client.post(PRESET, values)
+    assert answer.status_code == 422
+    assert "were changed meanwhile" in answer.content.decode()
+    assert "list_incidents:off:on" in answer.content.decode()
+    assert client.post(PRESET, {**values, "change": ["nonsense"]}).status_code == 422
+    assert list(ToolSetting.objects.values_list("tool", "state")) == [("list_incidents", "off")]
+
+
+@pytest.mark.parametrize(("who", "status"), [("vic", 403), ("rhea", 403), ("omar", 404), ("zed", 404)])
+def test_only_managers_reach_a_preset(client: Client, cast: Cast, who: str, status: int) -> None:
+    as_(client, cast, who)
+    assert client.get(PRESET).status_code == status
+    assert client.post(PRESET, {"reason": "x"}).status_code == status
+    assert as_(client, cast, "mina").get(PRESET.replace("responder", "nonsense")).status_code == 404
+    assert client.delete(PRESET).status_code == 405
+
+
+def test_the_reason_for_a_tool_is_kept_and_the_count_comes_with_the_row(client: Client, cast: Cast) -> None:
+    as_(client, cast, "mina")
+    before = re.search(
+        r"(\d+) of (\d+) tools are on, (\d+) of them write", client.get("/teams/payments/tools/").content.decode()
+    )
+    assert before is not None
+    on, total, writes = map(int, before.groups())
+    values = {"tool": "resolve_incident", "state": "on", "reason": "trial week"}
+    shown = client.post("/teams/payments/tools/", values, headers={"HX-Request": "true"}).content.decode()
+    assert f"{on + 1} of {total} tools are on, {writes + 1} of them write" in shown
+    assert 'hx-swap-oob="true"' in shown
+    assert ConfigChange.objects.get().reason == "trial week"
+    assert "(trial week)" in client.get("/teams/payments/tools/").content.decode()
 
 
 # Connections
@@ -217,8 +276,8 @@ def test_the_life_of_a_connection(client: Client, cast: Cast, connection: Connec
     def post(**values: str) -> str:
         return client.post(path, values, follow=True).content.decode()
 
-    assert "switched off" in post(action="enable")
-    assert "switched on" in post(action="enable")
+    assert "switched off" in post(action="switch_off")
+    assert "switched on" in post(action="switch_on")
     assert "replacement is sealed" in post(action="replace", token="u+" + TOKEN)
     assert "A replacement token" in client.get(path).content.decode()
     assert "thrown away" in post(action="discard")
@@ -264,8 +323,14 @@ def test_a_key_is_shown_once_with_the_answer_that_made_it(client: Client, cast: 
     assert (key.tools, key.networks, key.calls_per_minute) == (["list_incidents"], ["10.0.0.0/8"], 60)
     assert secret not in client.get("/teams/payments/agents/").content.decode()
     assert "no-store" in answer["Cache-Control"]
-    answer = client.post("/teams/payments/agents/", {"action": "revoke", "key": str(key.pk)}, follow=True)
-    assert "is revoked" in answer.content.decode()
+    revoking = {"action": "revoke", "key": str(key.pk)}
+    answer = client.post("/teams/payments/agents/", revoking, follow=True)
+    assert "Say why helper is revoked" in answer.content.decode()
+    key.refresh_from_db()
+    assert key.revoked_at is None
+    answer = client.post("/teams/payments/agents/", {**revoking, "reason": "leaked"}, follow=True)
+    assert "helper is revoked: its next call" in answer.content.decode()
+    assert ConfigChange.objects.get(action="revoke_key").reason == "leaked"
 
 
 @pytest.mark.parametrize(
@@ -310,6 +375,30 @@ def test_members_come_change_and_go(client: Client, cast: Cast) -> None:
     own = Membership.objects.get(user=cast.mina)
     answer = client.post("/teams/payments/members/", {"action": "remove", "membership": own.pk}, follow=True)
     assert "without a manager" in answer.content.decode()
+
+
+def test_why_somebody_comes_changes_or_goes_is_kept(client: Client, cast: Cast) -> None:
+    path = "/teams/payments/members/"
+    as_(client, cast, "mina")
+    client.post(path, {"action": "add", "email": "zed@example.com", "role": "member", "reason": "joins"})
+    own = {"membership": Membership.objects.get(user=cast.zed).pk}
+    client.post(path, {**own, "action": "set", "role": "manager", "reason": "stands in"})
+    client.post(path, {**own, "action": "remove", "reason": "leaves"})
+    as_(client, cast, "ada").post("/teams/", {"action": "create", "name": "Mobile", "reason": "new product"})
+    made = ConfigChange.objects.order_by("id").values_list("action", "reason")
+    assert list(made) == [
+        ("set_membership", "joins"),
+        ("set_membership", "stands in"),
+        ("remove_member", "leaves"),
+        ("create_team", "new product"),
+    ]
+
+
+def test_an_auditor_is_not_made_a_manager(client: Client, cast: Cast) -> None:
+    values = {"action": "add", "email": "rhea@example.com", "role": "manager"}
+    answer = as_(client, cast, "mina").post("/teams/payments/members/", values)
+    assert "is an auditor, who changes nothing" in answer.content.decode()
+    assert not Membership.objects.filter(user=cast.rhea).exists()
 
 
 def test_everybody_makes_one_workspace_and_administrators_make_teams(client: Client, cast: Cast) -> None:
@@ -371,6 +460,20 @@ def test_long_records_are_paged_and_cost_the_same_queries(
     rest = client.get(older, headers={"HX-Request": "true"}).content.decode()
     assert rest.count("<time") >= 20
     assert "<html" not in rest
+    # A filter that is set on an older page starts from the newest again.
+    assert 'name="before"' not in client.get(older).content.decode()
+    assert client.get("/audit/?before=nonsense").status_code == 200
+    assert client.get(f"/audit/?before={'9' * 30}").status_code == 200
+
+
+def test_members_are_told_who_reads_the_record(client: Client, cast: Cast, connection: Connection) -> None:
+    shown = as_(client, cast, "vic").get("/audit/").content.decode()
+    assert "Managers, auditors and administrators read the record." in shown
+    assert "nothing happened" not in shown
+    for who in ("omar", "rhea", "ada"):
+        shown = as_(client, cast, who).get("/audit/?verdict=deny").content.decode()
+        assert "Managers, auditors and administrators" not in shown
+    assert "When (UTC)" in shown
 
 
 @pytest.mark.parametrize("page", ["/", "/teams/", *(f"/teams/payments/{page}/" for page in PAGES)])

@@ -1,0 +1,55 @@
+"""What happens around every page: whose address a request comes from, and what is said where there is no page to show."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.contrib.auth.middleware import LoginRequiredMiddleware
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import render
+from django.utils import timezone
+from django.utils.deprecation import MiddlewareMixin
+
+from integrations.gateway.rest import client_ip
+from policies.actions import TooManyGuesses
+
+
+class ClientAddress(MiddlewareMixin):
+    """``REMOTE_ADDR`` is the person's address, not the trusted proxy's: sign-ins are recorded and limited by it."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        proxies = tuple(ipaddress.ip_network(block) for block in settings.TRUSTED_PROXIES)
+        forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "").encode("latin-1", "replace")
+        peer = request.META.get("REMOTE_ADDR", "")
+        request.META["REMOTE_ADDR"] = client_ip({"client": (peer, 0)}, forwarded, proxies)
+
+
+class SignInRequired(LoginRequiredMiddleware):
+    """Whoever is not signed in is sent to the sign-in page: the whole page of theirs, not the row that htmx asked for."""
+
+    def process_view(self, request: HttpRequest, view_func: Any, *view: Any) -> HttpResponseBase | None:
+        refused = super().process_view(request, view_func, *view)
+        if refused is None or request.headers.get("HX-Request") != "true":
+            return refused
+        page = urlsplit(request.headers.get("HX-Current-URL", "")).path or "/"
+        to = redirect_to_login(page, self.get_login_url(view_func), self.get_redirect_field_name(view_func))
+        # htmx follows a 302 by itself and would swap the sign-in page into a table.
+        return HttpResponse(status=204, headers={"HX-Redirect": to["Location"]})
+
+
+class GuessesAnswered(MiddlewareMixin):
+    """``TooManyGuesses``, wherever a password was tried: the sign-in, the admin's, the account's own page."""
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if not isinstance(exception, TooManyGuesses):
+            return None
+        seconds = max((exception.again_at - timezone.now()).total_seconds(), 1)
+        context = {"again_at": exception.again_at, "minutes": math.ceil(seconds / 60)}
+        answer = render(request, "429.html", context, status=429)
+        answer["Retry-After"] = str(math.ceil(seconds))
+        return answer

@@ -44,7 +44,7 @@ check: setup
 # Of the pure core and of the one way in. The power cuts are left out: a killed process writes no data.
 coverage: setup .tools/pagerduty-5.3/.ready
 	rm -f .coverage .coverage.*
-	.venv/bin/coverage run -m pytest -q tests/policies tests/integrations tests/gateway --deselect tests/gateway/test_power_cut.py
+	.venv/bin/coverage run -m pytest -q -n 2 --dist loadfile tests/policies tests/integrations tests/gateway --deselect tests/gateway/test_power_cut.py
 	.venv/bin/coverage combine -q
 	.venv/bin/coverage report -m --include 'policies/core/*' --fail-under 90
 	.venv/bin/coverage report -m --include 'integrations/gateway/*' --fail-under 90

@@ -147,6 +147,8 @@ def _from_email(email: str, by: By) -> tuple[str, str]:
     if not email and isinstance(by, User):
         email = by.email
     validate_email(email)
+    if not email.isascii():
+        raise ValidationError("PagerDuty's From takes plain ASCII addresses: write a domain with umlauts as xn--….")
     if not isinstance(by, User) or by.is_administrator or email.lower() == by.email.lower():
         return email, ""
     return by.email, email

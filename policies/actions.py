@@ -28,8 +28,17 @@ from policies import keys
 from policies.core.call import Entry, EntryKind, Risk, State, Tool
 from policies.core.redact import Redactor
 from policies.journal import append_in_transaction
-from policies.models import AgentKey, ConfigChange, Membership, PolicyVersion, Team, ToolRule, ToolSetting, User
-from policies.models.people import SignInFailures
+from policies.models import (
+    AgentKey,
+    ConfigChange,
+    Membership,
+    PolicyVersion,
+    SignInFailures,
+    Team,
+    ToolRule,
+    ToolSetting,
+    User,
+)
 
 By = User | str
 

@@ -24,11 +24,11 @@ from policies.models import (
     Entry,
     Membership,
     PolicyVersion,
+    SignInFailures,
     Stream,
     ToolSetting,
     User,
 )
-from policies.models.people import SignInFailures
 
 # Groups give no rights here: roles and memberships do. Offering them would only mislead.
 admin.site.unregister(Group)

@@ -606,6 +606,8 @@ class Object:
     one: str
     by_name: bool = True
     """Whether the list can be searched by name."""
+    elsewhere: str = ""
+    """Where the others of its type are: PagerDuty answers 400 to an id of the other kind of schedule."""
 
     @property
     def many(self) -> str:
@@ -615,7 +617,7 @@ class Object:
 OBJECTS: Final[Mapping[str, Object]] = {
     "service": Object("service", "/services", "service"),
     "incident": Object("incident", "/incidents", "incident", by_name=False),
-    "schedule": Object("schedule", "/schedules", "schedule"),
+    "schedule": Object("schedule", "/schedules", "schedule", elsewhere="/v3/schedules"),
     "escalation_policy": Object("escalation policy", "/escalation_policies", "escalation_policy"),
     "user": Object("user", "/users", "user"),
 }
@@ -632,7 +634,7 @@ def explain_object(
     team_ids: frozenset[str],
     service_ids: frozenset[str],
 ) -> Finding:
-    """Why a token does or does not see an object, named by its id or its exact name. At most two reads.
+    """Why a token does or does not see an object, named by its id or its exact name. At most three reads.
 
     ``Finding.name`` is ``no_name`` (not named in a way that can be looked up: no call is made), ``exists``,
     ``outside_bounds``, ``lacks_team`` (it is there, but its owner may not), ``no_such`` (an account key sees all there
@@ -657,6 +659,8 @@ def explain_object(
     missing = None
     if named_by_id:
         heard = run("GET", f"{what.path}/{quote(asked, safe='')}")
+        if heard.reply is not None and heard.reply.status == 400 and what.elsewhere:
+            heard = run("GET", f"{what.elsewhere}/{quote(asked, safe='')}")
         if heard.reply is None:
             return _refused(heard)
         failure = failure_of(heard.reply, what.one)

@@ -1,5 +1,5 @@
 from policies.models.journal import Checkpoint, Entry, Stream
-from policies.models.people import AgentKey, Membership, Team, User
+from policies.models.people import AgentKey, Membership, SignInFailures, Team, User
 from policies.models.policy import ConfigChange, PolicyVersion, ToolRule, ToolSetting
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "Entry",
     "Membership",
     "PolicyVersion",
+    "SignInFailures",
     "Stream",
     "Team",
     "ToolRule",

@@ -155,6 +155,11 @@ def test_a_revoked_token_and_an_unreachable_host_are_told_apart(cast: Cast, sett
     assert actions.test_connection(Connection.objects.get(name="Gone"), by=cast.ada).problem == "resolve"
 
 
+def test_an_address_that_no_header_can_carry_is_refused_before_the_first_write_fails(cast: Cast) -> None:
+    with pytest.raises(ValidationError, match="plain ASCII"):
+        register(cast, TOKENS["account"], from_email="mina@müller.example")
+
+
 def test_an_account_key_registered_as_less_is_held_back_until_it_is_registered_as_what_it_is(cast: Cast) -> None:
     connection = register(
         cast, TOKENS["account"], kind="user", by=cast.mina, from_email="", whole_account=False, team_ids=["PTEAM00"]
@@ -290,7 +295,7 @@ def test_managers_are_reminded_once_at_each_threshold(cast: Cast) -> None:
     assert "older than the 365 days" in actions.suspension(connection, since + dt.timedelta(days=366))
 
 
-def test_rotating_the_keys_reseals_every_token_while_calls_go_on(cast: Cast, settings: Any) -> None:
+def test_rotating_the_keys_reseals_every_token_and_both_keys_serve_meanwhile(cast: Cast, settings: Any) -> None:
     from cryptography.fernet import Fernet
 
     connection = register(cast, TOKENS["account"])

@@ -353,6 +353,13 @@ def test_what_is_not_found_may_be_private_but_not_to_an_account_key(kind: str, n
     assert (name == "private_or_none") == ("private" in found.message)
 
 
+def test_a_schedule_of_the_other_kind_is_found_too() -> None:
+    other_kind = refusal(400, 2001)
+    shifts = answer({"schedule": {"id": "PSCH300", "name": "Shifts"}})
+    pagerduty = PagerDuty({"/schedules/PSCH300": other_kind, "/v3/schedules/PSCH300": shifts})
+    assert explained(pagerduty, "PSCH300", type="schedule").name == "exists"
+
+
 def test_similar_names_are_named_where_none_is_the_one() -> None:
     pagerduty = PagerDuty({"/services": answer({"services": [CHECKOUT]})})
     found = explained(pagerduty, "Check", kind="account")

@@ -182,30 +182,19 @@ class Pipeline:
 
     async def _broken(self, call: Call, identified: Identified, intents: list[_About]) -> Answer:
         """The answer, on record, to a call that an error of the portal's own ended. With an intent it may have been sent."""
-        principal, connection = identified.principal, identified.connection
         if intents:
             verdict, outcome = intents[-1].verdict, Outcome.UNKNOWN
             answer = Answer(502, outcome, verdict, problem="The portal failed after it had begun the write.")
             remedy = "Look at PagerDuty before you try again: it may have been done."
         else:
-            reason = "The portal failed on this call, and sent nothing on."
+            reason = "The portal itself failed on this call, and changed nothing."
             verdict = Verdict(Decision.DENY, "error", reason, "", 0, _decision_id())
             outcome, remedy = Outcome.FAILED, "Tell an administrator: the portal's log says more."
             answer = Answer(500, outcome, verdict, problem=reason)
-        entry = Entry(
-            kind=EntryKind.RESULT,
-            at=dt.datetime.fromtimestamp(call.at, dt.UTC),
-            decision_id=verdict.decision_id,
-            team_id=principal.team_id,
-            actor=principal.id,
-            tool=verdict.tool,
-            verdict=verdict.decision.value,
-            outcome=outcome,
-            resource=connection.id if connection else "",
-            details={"door": call.door.value, "rule": verdict.rule, "reason": answer.problem, "status": answer.status},
-        )
+        # Few details: making more of them may be what failed.
+        told = {"door": call.door.value, "rule": verdict.rule, "reason": answer.problem, "status": answer.status}
         try:
-            await self._journal.append(entry)
+            await self._journal.append(_entry(call, identified, verdict, EntryKind.RESULT, outcome, told))
         except (JournalUnavailable, StaleVerdict):
             if not intents:
                 return _unavailable("The journal cannot record this call, so it is not answered.", verdict)
@@ -396,23 +385,11 @@ class _About:
         self._asked = self._request()
 
     def entry(self, kind: EntryKind, outcome: Outcome, *, answer: Answer | None = None) -> Entry:
-        verdict, principal, connection = self.verdict, self.identified.principal, self.identified.connection
         details = dict(self._asked or self._request())
         details["recorded_at"] = moment(dt.datetime.now(dt.UTC))
         if answer is not None:
             self._tell_of(answer, details)
-        return Entry(
-            kind=kind,
-            at=dt.datetime.fromtimestamp(self.call.at, dt.UTC),
-            decision_id=verdict.decision_id,
-            team_id=principal.team_id,
-            actor=principal.id,
-            tool=verdict.tool,
-            verdict=verdict.decision.value,
-            outcome=outcome,
-            resource=connection.id if connection else "",
-            details=details,
-        )
+        return _entry(self.call, self.identified, self.verdict, kind, outcome, details)
 
     def _request(self) -> dict[str, Any]:
         call, resolution, verdict = self.call, self.resolution, self.verdict
@@ -487,6 +464,24 @@ class _About:
 
     def _plain(self, text: str, form: re.Pattern[str]) -> Any:
         return text if not text or form.fullmatch(text) else self.redactor.string(text)
+
+
+def _entry(
+    call: Call, identified: Identified, verdict: Verdict, kind: EntryKind, outcome: Outcome, details: Mapping[str, Any]
+) -> Entry:
+    principal, connection = identified.principal, identified.connection
+    return Entry(
+        kind=kind,
+        at=dt.datetime.fromtimestamp(call.at, dt.UTC),
+        decision_id=verdict.decision_id,
+        team_id=principal.team_id,
+        actor=principal.id,
+        tool=verdict.tool,
+        verdict=verdict.decision.value,
+        outcome=outcome,
+        resource=connection.id if connection else "",
+        details=details,
+    )
 
 
 def _kept(tools: tuple[Tool, ...]) -> Mapping[str, frozenset[str]]:

@@ -45,9 +45,9 @@ By = User | str
 MAXIMUM_CALLS_PER_MINUTE = 960
 """PagerDuty's own limit of a connection."""
 _AGENT_KEY = re.compile(r"pwk_[a-z0-9]{8}_")
+_INTEGRATION_KEY = re.compile(r"\b[0-9a-f]{32}\b", re.ASCII)
 _TOKEN_LIKE = re.compile(
-    r"(?<![A-Za-z0-9+_-])(?=[A-Za-z0-9+_-]*[0-9])(?=[A-Za-z0-9+_-]*[a-z])"
-    r"(?=[A-Za-z0-9+_-]*[A-Z])[A-Za-z0-9+_-]{20,}(?![A-Za-z0-9+_-])"
+    r"(?<![A-Za-z0-9+_-])(?=[A-Za-z0-9+_-]*[a-z])(?=[A-Za-z0-9+_-]*[A-Z])[A-Za-z0-9+_-]{20,}(?![A-Za-z0-9+_-])"
 )
 _CHUNK = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
 
@@ -80,7 +80,7 @@ def _holds_secret(text: str) -> bool:
     A name such as Checkout-Production-v2-eu-west falls into words; chance falls into chunks of two characters. Of random
     tokens of 20 characters three in a thousand have chunks as long as a name's, and fewer of those hold words.
     """
-    if _AGENT_KEY.search(text):
+    if _AGENT_KEY.search(text) or _INTEGRATION_KEY.search(text):
         return True
     for run in _TOKEN_LIKE.findall(text):
         chunks = _CHUNK.findall(run)
@@ -114,7 +114,7 @@ def clean_reason(reason: str) -> str:
 
 def hold_version() -> PolicyVersion:
     """The row of the policy's version, locked until the transaction ends: changes follow one another."""
-    PolicyVersion.objects.get_or_create(pk=1)
+    PolicyVersion.objects.get_or_create(pk=1, defaults={"version": 0})
     return PolicyVersion.objects.select_for_update().get(pk=1)
 
 
@@ -215,6 +215,8 @@ def do_set_password(user: User, *, by: By, password: str) -> None:
     validate_password(password, user)
     user.set_password(password)
     user.save(update_fields=["password"])
+    # Whoever gets a new password is not kept out by what others guessed at the old one.
+    SignInFailures.objects.filter(subject=_guess_subject("account", user.email.lower())).delete()
     record_change(by=by, team=None, action="set_password", target=user.email, before=None, after=None)
 
 
@@ -321,6 +323,7 @@ def do_set_tools(
     """Set what a team says of some tools. Returns how many changed; each is a ConfigChange of its own."""
     require_manager(by, team, "set its tools")
     reason = clean_reason(reason)
+    hold_version()  # before any other row, here and everywhere: no deadlock
     locked = set(ToolRule.objects.filter(locked=True).values_list("tool", flat=True))
     settings_now = {row.tool: row for row in ToolSetting.objects.select_for_update().filter(team=team)}
     changed = 0
@@ -505,8 +508,10 @@ def do_revoke_key(key: AgentKey, *, by: By, reason: str = "") -> None:
 # Sign-ins
 
 GUESSING_MINUTES = 15
-GUESSES_OF_AN_ACCOUNT = 10
+GUESSES_OF_AN_ACCOUNT_FROM_AN_ADDRESS = 10
 GUESSES_FROM_AN_ADDRESS = 30
+GUESSES_OF_AN_ACCOUNT = 100
+"""From anywhere: one source alone cannot keep somebody out of their account. A new password ends it at once."""
 
 
 class TooManyGuesses(Exception):
@@ -517,19 +522,30 @@ class TooManyGuesses(Exception):
         self.again_at = again_at
 
 
-def _guess_subjects(email: str, ip: str) -> dict[str, int]:
-    """What a guess is counted for, with its limit. The address comes first: a source that is at its limit adds no rows."""
+def source_of(ip: str) -> str:
+    """Whom an address stands for: of IPv6 its /64, for whoever has one address of it has all; an IPv4 address written as
+    IPv6 is that IPv4 address."""
     try:
         address = ipaddress.ip_address(ip)
-        # Whoever has one IPv6 address has the whole network of it.
-        source = str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else str(address)
     except ValueError:
-        source = ip
-    named = (("address", source, GUESSES_FROM_AN_ADDRESS), ("account", email.strip().lower(), GUESSES_OF_AN_ACCOUNT))
+        return ip
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
+
+
+def _guess_subjects(email: str, ip: str) -> dict[str, int]:
+    """What a guess is counted for, with its limit. The address comes first: a source that is at its limit adds no rows."""
+    source, account = source_of(ip), email.strip().lower()
     return {
-        salted_hmac("policies.sign-in-failures", f"{what}:{value}", algorithm="sha256").hexdigest(): limit
-        for what, value, limit in named
+        _guess_subject("address", source): GUESSES_FROM_AN_ADDRESS,
+        _guess_subject("both", f"{source} {account}"): GUESSES_OF_AN_ACCOUNT_FROM_AN_ADDRESS,
+        _guess_subject("account", account): GUESSES_OF_AN_ACCOUNT,
     }
+
+
+def _guess_subject(what: str, value: str) -> str:
+    return salted_hmac("policies.sign-in-failures", f"{what}:{value}", algorithm="sha256").hexdigest()
 
 
 @transaction.atomic
@@ -543,7 +559,7 @@ def count_guess(*, email: str, ip: str) -> None:
     now = timezone.now()
     since = now - dt.timedelta(minutes=GUESSING_MINUTES)
     rows = []
-    # The address's row is locked before the account's, here and below: no deadlock.
+    # In this order here and below: no deadlock.
     for subject, limit in _guess_subjects(email, ip).items():
         row, _ = SignInFailures.objects.select_for_update().get_or_create(subject=subject, defaults={"began_at": now})
         if row.began_at <= since:
@@ -562,8 +578,9 @@ def count_guess(*, email: str, ip: str) -> None:
 @transaction.atomic
 def forgive_guess(*, email: str, ip: str) -> None:
     """The password was right: the account starts anew. The address does not, or an own account would let one guess on."""
-    address, account = _guess_subjects(email, ip)
+    address, both, account = _guess_subjects(email, ip)
     SignInFailures.objects.filter(subject=address, count__gt=0).update(count=F("count") - 1)
+    SignInFailures.objects.filter(subject=both).update(count=0)
     SignInFailures.objects.filter(subject=account).update(count=0)
 
 

@@ -520,6 +520,7 @@ def verify(checkpoint: chain.Checkpoint | None) -> Verification:
 def _reading() -> Iterator[None]:
     """One moment of the database to read, without keeping anybody from writing meanwhile."""
     here: Any = _here()
+    here.ensure_connection()  # or it takes the usual mode when it connects
     if here.vendor == "postgresql":
         with transaction.atomic(), here.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")

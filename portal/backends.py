@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib.auth.backends import ModelBackend
 from django.http import HttpRequest
+from django.views.decorators.debug import sensitive_variables
 
 from policies.actions import TooManyGuesses, count_guess, forgive_guess, record_sign_in
 from policies.models import User
@@ -14,6 +15,7 @@ from policies.models import User
 class LimitedBackend(ModelBackend):
     """Django's own, behind a limit on guesses. It is here and not in a form, so that no way to sign in goes past it."""
 
+    @sensitive_variables("password")
     def authenticate(
         self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **kwargs: Any
     ) -> User | None:

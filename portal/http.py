@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.http import HttpRequest
+from django.db.models import Model, QuerySet
+from django.http import Http404, HttpRequest
 from django.shortcuts import get_object_or_404
 from django_htmx.middleware import HtmxDetails
 
 from policies.actions import Refused
 from policies.models import Team, User
+
+M = TypeVar("M", bound=Model)
 
 
 class Request(HttpRequest):
@@ -38,6 +42,14 @@ def managed_team(request: Request, slug: str) -> Team:
     if not may_manage(request, team):
         raise PermissionDenied(f"Only a manager of {team.name} or an administrator may change this.")
     return team
+
+
+def one_of(rows: QuerySet[M], pk: str | None) -> M:
+    """The row that a form names, or 404: for what is no key at all too."""
+    try:
+        return get_object_or_404(rows, pk=pk)
+    except (ValueError, ValidationError) as error:
+        raise Http404 from error
 
 
 def sentences(error: ValidationError | Refused) -> list[str]:

@@ -36,7 +36,11 @@ class SignInRequired(LoginRequiredMiddleware):
         refused = super().process_view(request, view_func, *view)
         if refused is None or request.headers.get("HX-Request") != "true":
             return refused
-        page = urlsplit(request.headers.get("HX-Current-URL", "")).path or "/"
+        try:
+            at = urlsplit(request.headers.get("HX-Current-URL", ""))
+            page = (at.path or "/") + (f"?{at.query}" if at.query else "")
+        except ValueError:
+            page = "/"
         to = redirect_to_login(page, self.get_login_url(view_func), self.get_redirect_field_name(view_func))
         # htmx follows a 302 by itself and would swap the sign-in page into a table.
         return HttpResponse(status=204, headers={"HX-Redirect": to["Location"]})

@@ -166,16 +166,16 @@ class Pipeline:
     ) -> None:
         """Run a call, count it, and tell whoever still waits."""
         intents: list[_About] = []
+        answer = _unavailable("The portal could not see this call through.")
         try:
             answer = await self._governed(call, state, identified, intents)
         except Exception:
             log.exception("A call of %s broke", identified.principal.id)
             answer = await self._broken(call, identified, intents)
-        except BaseException:
-            answered.cancel()
-            raise
-        if not answered.done():
-            answered.set_result(answer)
+        finally:
+            # Whatever has happened: nobody waits for ever. (Cancelled only when the loop ends.)
+            if not answered.done():
+                answered.set_result(answer)
         tool, verdict = (answer.verdict.tool, answer.verdict.decision.value) if answer.verdict else ("", "")
         CALLS.labels(call.door.value, tool, verdict, answer.outcome.value).inc()
         SECONDS.labels(call.door.value).observe(time.time() - call.at)

@@ -194,14 +194,16 @@ def error_body(status: int, message: str, errors: Iterable[str]) -> bytes:
     return json.dumps({"error": error}).encode()
 
 
-def client_ip(
-    scope: Scope, forwarded: bytes | None, proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
-) -> str:
-    """The caller's address: the connection's own, or behind trusted proxies the last one that is none of them."""
-    peer = str((scope.get("client") or ("", 0))[0])
+Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+
+
+def client_ip(scope: Scope, forwarded: bytes | None, proxies: Networks) -> str:
+    """The caller's address: the connection's own, or behind trusted proxies the last one that is none of them. An IPv4
+    address that a dual-stack socket writes as IPv6 is given as IPv4: limits, networks and proxies are told in that form."""
+    peer = _unmapped(str((scope.get("client") or ("", 0))[0]))
     if not forwarded or not proxies:
         return peer
-    hops = [hop.strip() for hop in forwarded.decode("latin-1").split(",")][-20:]
+    hops = [_unmapped(hop.strip()) for hop in forwarded.decode("latin-1").split(",")[-20:]]
     address = peer
     while _is_trusted(address, proxies) and hops:
         address = hops.pop()
@@ -211,7 +213,17 @@ def client_ip(
         return peer
 
 
-def _is_trusted(address: str, proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]) -> bool:
+def _unmapped(text: str) -> str:
+    if not text.lower().startswith("::ffff:"):
+        return text
+    try:
+        address = ipaddress.IPv6Address(text)
+    except ValueError:
+        return text
+    return str(address.ipv4_mapped or address)
+
+
+def _is_trusted(address: str, proxies: Networks) -> bool:
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

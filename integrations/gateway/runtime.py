@@ -7,7 +7,6 @@ import asyncio
 import atexit
 import datetime as dt
 import hashlib
-import ipaddress
 import logging
 import os
 import threading
@@ -24,6 +23,7 @@ from integrations.gateway.identity import load_identities
 from integrations.gateway.integration import Integration
 from integrations.gateway.pipeline import Answer, NotFresh, Pipeline, State
 from integrations.pagerduty.integration import PagerDuty
+from policies.actions import source_of
 from policies.core.call import Call, Entry, EntryKind
 from policies.core.redact import Redactor
 from policies.journal import Journal, close_orphans
@@ -183,7 +183,7 @@ class Runtime:
 
     def _count_rejected(self, ip: str, reason: str) -> None:
         REJECTED.labels(reason).inc()
-        source = (_network(ip), reason)
+        source = (source_of(ip), reason)
         if source not in self._rejected and len(self._rejected) >= MAXIMUM_SOURCES:
             source = ("others", reason)
         self._rejected[source] += 1
@@ -214,17 +214,6 @@ class Runtime:
         counted, self._rejected, self._rejected_since = self._rejected, Counter(), time.time()
         for (ip, reason), count in counted.items():
             self.journal.append(rejected_entry(ip, reason, count)).add_done_callback(_noted)
-
-
-def _network(ip: str) -> str:
-    """The address, of IPv6 its /64: whoever has one address there has all of them."""
-    try:
-        address = ipaddress.ip_address(ip)
-    except ValueError:
-        return ip
-    if address.version == 4:
-        return ip
-    return str(ipaddress.ip_network((address, 64), strict=False))
 
 
 def rejected_entry(ip: str, reason: str, count: int) -> Entry:

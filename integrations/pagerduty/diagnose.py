@@ -168,7 +168,8 @@ def failure_of(reply: Reply, key: str) -> Failure | None:
     if reply.status == 429:
         return Failure(*_STATUSES[429])
     # PagerDuty says what is wrong as JSON under "error"; a proxy that refuses does not.
-    if reply.status >= 400 and (document is None or "error" not in document):
+    # (A wrong token it has told in plain text.)
+    if reply.status >= 400 and reply.status != 401 and (document is None or "error" not in document):
         return dataclasses.replace(
             _NOT_PAGERDUTY, message=f"{_NOT_PAGERDUTY.message} It was {reply.status} in no form of PagerDuty's."
         )

@@ -61,6 +61,9 @@ def _is_pagerdutys(reply: Reply, request: Request) -> bool:
 
     A write's answer is read whole, for its outcome hangs on it; of a read's, which is large, only the two ends are looked at.
     """
+    if reply.status == 401:
+        # PagerDuty has answered a wrong token with plain text (its Go client, issue 469); and it says only that nothing was done.
+        return True
     if not reply.body:
         # PagerDuty's documentation: a 429 may come without a body.
         return reply.status in (202, 204, 429)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 
-from django.core.exceptions import ValidationError
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
@@ -17,7 +16,7 @@ from integrations.pagerduty.catalog import TOOLS
 from policies.actions import do_revoke_key
 from policies.models import AgentKey
 from portal.forms import KeyForm
-from portal.http import Request, managed_team, may_manage, refusals_in, told, visible_team
+from portal.http import Request, managed_team, may_manage, one_of, refusals_in, told, visible_team
 
 
 @never_cache
@@ -26,13 +25,11 @@ def index(request: Request, slug: str) -> HttpResponse:
     team = managed_team(request, slug) if request.method == "POST" else visible_team(request, slug)
     action = request.POST.get("action")
     if action == "revoke":
-        key = get_object_or_404(AgentKey.objects.filter(team=team), pk=request.POST.get("key"))
+        key = one_of(AgentKey.objects.filter(team=team), request.POST.get("key"))
 
         def revoke() -> str:
-            reason = request.POST.get("reason", "")
-            if not reason.strip():
-                raise ValidationError(f"Say why {key.name} is revoked: it is kept in the record.")
-            do_revoke_key(key, by=request.user, reason=reason)
+            # Without a reason too: a stolen key is revoked first and explained later.
+            do_revoke_key(key, by=request.user, reason=request.POST.get("reason", ""))
             return f"{key.name} is revoked: its next call is refused."
 
         told(request, revoke)

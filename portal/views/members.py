@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from policies.actions import do_remove_member, do_set_membership
 from policies.models import Membership
 from portal.forms import MemberForm
-from portal.http import Request, managed_team, may_manage, refusals_in, told, visible_team
+from portal.http import Request, managed_team, may_manage, one_of, refusals_in, told, visible_team
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -17,7 +17,7 @@ def index(request: Request, slug: str) -> HttpResponse:
     team = managed_team(request, slug) if request.method == "POST" else visible_team(request, slug)
     action = request.POST.get("action")
     if action in ("set", "remove"):
-        member = get_object_or_404(Membership.objects.filter(team=team), pk=request.POST.get("membership"))
+        member = one_of(Membership.objects.filter(team=team), request.POST.get("membership"))
 
         reason = request.POST.get("reason", "")
 

@@ -230,6 +230,10 @@ def test_a_write_that_was_sent_but_cannot_be_recorded_says_so_and_never_invites_
         portal.sql("ALTER TABLE entry_gone RENAME TO policies_entry")
 
 
-def test_the_journal_still_verifies(portal: Portal) -> None:
+def test_the_journal_still_verifies_in_a_process_of_its_own(portal: Portal) -> None:
     portal.stop()
     assert json.loads(portal.manage("verify_audit", "--json").stdout)["status"] == "intact"
+    portal.shell("from policies.journal import write_checkpoint\nwrite_checkpoint()")
+    [file] = (portal.folder / "checkpoints").glob("*.json")
+    found = json.loads(portal.manage("verify_audit", "--json", "--checkpoint", str(file)).stdout)
+    assert (found["status"], found["anchored"]) == ("intact", True)

@@ -190,9 +190,12 @@ def test_the_poll_outlives_any_error(setting: Setting, monkeypatch: pytest.Monke
             await in_thread(lambda: do_revoke_key(setting.key, by=setting.cast.ada))
             assert await asyncio.to_thread(failed.wait, 5)
             monkeypatch.undo()
-            await asyncio.sleep(1.5)
-            # No call was made meanwhile: it is the poll that has read it.
-            return before, started.watch.fresh().policy.version
+            # No call is made meanwhile: it is the poll that reads it.
+            for _ in range(100):
+                await asyncio.sleep(0.1)
+                if (state := started.watch.fresh()) is not None and state.policy.version > before:
+                    break
+            return before, state.policy.version if state else 0
 
     before, after = asyncio.run(scenario())
     assert after > before
@@ -207,6 +210,7 @@ def test_the_poll_outlives_any_error(setting: Setting, monkeypatch: pytest.Monke
         (Reply(200, JSON, b""), 502, "unknown"),
         (Reply(403, (("content-type", "text/html"),), b"<html>Blocked"), 502, "unknown"),
         (Reply(401, JSON, b'{"error":{"message":"Unauthorized","code":2006}}'), 502, "refused"),
+        (Reply(401, (("content-type", "text/plain"),), b"HTTP Token: Access denied."), 502, "refused"),
         (Reply(400, JSON, b'{"error":{"message":"Bad","code":2001,"errors":[]}}'), 400, "refused"),
         (Reply(500, JSON, b'{"error":{"message":"Oops"}}'), 500, "unknown"),
         (Reply(201, JSON, b'{"note":{"id":"PNOTE01"}}'), 201, "done"),

@@ -19,6 +19,7 @@ from integrations.pagerduty.diagnose import (
     ToolFinding,
     diagnose,
     explain_object,
+    failure_of,
 )
 
 HTML = b"<html><body>Sign in to the company's network</body></html>"
@@ -180,6 +181,13 @@ def test_each_failure_has_its_own_words_and_remedy(case: str) -> None:
     assert found.message.endswith(".")
     assert found.remedy.endswith(".")
     assert {each.serves for each in found.tools} <= {"no", "unknown"}
+
+
+def test_a_wrong_token_that_is_told_in_plain_text_is_no_proxys_doing() -> None:
+    plain = Reply(401, (("content-type", "text/plain"),), b"HTTP Token: Access denied.")
+    usual = refusal(401, 2006).reply
+    assert usual is not None
+    assert failure_of(plain, "abilities") == failure_of(usual, "abilities")
 
 
 def test_no_two_failures_share_their_words() -> None:

@@ -308,6 +308,14 @@ def test_what_a_database_lets_stand_in_a_column_is_named_and_what_it_refuses_cha
         assert (code, found["first_bad"]["stream"], found["first_bad"]["seq"]) == (1, "alpha", 5)
 
 
+def test_an_edited_checkpoint_of_the_database_is_named_and_the_file_still_counts(written: None) -> None:
+    sql("UPDATE policies_checkpoint SET document = '{}'")
+    code, found = verify()
+    assert (code, found["first_bad"]["stream"]) == (1, "(checkpoint)")
+    edit_record(Path())
+    assert verify()[1]["first_bad"]["stream"] == "alpha"
+
+
 def test_calls_go_on_while_the_journal_is_verified(written: None, monkeypatch: pytest.MonkeyPatch) -> None:
     from policies.core import chain
 

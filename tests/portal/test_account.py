@@ -13,7 +13,8 @@ from django.db import connections
 from django.test import Client
 from django.utils import timezone
 
-from policies.actions import GUESSES_FROM_AN_ADDRESS, GUESSES_OF_AN_ACCOUNT
+from policies import actions
+from policies.actions import GUESSES_FROM_AN_ADDRESS, GUESSES_OF_AN_ACCOUNT_FROM_AN_ADDRESS
 from policies.models import ConfigChange, Entry
 from policies.models.people import SignInFailures
 from tests.conftest import PASSWORD, Cast
@@ -38,8 +39,8 @@ def some_time_passes() -> None:
 def test_an_account_is_guessed_at_ten_times_and_no_more_for_a_while(
     client: Client, cast: Cast, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    for number in range(GUESSES_OF_AN_ACCOUNT):
-        assert sign_in(client, "Ada@example.com", "wrong", ip=f"192.0.2.{number}", path=path).status_code == 200
+    for number in range(GUESSES_OF_AN_ACCOUNT_FROM_AN_ADDRESS):
+        assert sign_in(client, "Ada@example.com", f"wrong{number}", ip="198.51.100.9", path=path).status_code == 200
     hashed: list[str] = []
     check = hashers.check_password
 
@@ -59,8 +60,32 @@ def test_an_account_is_guessed_at_ten_times_and_no_more_for_a_while(
     assert sign_in(client, "mina@example.com", PASSWORD).status_code == 302
     client.logout()
     some_time_passes()
-    assert sign_in(client, "ada@example.com", PASSWORD, path=path).status_code == 302
+    assert sign_in(client, "ada@example.com", PASSWORD, ip="198.51.100.9", path=path).status_code == 302
     assert hashed
+
+
+def test_one_source_of_guesses_keeps_nobody_out_of_their_account(client: Client, cast: Cast) -> None:
+    for _ in range(GUESSES_FROM_AN_ADDRESS):
+        sign_in(client, "ada@example.com", "wrong", ip="198.51.100.9")
+    assert sign_in(client, "ada@example.com", PASSWORD).status_code == 302
+
+
+def test_many_sources_do_until_there_is_a_new_password(
+    client: Client, cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actions, "GUESSES_OF_AN_ACCOUNT", 12)
+    for number in range(12):
+        sign_in(client, "mina@example.com", "wrong", ip=f"198.51.100.{number}")
+    assert sign_in(client, "mina@example.com", PASSWORD).status_code == 429
+    actions.do_set_password(cast.mina, by=cast.ada, password=NEW)
+    assert sign_in(client, "mina@example.com", NEW).status_code == 302
+
+
+def test_addresses_that_a_dual_stack_socket_writes_as_ipv6_are_told_apart(client: Client, cast: Cast) -> None:
+    for number in range(GUESSES_FROM_AN_ADDRESS):
+        sign_in(client, f"nobody{number}@example.com", "wrong", ip="::ffff:198.51.100.9")
+    assert sign_in(client, "mina@example.com", PASSWORD, ip="::ffff:198.51.100.9").status_code == 429
+    assert sign_in(client, "mina@example.com", PASSWORD, ip="::ffff:203.0.113.9").status_code == 302
 
 
 def test_an_address_guesses_at_thirty_accounts_and_no_more(client: Client, cast: Cast) -> None:
@@ -81,17 +106,17 @@ def test_one_ipv6_network_is_one_source(client: Client, cast: Cast) -> None:
 
 def test_the_right_password_starts_the_count_anew(client: Client, cast: Cast) -> None:
     for _ in range(2):
-        for _ in range(GUESSES_OF_AN_ACCOUNT - 1):
+        for _ in range(GUESSES_OF_AN_ACCOUNT_FROM_AN_ADDRESS - 1):
             assert sign_in(client, "mina@example.com", "wrong").status_code == 200
         assert sign_in(client, "mina@example.com", PASSWORD).status_code == 302
         client.logout()
 
 
 def test_what_was_typed_is_kept_nowhere_and_the_refusal_is_on_record(client: Client, cast: Cast) -> None:
-    for _ in range(GUESSES_OF_AN_ACCOUNT + 1):
+    for _ in range(GUESSES_OF_AN_ACCOUNT_FROM_AN_ADDRESS + 1):
         sign_in(client, "my password by mistake", "wrong", ip="198.51.100.77")
     assert "mistake" not in str(list(SignInFailures.objects.values())) + str(list(Entry.objects.values()))
-    assert Entry.objects.filter(kind="sign_in", verdict="deny").count() >= GUESSES_OF_AN_ACCOUNT
+    assert Entry.objects.filter(kind="sign_in", verdict="deny").count() >= GUESSES_OF_AN_ACCOUNT_FROM_AN_ADDRESS
 
 
 # Where somebody comes from
@@ -158,7 +183,7 @@ def test_a_refused_change_says_why(client: Client, cast: Cast, values: dict[str,
 
 def test_a_session_left_open_is_no_place_to_guess_at(client: Client, cast: Cast) -> None:
     client.force_login(cast.mina)
-    for _ in range(GUESSES_OF_AN_ACCOUNT):
+    for _ in range(GUESSES_OF_AN_ACCOUNT_FROM_AN_ADDRESS):
         assert change(client, old="wrong").status_code == 422
     assert change(client).status_code == 429
 
@@ -181,6 +206,10 @@ def test_htmx_is_sent_to_the_sign_in_as_a_page_of_its_own(client: Client, cast: 
     assert (answer.status_code, answer.content) == (204, b"")
     assert answer["HX-Redirect"] == "/sign-in/?next=/teams/payments/tools/"
     assert client.post("/teams/payments/tools/", {"tool": "x"}).status_code == 302
+    headers["HX-Current-URL"] = "http://testserver/audit/?team=3"
+    assert client.get("/audit/", headers=headers)["HX-Redirect"] == "/sign-in/?next=/audit/%3Fteam%3D3"
+    headers["HX-Current-URL"] = "http://["
+    assert client.get("/audit/", headers=headers)["HX-Redirect"] == "/sign-in/?next=/"
     client.force_login(cast.mina)
     assert client.get("/audit/", headers=headers).status_code == 200
 
@@ -197,11 +226,11 @@ def test_guesses_of_long_ago_are_forgotten(client: Client, cast: Cast) -> None:
 def test_guesses_made_side_by_side_are_all_counted(cast: Cast) -> None:
     def guess(number: int) -> int:
         try:
-            return int(sign_in(Client(), "mina@example.com", "wrong", ip=f"192.0.2.{number}").status_code)
+            return int(sign_in(Client(), "mina@example.com", f"wrong{number}").status_code)
         finally:
             connections.close_all()
 
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(guess, range(24)))
-    assert answers.count(200) == GUESSES_OF_AN_ACCOUNT
-    assert answers.count(429) == 24 - GUESSES_OF_AN_ACCOUNT
+    assert answers.count(200) == GUESSES_OF_AN_ACCOUNT_FROM_AN_ADDRESS
+    assert answers.count(429) == 24 - GUESSES_OF_AN_ACCOUNT_FROM_AN_ADDRESS

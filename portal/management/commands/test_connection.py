@@ -13,6 +13,7 @@ from django.db import DatabaseError
 from integrations.actions import CannotTest
 from integrations.actions import test_connection as run_test
 from integrations.models import Connection, ConnectionTest
+from policies.actions import Refused
 from policies.models import Team
 
 
@@ -34,7 +35,7 @@ class Command(BaseCommand):
                 (c, run_test(c, by="manage.py test_connection", candidate=candidate))
                 for c in self._connections(team, name)
             ]
-        except (CannotTest, ValidationError, DatabaseError) as error:
+        except (CannotTest, Refused, ValidationError, DatabaseError) as error:
             self._stop("; ".join(error.messages) if isinstance(error, ValidationError) else str(error), as_json)
         passed = all(test.passed for _, test in tests)
         if as_json:

@@ -31,8 +31,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            checkpoint = _checkpoint(options["checkpoint"])
+            checkpoint, edited = _checkpoint(options["checkpoint"])
             found = verify(checkpoint)
+            found = dataclasses.replace(found, fault=found.fault or edited)
         except (OSError, ValueError, Error) as error:
             self._cannot_tell(options, f"{type(error).__name__}: {error}")
         if found.doubt and found.fault is None:
@@ -72,13 +73,20 @@ class Command(BaseCommand):
         self.stdout.write(json.dumps(document) if options["json"] else text)
 
 
-def _checkpoint(path: Path | None) -> chain.Checkpoint | None:
-    """The one that was named, else the newest there is, in ``CHECKPOINT_DIR`` or in the database."""
+def _checkpoint(path: Path | None) -> tuple[chain.Checkpoint | None, chain.Fault | None]:
+    """The one that was named, else the newest there is, in ``CHECKPOINT_DIR`` or in the database; and what is wrong with the
+    database's newest, if it cannot even be read."""
     if path is not None:
-        return chain.Checkpoint.from_json(path.read_text())
-    found = []
+        return chain.Checkpoint.from_json(path.read_text()), None
+    found, fault = [], None
     if (file := newest_checkpoint_file()) is not None:
         found.append(chain.Checkpoint.from_json(file.read_text()))
     if (row := Checkpoint.objects.order_by("-id").first()) is not None:
-        found.append(chain.Checkpoint(row.document, row.signature, row.public_key))
-    return max(found, key=lambda checkpoint: checkpoint.at, default=None)
+        stored = {"document": row.document, "signature": row.signature, "public_key": row.public_key}
+        try:
+            found.append(chain.Checkpoint.from_json(json.dumps(stored)))
+        except ValueError:
+            fault = chain.Fault(
+                "(checkpoint)", None, row.pk, "the newest one in the database cannot be read: it was edited"
+            )
+    return max(found, key=lambda checkpoint: checkpoint.at, default=None), fault

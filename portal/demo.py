@@ -198,8 +198,21 @@ def people_and_policy(seed: int) -> dict[str, Any]:
     }
 
 
-def told(info: dict[str, Any]) -> str:
-    """The info for people."""
+def spare_tokens(seed: int) -> dict[str, str]:
+    from integrations.pagerduty.sandbox.world import demo_tokens
+
+    tokens = demo_tokens(seed)
+    names = {
+        "account_read_only": "account, reads only",
+        "user_manager": "user key",
+        "user_reader": "user key, reads only",
+    }
+    return {said: tokens[name].value for name, said in names.items()}
+
+
+def told(info: dict[str, Any], tokens: dict[str, str]) -> str:
+    """The info for people. ``tokens``: of the simulated PagerDuty, that nobody has registered yet."""
+    needed = " ".join(f"{name}={value}" for name, value in info["env"].items())
     lines = [
         "",
         f"Pagewarden runs:     {info['url']}",
@@ -217,8 +230,11 @@ def told(info: dict[str, Any]) -> str:
         "Try it:",
         f"  curl -H 'Authorization: Token token={info['agents']['reader']['key']}' '{info['rest_url']}/incidents?limit=1'",
         "",
+        "Tokens of the simulated PagerDuty that you can register yourself:",
+        *(f"  {name:<20} {token}" for name, token in tokens.items()),
+        "",
         "Prove the journal intact:",
-        f"  env {' '.join(f'{name}={value}' for name, value in info['env'].items())} {sys.executable} manage.py verify_audit",
+        f"  env {needed} {sys.executable} {ROOT}/manage.py verify_audit",
         "",
         "Ctrl-C ends everything.",
     ]
@@ -275,7 +291,7 @@ def main(argv: list[str] | None = None) -> None:
         }
         if options.info:
             write_whole(options.info, json.dumps(info, indent=2) + "\n")
-        print(told(info))
+        print(told(info, spare_tokens(options.seed)))
         print(f"Ready after {time.monotonic() - started:.1f} s; {made} calls are in the journal.", flush=True)
         while not stop.wait(0.5):
             if name := children.ended():

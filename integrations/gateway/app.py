@@ -39,6 +39,8 @@ class Gateway:
             await _json(send, 200, {"status": "up"})
         elif path == "/readyz":
             await self._readyz(send)
+        elif path == "/mcp" or path.startswith("/mcp/"):
+            await _json(send, 404, {"error": "There is no MCP door yet: use the REST door under /pagerduty."})
         elif path == "/metrics":
             await _text(send, 200, generate_latest(), CONTENT_TYPE_LATEST)
         else:

@@ -293,7 +293,9 @@ class Pipeline:
             remedy = f"Ask a manager of {connection.team} to see to the connection {connection.name}."
             return _denied(_instead(verdict, "suspended", connection.suspended, remedy))
         if principal.id not in LOOKS and (why := self.integration.bound(resolution, connection)):
-            remedy = f"Ask a manager of {connection.team} about the bounds of the connection {connection.name}."
+            remedy = (
+                f"Ask an administrator to open the connection {connection.name} for the whole account, or use another."
+            )
             return _denied(_instead(verdict, "bounds", why, remedy))
         return None
 

@@ -237,3 +237,19 @@ def test_the_journal_still_verifies_in_a_process_of_its_own(portal: Portal) -> N
     [file] = (portal.folder / "checkpoints").glob("*.json")
     found = json.loads(portal.manage("verify_audit", "--json", "--checkpoint", str(file)).stdout)
     assert (found["status"], found["anchored"]) == ("intact", True)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"SECRET_KEY_FILE": "/nowhere"}, {"PAGEWARDEN_ENV_FILE": "/nowhere"}, {"DATABASE_URL": "sqlite:////nowhere/x"}],
+)
+def test_verification_that_cannot_run_does_not_say_broken(tmp_path: Path, broken: dict[str, str]) -> None:
+    portal = Portal(tmp_path, "http://127.0.0.1:9", broken)
+    try:
+        if "SECRET_KEY_FILE" in broken:
+            portal.env.pop("PAGEWARDEN_ENV_FILE")
+        ran = portal.manage("verify_audit", "--json", check=False)
+        assert (ran.returncode, json.loads(ran.stdout)["status"]) == (2, "unknown")
+        assert "Traceback" not in ran.stderr
+    finally:
+        portal.close()

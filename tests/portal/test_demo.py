@@ -117,6 +117,7 @@ def test_the_info_file_says_all_that_programs_need(demo: tuple[dict[str, Any], P
     assert info["managers"][0]["team"] == info["agents"]["reader"]["team"]
     everything = (folder / "output").read_text()
     assert info["agents"]["reader"]["key"] in everything
+    assert "Tokens of the simulated PagerDuty" in everything
     ready = re.search(r"Ready after ([\d.]+) s; (\d+) calls are in the journal", everything)
     assert ready is not None
     assert int(ready[2]) >= 200

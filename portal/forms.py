@@ -11,12 +11,17 @@ from django.conf import settings
 from django.contrib.auth.forms import AuthenticationForm
 from django.utils import timezone
 
-from integrations.actions import end_of_day
+from integrations.actions import end_of_day, suspension
 from integrations.models import Connection
 from integrations.pagerduty.catalog import TOOLS
 from integrations.pagerduty.diagnose import OBJECTS
 from policies.core.call import Decision, EntryKind, Outcome
-from policies.models import Membership, Team, User
+from policies.models import AgentKey, Membership, Team, User
+
+ACT_AS = (
+    "It matters for account keys: PagerDuty wants the e-mail of one of the account's users as the author of writes. For "
+    "user keys PagerDuty ignores it."
+)
 
 
 def _styled(form: forms.BaseForm) -> None:
@@ -131,7 +136,8 @@ class BoundsForm(ReasonForm):
     whole_account = forms.BooleanField(
         required=False,
         label="The whole PagerDuty account",
-        help_text="An administrator's choice: this team then reaches everything that the token reaches.",
+        help_text="An administrator's choice: this team then reaches everything that the token reaches. Without it the "
+        "connection is bounded, and every call on it is denied until a later release.",
     )
     team_ids = Words(required=False, label="PagerDuty teams", help_text="Ids such as PQ9K7I8, separated by commas.")
     service_ids = Words(required=False, label="PagerDuty services", help_text="Ids, separated by commas.")
@@ -156,7 +162,7 @@ class ConnectionForm(BoundsForm):
     from_email = forms.EmailField(
         required=False,
         label="Act as",
-        help_text="Whom PagerDuty sees as the author of writes. Empty: yourself. Anybody else: once an administrator signs.",
+        help_text=f"{ACT_AS} Empty: yourself. Anybody else: once an administrator signs.",
     )
 
     def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
@@ -191,7 +197,9 @@ class ExpiryForm(ReasonForm):
 
 
 class FromForm(ReasonForm):
-    email = forms.EmailField(label="Act as", help_text="Anybody but yourself waits for an administrator's signature.")
+    email = forms.EmailField(
+        label="Act as", help_text=f"{ACT_AS} Anybody but yourself waits for an administrator's signature."
+    )
 
 
 class ExplainForm(PageForm):
@@ -199,11 +207,18 @@ class ExplainForm(PageForm):
     id_or_name = forms.CharField(max_length=100, label="Id or name", help_text="Such as PQ9K7I8, or Checkout.")
 
 
+class ConnectionChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # not subscriptable at run time
+    """A connection by its name, with what keeps it from being used."""
+
+    def label_from_instance(self, obj: Connection) -> str:
+        if not obj.is_enabled:
+            return f"{obj.name} (switched off: calls are denied)"
+        return obj.name if obj.whole_account else f"{obj.name} (bounded: calls are denied)"
+
+
 class KeyForm(ReasonForm):
     name = forms.CharField(max_length=100, help_text="The assistant that will hold it.")
-    connection = forms.ModelChoiceField(
-        Connection.objects.none(), help_text="The PagerDuty token that it works through."
-    )
+    connection = ConnectionChoice(Connection.objects.none(), help_text="The PagerDuty token that it works through.")
     days = forms.IntegerField(
         min_value=1,
         max_value=3650,
@@ -228,22 +243,53 @@ class KeyForm(ReasonForm):
         super().__init__(*args, **kwargs)
         field = self.fields["connection"]
         assert isinstance(field, forms.ModelChoiceField)  # noqa: S101
-        field.queryset = Connection.objects.filter(team=team)
+        # Those that can be used come first, so one of them is chosen unless somebody chooses otherwise.
+        field.queryset = Connection.objects.filter(team=team).order_by("-whole_account", "-is_enabled", "name")
         field.empty_label = None
+        now = timezone.now()
+        field.initial = next((row.pk for row in field.queryset if row.whole_account and not suspension(row, now)), None)
+        self.team = team
+
+    def clean_name(self) -> str:
+        name = str(self.cleaned_data["name"])
+        keys = AgentKey.objects.filter(team=self.team, name__iexact=name, revoked_at=None)
+        if keys.exclude(expires_at__lte=timezone.now()).exists():
+            raise forms.ValidationError(
+                f"A usable key of this team is called {name} already: revoke it first, or give this one another name."
+            )
+        return name
 
     def expires_at(self) -> dt.datetime | None:
         days = self.cleaned_data["days"]
         return timezone.now() + dt.timedelta(days=days) if days else None
 
 
+KINDS = {
+    EntryKind.STREAM: "Beginning of a chain",
+    EntryKind.INTENT: "Intent of a write",
+    EntryKind.RESULT: "Result of a call",
+    EntryKind.CONFIG: "Configuration change",
+    EntryKind.SIGN_IN: "Sign-in",
+    EntryKind.REJECTED: "Refused keys",
+}
+"""What the entries of the journal are called."""
+
+
+def in_words(value: str) -> str:
+    """A tool, verdict or outcome as the pages call it, filter and table alike."""
+    return TOOLS[value].title if value in TOOLS else value.replace("_", " ")
+
+
 def _choices(values: list[str], everything: str) -> list[tuple[str, str]]:
-    return [("", everything), *((value, value.replace("_", " ")) for value in values if value)]
+    return [("", everything), *((value, in_words(value)) for value in values if value)]
 
 
 class AuditForm(PageForm):
     """What to show of the journal."""
 
-    kind = forms.ChoiceField(required=False, choices=_choices([kind.value for kind in EntryKind], "every kind"))
+    kind = forms.ChoiceField(
+        required=False, choices=[("", "every kind"), *((kind.value, said) for kind, said in KINDS.items())]
+    )
     team = forms.ModelChoiceField(Team.objects.none(), required=False, empty_label="every team")
     tool = forms.ChoiceField(required=False, choices=_choices(sorted(TOOLS), "every tool"))
     verdict = forms.ChoiceField(

@@ -432,7 +432,7 @@ def _tool_finding(
     if operation in probed:
         failure = probed[operation]
         own = operation in tool.operations
-        how = "" if own else f" (told by {PROBES[operation].path})"
+        how = "" if own else f" (derived from {PROBES[operation].path})"
         if failure is None:
             return finding(
                 "yes",
@@ -460,6 +460,10 @@ def _tool_finding(
     return finding("unknown", "No harmless read tells.")
 
 
+def _words(role: str) -> str:
+    return role.replace("_", " ")
+
+
 def _write(tool: Tool, session: _Session, kind: str, role: str) -> tuple[str, str]:
     """Whether a write can be served, by kind, role and scopes alone, and why."""
     if session.scopes:
@@ -467,11 +471,11 @@ def _write(tool: Tool, session: _Session, kind: str, role: str) -> tuple[str, st
     if kind == "account":
         return "unknown", "An account key can, unless it was made read-only, which PagerDuty does not tell."
     if kind == "user" and role in _READERS:
-        return "no", f"Its owner's role in PagerDuty ({role}) only reads."
+        return "no", f"Its owner's role in PagerDuty ({_words(role)}) only reads."
     if kind == "user" and (role in _WRITERS or (role in _RESPONDERS and set(tool.scopes) <= _RESPONDER_SCOPES)):
-        return "yes", f"Its owner's role in PagerDuty ({role}) may."
+        return "yes", f"Its owner's role in PagerDuty ({_words(role)}) may."
     if kind == "user" and role:
-        return "unknown", f"Its owner's role ({role}) alone may not; a higher role in a PagerDuty team would."
+        return "unknown", f"Its owner's role ({_words(role)}) alone may not; a higher role in a PagerDuty team would."
     return "unknown", "PagerDuty does not tell the token's role or scopes."
 
 
@@ -509,10 +513,19 @@ def _verdict(
         return Diagnosis(False, refused[0].problem, refused[0].message, refused[0].remedy)
     cannot = [tool.tool for tool in served if tool.serves == "no"]
     untried = sum(tool.serves == "unknown" and not tool.derived for tool in served)
+    unknown = sum(tool.serves == "unknown" and tool.derived for tool in served)
     message = f"PagerDuty accepts the token{f': it is {_KINDS[found]}' if found else ''}."
     if cannot:
         named = ", ".join(cannot[:5]) + (" and others" if len(cannot) > 5 else "")
         message += f" It cannot serve {len(cannot)} of the {len(served)} enabled tools: {named}."
+        if unknown:
+            message += f" Of {unknown} it is not known."
+    elif served and not untried and unknown:
+        yes = len(served) - unknown
+        message += (
+            f" Of the {len(served)} enabled tools {yes} {'is' if yes == 1 else 'are'} served, and of {unknown} it is "
+            f"not known."
+        )
     elif served and not untried:
         message += f" Nothing speaks against any of the {len(served)} enabled tools."
     if untried:
@@ -551,7 +564,7 @@ def _checks(
             Finding(
                 "kind",
                 same,
-                f"It is {_KINDS[found]}{f' of a PagerDuty user with the role {role}' if role else ''}.",
+                f"It is {_KINDS[found]}{f' of a PagerDuty user with the role {_words(role)}' if role else ''}.",
                 "" if same else verdict.remedy,
             )
         )
@@ -576,7 +589,9 @@ def _checks(
             Finding(
                 "clock",
                 fine,
-                f"The portal's clock is {abs(session.clock):.0f} s "
+                "The portal's clock agrees with PagerDuty's to the second."
+                if abs(session.clock) < 1
+                else f"The portal's clock is {abs(session.clock):.0f} s "
                 f"{'ahead of' if session.clock >= 0 else 'behind'} PagerDuty's.",
                 "" if fine else "Set the clock of the portal's host by NTP: expiries and records depend on it.",
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
+from django.conf import settings
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -64,6 +65,7 @@ def index(request: Request, slug: str) -> HttpResponse:
         "rows": [(key, used.get(key.pk), _state(key, now)) for key in team.agent_keys.order_by("-created_at")],
         "form": form,
         "issued": issued,
+        "base_url": f"{settings.PUBLIC_URL}/pagerduty",
         # Of a key just issued, what concerns its own connection.
         "troubles": [
             (row, said)

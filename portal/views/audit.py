@@ -11,9 +11,10 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
-from policies.core.call import EntryKind
+from integrations.pagerduty.catalog import TOOLS
+from policies.core.call import EntryKind, State
 from policies.models import Checkpoint, Entry, Team, User
-from portal.forms import AuditForm
+from portal.forms import KINDS, AuditForm, in_words
 from portal.http import Request
 
 PAGE = 50
@@ -27,6 +28,16 @@ class Row:
     who: str
     what: str
     team: str
+    change: str = ""
+    """Of a configuration change: before → after, in short."""
+
+    @property
+    def verdict(self) -> str:
+        return in_words(self.entry.verdict)
+
+    @property
+    def heading(self) -> str:
+        return KINDS[EntryKind(self.entry.kind)]
 
     @classmethod
     def of(cls, entry: Entry, teams: dict[int, str]) -> Row:
@@ -34,15 +45,49 @@ class Row:
         # Of a refused sign-in with an address that is nobody's there is only a digest.
         signed = details.get("who") if isinstance(details.get("who"), str) else ""
         who = details.get("actor", {}).get("name") or details.get("by") or signed or entry.actor
-        called = entry.tool or f"{details.get('method', '')} {details.get('path', '')}"
+        called = in_words(entry.tool) or f"{details.get('method', '')} {details.get('path', '')}"
         what = {
-            EntryKind.CONFIG: f"{details.get('action', '')}: {details.get('target', '')}",
+            EntryKind.CONFIG: f"{in_words(str(details.get('action', '')))}: {_target(str(details.get('target', '')))}",
             EntryKind.SIGN_IN: str(details.get("what", "")).replace("_", " "),
             EntryKind.REJECTED: f"{details.get('count')} refused keys from {details.get('ip')}",
             EntryKind.STREAM: "a new chain begins",
             EntryKind.INTENT: f"{called} (intent)",
         }.get(EntryKind(entry.kind), called)
-        return cls(entry, who, what, teams.get(entry.team_id or 0, ""))
+        changed = _changed(details.get("before"), details.get("after")) if entry.kind == EntryKind.CONFIG else ""
+        return cls(entry, who, what, teams.get(entry.team_id or 0, ""), changed)
+
+
+SHOWN_FACTS = 3
+STATES = {state.value for state in State}
+
+
+def _target(name: str) -> str:
+    """A tool by its title; anything else as people named it."""
+    return in_words(name) if name in TOOLS else name
+
+
+def _changed(before: Any, after: Any) -> str:
+    """What became of what, in one short line: of several facts those that differ."""
+    if not isinstance(before, dict | None) or not isinstance(after, dict | None):
+        return f"{_short(before)} → {_short(after)}"
+    old, new = before or {}, after or {}
+    names = [name for name in (new | old) if _short(old.get(name)) != _short(new.get(name))]
+    told = [f"{in_words(name)}: {_short(old.get(name))} → {_short(new.get(name))}" for name in names[:SHOWN_FACTS]]
+    more = len(names) - SHOWN_FACTS
+    return "; ".join(told) + (f"; and {more} more" if more > 0 else "")
+
+
+def _short(value: Any) -> str:
+    if value is None or value in ("", [], {}):
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if text in STATES:
+        return in_words(text)
+    if re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d.*\+00:00", text):
+        return f"{text[:16].replace('T', ' ')} UTC"
+    return text if len(text) <= 40 else f"{text[:39]}…"
 
 
 @require_safe
@@ -89,5 +134,11 @@ def entry(request: Request, pk: int) -> HttpResponse:
     row = get_object_or_404(Entry.objects.visible_to(request.user).select_related("stream"), pk=pk)
     same = Entry.objects.visible_to(request.user).filter(decision_id=row.decision_id).exclude(pk=row.pk).order_by("id")
     record = json.loads(row.record)
-    context = {"row": row, "record": json.dumps(record, indent=2), "details": record["details"], "same": same}
+    context = {
+        "row": row,
+        "said": Row.of(row, {}),
+        "record": json.dumps(record, indent=2),
+        "details": record["details"],
+        "same": [(other, KINDS[EntryKind(other.kind)]) for other in same],
+    }
     return render(request, "audit/entry.html", context)

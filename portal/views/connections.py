@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -14,9 +15,9 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
 from integrations import actions
-from integrations.models import Connection
+from integrations.models import Connection, ConnectionTest
 from integrations.pagerduty.diagnose import Finding
-from policies.models import Team
+from policies.models import ConfigChange, Team
 from portal.forms import BoundsForm, ConnectionForm, ExpiryForm, ExplainForm, FromForm, PageForm, ReplaceTokenForm
 from portal.http import Request, managed_team, may_manage, refusals_in, told, visible_team
 
@@ -56,7 +57,7 @@ def index(request: Request, slug: str) -> HttpResponse:
     now = timezone.now()
     context = {
         "team": team,
-        "rows": [(row, actions.warnings(row, now)) for row in team.connections.all()],
+        "rows": [(row, warnings(row, now)) for row in team.connections.all()],
         "form": form,
         "may_manage": may_manage(request, team),
     }
@@ -121,13 +122,13 @@ def detail(request: Request, slug: str, pk: str) -> HttpResponse:
 
 
 def _context(request: Request, team: Team, connection: Connection) -> dict[str, Any]:
-    newest = connection.tests.filter(of_candidate=False).first()
+    newest = _test_of_token_in_service(connection)
     tests = list(connection.tests.all()[:SHOWN_TESTS])
     now = timezone.now()
     return {
         "team": team,
         "connection": connection,
-        "told": actions.warnings(connection, now),
+        "told": warnings(connection, now),
         "remaining": _remaining(actions.days_left(connection, now)),
         "newest": newest,
         "tests": tests,
@@ -137,6 +138,30 @@ def _context(request: Request, team: Team, connection: Connection) -> dict[str, 
         "may_explain": not request.user.is_auditor,
         "differs": connection.detected_kind and connection.detected_kind != connection.kind,
     }
+
+
+def _test_of_token_in_service(connection: Connection) -> ConnectionTest | None:
+    """A replacement's test that passed is the newest of the token in service: what it told the health of."""
+    if connection.health_at is not None and (test := connection.tests.filter(at=connection.health_at).first()):
+        return test
+    return connection.tests.filter(of_candidate=False).first()
+
+
+def warnings(connection: Connection, now: dt.datetime) -> list[str]:
+    """``actions.warnings``, but a replacement that failed its test is said to have failed, not to wait."""
+    told = actions.warnings(connection, now)
+    if connection.candidate_fingerprint is None:
+        return told
+    test = connection.tests.filter(of_candidate=True).first()
+    sealed = ConfigChange.objects.filter(
+        team_id=connection.team_id, target=connection.name, action="replace_token"
+    ).first()
+    # A test of an earlier replacement says nothing of this one.
+    if test is None or test.passed or (sealed is not None and test.at < sealed.at):
+        return told
+    at = f"{test.at:%H:%M} UTC{'' if test.at.date() == now.date() else f' on {test.at:%Y-%m-%d}'}"
+    failed = f"The replacement token (…{connection.candidate_last4}) failed its test at {at}: {test.message}"
+    return [failed if said.startswith("A replacement token (") else said for said in told]
 
 
 def _remaining(days: int | None) -> str:
@@ -160,6 +185,9 @@ def _test(request: Request, connection: Connection, *, candidate: bool = False) 
     found = _tested(lambda: actions.test_connection(connection, by=request.user, candidate=candidate))
     if not found.passed:
         raise ValidationError([found.message, found.findings.get("remedy", "")])
+    if candidate:
+        connection.refresh_from_db(fields=["last4"])
+        return f"The token …{connection.last4} is in service now; the one before it is gone."
     return found.message
 
 

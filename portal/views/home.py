@@ -8,10 +8,11 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from integrations.actions import warnings
 from integrations.models import Connection
 from policies.models import Entry, Team
+from portal.forms import in_words
 from portal.http import Request
+from portal.views.connections import warnings
 
 
 @require_safe
@@ -28,6 +29,6 @@ def index(request: Request) -> HttpResponse:
             "teams": teams,
             "connections": connections,
             "told": [(connection, said) for connection in connections for said in warnings(connection, now)],
-            "denied": list(denied),
+            "denied": [(row, in_words(row.tool)) for row in denied],
         },
     )

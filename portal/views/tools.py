@@ -59,7 +59,8 @@ def _words(state: State) -> str:
     return state.value.replace("_", " ")
 
 
-STATES = [(state.value, _words(state)) for state in State]
+LABELS = {State.NEEDS_APPROVAL: "needs approval (denied until approvals exist)"}
+STATES = [(state.value, LABELS.get(state, _words(state))) for state in State]
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -91,7 +92,7 @@ def _set(request: Request, team: Team) -> HttpResponse:
     try:
         state = State(request.POST.get("state", ""))
         do_set_tools(team, states={name: state}, tools=TOOLS, by=request.user, reason=request.POST.get("reason", ""))
-        said = f"{tool.title} is {_words(state)} for {team.name}."
+        said = f"{tool.title} {'' if state is State.NEEDS_APPROVAL else 'is '}{_words(state)} for {team.name}."
     except (ValidationError, Refused) as error:
         said, wrong = " ".join(sentences(error)), True
     except ValueError:

@@ -121,6 +121,10 @@ def test_what_is_wrong_is_readable_in_both_themes(page: Page, portal: Portal) ->
     assert faults(page) == []
 
 
+HIDDEN = """[...document.querySelectorAll('tbody a, tbody button, tbody select, tbody input:not([type=hidden])')]
+    .filter((control) => control.getBoundingClientRect().right > window.innerWidth).map((control) => control.outerHTML)"""
+
+
 def test_a_narrow_screen_loses_nothing(page: Page, portal: Portal) -> None:
     page.set_viewport_size({"width": 380, "height": 800})
     paths = ["/", "/teams/", "/audit/", "/account/", "/teams/payments/tools/preset/observer/"]
@@ -128,7 +132,24 @@ def test_a_narrow_screen_loses_nothing(page: Page, portal: Portal) -> None:
     paths += [f"/teams/payments/connections/{portal.seeded['connection']}/"]
     for path in paths:
         page.goto(portal.url + path)
+        page.evaluate("document.querySelectorAll('details.why').forEach((folded) => { folded.open = true; })")
         assert page.evaluate("document.documentElement.scrollWidth") <= 380, path
+        # Nor does anything hide in a table that scrolls sideways.
+        assert page.evaluate(HIDDEN) == [], path
+        assert faults(page) == [], path
+    page.goto(f"{portal.url}/teams/payments/tools/")
+    label = "getComputedStyle(document.querySelector('#tool-create_incident td:last-child'), '::before').content"
+    assert page.evaluate(label) == '"State"'
+    columns = (
+        "[...document.querySelectorAll('.tools thead tr')].map((row) => row.cells[3].getBoundingClientRect().left)"
+    )
+    for width in (700, 1200):
+        page.set_viewport_size({"width": width, "height": 800})
+        before = page.evaluate(columns)
+        page.evaluate("document.querySelectorAll('details.why').forEach((folded) => { folded.open = true; })")
+        assert len(set(before)) == 1
+        assert page.evaluate(columns) == before
+        assert page.evaluate(HIDDEN) == []
 
 
 def test_a_manager_allows_a_write_with_the_keyboard_and_the_door_lets_it_through(page: Page, portal: Portal) -> None:

@@ -94,6 +94,12 @@ def test_a_user_key_that_serves_everything_passes() -> None:
     assert "Nothing speaks against any of the 4 enabled tools" in found.message
 
 
+def test_what_is_not_known_of_the_tools_is_counted() -> None:
+    found = diagnosed(PagerDuty(ACCOUNT), kind="account", tools=(*READS, TOOLS["resolve_incident"]))
+    assert "Of the 5 enabled tools 4 are served, and of 1 it is not known." in found.message
+    assert "Nothing speaks against" not in found.message
+
+
 def test_an_account_key_is_told_by_how_pagerduty_refuses_to_name_its_owner() -> None:
     pagerduty = PagerDuty(ACCOUNT)
     found = diagnosed(pagerduty, kind="account")
@@ -114,7 +120,10 @@ def test_how_long_is_not_shown_where_pagerduty_did_not_answer() -> None:
         assert [each.name for each in diagnosed(PagerDuty(default=heard)).checks] == ["reached"]
 
 
-@pytest.mark.parametrize(("ahead", "fine", "said"), [(2, True, "2 s ahead of"), (-90, False, "90 s behind")])
+@pytest.mark.parametrize(
+    ("ahead", "fine", "said"),
+    [(2, True, "2 s ahead of"), (0.4, True, "agrees with PagerDuty's to the second"), (-90, False, "90 s behind")],
+)
 def test_clocks_that_differ_are_worth_a_word(ahead: float, fine: bool, said: str) -> None:
     clock = check(diagnosed(PagerDuty(user()), ahead=ahead), "clock")
     assert (clock.ok, bool(clock.remedy)) == (fine, not fine)
@@ -263,7 +272,7 @@ def test_a_write_is_never_tried_and_its_answer_says_that_it_is_derived(kind: str
     found = diagnosed(pagerduty, kind=kind, tools=(TOOLS["create_schedule_override"],))
     write = tool(found, "create_schedule_override")
     assert (write.serves, write.derived) == (serves, True)
-    assert role in write.message
+    assert role.replace("_", " ") in write.message
     assert pagerduty.asked == ["/users/me"]
 
 

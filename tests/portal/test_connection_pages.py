@@ -17,6 +17,7 @@ from integrations.fields import seal
 from integrations.gateway import runtime
 from integrations.models import Connection, ConnectionTest
 from integrations.pagerduty.catalog import TOOLS
+from integrations.pagerduty.diagnose import Diagnosis
 from policies.actions import Refused
 from policies.models import AgentKey, ConfigChange, Entry
 from tests.conftest import Cast
@@ -244,6 +245,68 @@ def test_the_last_six_tests_are_shown_with_what_they_found(mina: Client, connect
     assert "(a replacement token)" in shown
     assert "Last test: passed" in shown  # of the token in service: number 6
     assert shown.count("The clock is off.") == 7
+
+
+def found(connection: Connection, monkeypatch: pytest.MonkeyPatch, **outcome: Any) -> None:
+    """What the next test of the connection finds, whatever PagerDuty is like."""
+    diagnosis = Diagnosis(
+        **{"passed": True, "problem": "", "message": "The new one is fine.", "kind": "user", **outcome}
+    )
+    monkeypatch.setattr("integrations.actions.diagnose.diagnose", lambda *args, **more: diagnosis)
+    monkeypatch.setattr(actions, "_runner", lambda *args: None)
+
+
+def test_a_replacement_that_passed_is_what_the_page_tells_of(
+    mina: Client, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = path_of(connection)
+    found(connection, monkeypatch, message="The old one is fine.")
+    assert "The old one is fine." in mina.post(path, {"action": "test"}, follow=True).content.decode()
+    mina.post(path, {"action": "replace", "token": "u+" + TOKEN})
+    found(connection, monkeypatch)
+    shown = mina.post(path, {"action": "test_replacement"}, follow=True).content.decode()
+    assert f"The token …{TOKEN[-4:]} is in service now; the one before it is gone." in shown
+    last = shown.split('id="test"')[1].split("</section>")[0]
+    assert "passed, just now" in " ".join(last.split())
+    assert "The new one is fine." in last
+    found(connection, monkeypatch, message="Still fine.")
+    mina.post(path, {"action": "test"})
+    assert "Still fine." in mina.get(path).content.decode().split('id="test"')[1].split("</section>")[0]
+
+
+def test_a_replacement_that_failed_is_said_to_have_failed_until_another_comes(
+    mina: Client, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = path_of(connection)
+    mina.post(path, {"action": "replace", "token": "u+" + TOKEN})
+    assert "waits: it must pass its test" in mina.get(path).content.decode()
+    found(connection, monkeypatch, passed=False, problem="unauthorized", message="It is mistyped.")
+    mina.post(path, {"action": "test_replacement"})
+    for page in (path, "/", "/teams/payments/connections/"):
+        shown = mina.get(page).content.decode()
+        assert re.search(r"failed its test at \d\d:\d\d UTC: It is mistyped\.", shown), page
+        assert "waits: it must pass" not in shown
+    mina.post(path, {"action": "replace", "token": "v+" + TOKEN})
+    assert "waits: it must pass its test" in mina.get(path).content.decode()
+
+
+def test_a_key_is_offered_the_usable_connection_first(mina: Client, cast: Cast, connection: Connection) -> None:
+    register(cast, name="Abounded", token="u+" + TOKEN, whole_account=False, team_ids=["PTEAM01"])
+    register(cast, name="Aoff", token="v+" + TOKEN)
+    Connection.objects.filter(name="Aoff").update(is_enabled=False)
+    shown = mina.get("/teams/payments/agents/").content.decode()
+    offered = re.findall(r"<option value=\"[^\"]+\"( selected)?>\s*([^<]+?)\s*</option>", shown)
+    assert offered == [
+        (" selected", "Main"),
+        ("", "Aoff (switched off: calls are denied)"),
+        ("", "Abounded (bounded: calls are denied)"),
+    ]
+
+
+def test_the_form_says_what_bounds_and_an_address_mean_before_a_token_is_sealed(mina: Client, cast: Cast) -> None:
+    shown = mina.get("/teams/payments/connections/").content.decode()
+    assert "cannot be used until a later release: every call on it is denied" in shown
+    assert "It matters for account keys" in shown
 
 
 def test_auditors_are_not_offered_what_they_cannot_ask(client: Client, cast: Cast, connection: Connection) -> None:

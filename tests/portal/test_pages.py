@@ -15,6 +15,7 @@ from integrations.pagerduty.catalog import TOOLS
 from policies.actions import do_set_tools
 from policies.core.call import EntryKind, State
 from policies.models import AgentKey, ConfigChange, Entry, Membership, Team, ToolSetting
+from portal.views.audit import _changed
 from tests.conftest import PASSWORD, Cast
 
 TOKEN = "y_NbAkKc66ryYTWUXYEu"
@@ -129,7 +130,9 @@ def test_htmx_gets_the_row_alone_with_what_was_done(client: Client, cast: Cast) 
     answer = as_(client, cast, "mina").post("/teams/payments/tools/", values, headers={"HX-Request": "true"})
     shown = answer.content.decode()
     assert shown.strip().startswith("<tr")
-    assert "needs approval for Payments" in shown
+    assert "Resolve incident needs approval for Payments." in shown
+    assert "needs approval (denied until approvals exist)" in shown
+    assert 'class="state-needs_approval"' in shown
 
 
 @pytest.mark.parametrize(
@@ -198,13 +201,13 @@ def test_only_managers_reach_a_preset(client: Client, cast: Cast, who: str, stat
 def test_the_reason_for_a_tool_is_kept_and_the_count_comes_with_the_row(client: Client, cast: Cast) -> None:
     as_(client, cast, "mina")
     before = re.search(
-        r"(\d+) of (\d+) tools are on, (\d+) of them write", client.get("/teams/payments/tools/").content.decode()
+        r"(\d+) of (\d+) tools are on, none of them writes", client.get("/teams/payments/tools/").content.decode()
     )
     assert before is not None
-    on, total, writes = map(int, before.groups())
+    on, total = map(int, before.groups())
     values = {"tool": "resolve_incident", "state": "on", "reason": "trial week"}
     shown = client.post("/teams/payments/tools/", values, headers={"HX-Request": "true"}).content.decode()
-    assert f"{on + 1} of {total} tools are on, {writes + 1} of them write" in shown
+    assert f"{on + 1} of {total} tools are on, 1 of them writes." in shown
     assert 'hx-swap-oob="true"' in shown
     assert ConfigChange.objects.get().reason == "trial week"
     assert "(trial week)" in client.get("/teams/payments/tools/").content.decode()
@@ -323,6 +326,11 @@ def test_a_key_is_shown_once_with_the_answer_that_made_it(client: Client, cast: 
     assert (key.tools, key.networks, key.calls_per_minute) == (["list_incidents"], ["10.0.0.0/8"], 60)
     assert secret not in client.get("/teams/payments/agents/").content.decode()
     assert "no-store" in answer["Cache-Control"]
+    assert f"Authorization: Token token=pwk_{key.prefix}_" in shown
+    assert "/pagerduty/incidents?limit=1" in shown
+    # Another usable key of the same name would be taken for this one.
+    again = client.post("/teams/payments/agents/", {**values, "name": "Helper"})
+    assert (again.status_code, "is called Helper already" in again.content.decode()) == (422, True)
     revoking = {"action": "revoke", "key": str(key.pk)}
     for nobodys in ("", "nonsense", "7c9e6679-7425-40de-944b-e07fc1f90ae7"):
         assert client.post("/teams/payments/agents/", {**revoking, "key": nobodys}).status_code == 404
@@ -331,6 +339,7 @@ def test_a_key_is_shown_once_with_the_answer_that_made_it(client: Client, cast: 
     answer = client.post("/teams/payments/agents/", {**revoking, "reason": "leaked"}, follow=True)
     assert "helper is revoked: its next call" in answer.content.decode()
     assert ConfigChange.objects.get(action="revoke_key").reason == "leaked"
+    assert "shown this once" in client.post("/teams/payments/agents/", values).content.decode()
 
 
 @pytest.mark.parametrize(
@@ -424,16 +433,46 @@ def test_the_record_is_filtered_by_who_asks_and_by_what_is_asked(
     for who, count in (("ada", 1), ("rhea", 1), ("mina", 1), ("omar", 0), ("vic", 0)):
         as_(client, cast, who)
         shown = client.get("/audit/?kind=config").content.decode()
-        assert shown.count("register_token") == count, who
+        assert shown.count("register token: Main") == count, who
     as_(client, cast, "rhea")
     assert "Nothing here" in client.get("/audit/?verdict=deny").content.decode()
     row = Entry.objects.get(record__contains="register_token")
-    assert "register_token" in client.get(f"/audit/?decision_id={row.decision_id}").content.decode()
-    assert "register_token" in client.get(f"/audit/?team={cast.payments.pk}").content.decode()
+    assert "register token" in client.get(f"/audit/?decision_id={row.decision_id}").content.decode()
+    assert "register token" in client.get(f"/audit/?team={cast.payments.pk}").content.decode()
     assert client.get("/audit/?team=nonsense").status_code == 200
     entry = client.get(f"/audit/{row.pk}/").content.decode()
     assert row.hash in entry
+    assert "Configuration change: register token: Main" in entry
     assert as_(client, cast, "omar").get(f"/audit/{row.pk}/").status_code == 404
+
+
+def test_a_change_shows_what_became_of_what_and_words_are_the_same_everywhere(client: Client, cast: Cast) -> None:
+    do_set_tools(cast.payments, states={"resolve_incident": State.ON}, tools=TOOLS, by=cast.ada)
+    shown = as_(client, cast, "ada").get("/audit/").content.decode()
+    assert "set tool: Resolve incident" in shown
+    assert "off → on" in shown
+    assert ">Resolve incident</option>" in shown
+    assert ">Configuration change</option>" in shown
+    assert "just now" not in shown  # no checkpoint yet
+    assert "just now" in client.get("/teams/payments/tools/").content.decode()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (None, {"name": "Main", "bounds": []}, "name: none → Main"),
+        ({"is_enabled": True, "x": 1}, {"is_enabled": False, "x": 1}, "is enabled: yes → no"),
+        ("off", "needs_approval", "off → needs approval"),
+        (None, dict.fromkeys("abcde", "z" * 50), f"a: none → {'z' * 39}…"),
+        ({"teams": ["A"]}, {"teams": ["A", "B"]}, "teams: A → A, B"),
+        ({"networks": None}, {"networks": [], "name": "my_bot"}, "name: none → my_bot"),
+        (None, {"expires_at": "2027-02-22T23:32:50.577834+00:00"}, "expires at: none → 2027-02-22 23:32 UTC"),
+    ],
+)
+def test_what_became_of_what_is_said_in_short(before: Any, after: Any, said: str) -> None:
+    told = _changed(before, after)
+    assert told.startswith(said)
+    assert told.endswith("; and 2 more") is (len(after) == 5)
 
 
 def test_long_records_are_paged_and_cost_the_same_queries(

@@ -44,7 +44,7 @@ from policies.actions import (
     require_manager,
 )
 from policies.core.call import Call, Door, JobCredential, State, Tool
-from policies.models import AgentKey, Membership, Team, User
+from policies.models import AgentKey, ConfigChange, Membership, Team, User
 from policies.snapshot import current_version, load_policy
 
 log = logging.getLogger(__name__)
@@ -581,6 +581,18 @@ def troubles(connection: Connection, now: dt.datetime) -> list[str]:
     return told
 
 
+def _told_of_candidate(connection: Connection, now: dt.datetime) -> str:
+    """Whether a replacement token waits for its test or has failed it."""
+    test = connection.tests.filter(of_candidate=True).first()
+    changes = ConfigChange.objects.filter(team_id=connection.team_id, target=connection.name, action="replace_token")
+    sealed = changes.values_list("at", flat=True).first()
+    # A test of an earlier replacement says nothing of this one.
+    if test is None or test.passed or (sealed is not None and test.at < sealed):
+        return f"A replacement token (…{connection.candidate_last4}) waits: it must pass its test to go into service."
+    at = f"{test.at:%H:%M} UTC{'' if test.at.date() == now.date() else f' on {test.at:%Y-%m-%d}'}"
+    return f"The replacement token (…{connection.candidate_last4}) failed its test at {at}: {test.message}"
+
+
 def warnings(connection: Connection, now: dt.datetime) -> list[str]:
     """What whoever looks at a connection must know, the worst first; empty: all is well."""
     told = troubles(connection, now)
@@ -596,9 +608,7 @@ def warnings(connection: Connection, now: dt.datetime) -> list[str]:
             f"end on {_day(usual)}."
         )
     if connection.candidate_fingerprint is not None:
-        told.append(
-            f"A replacement token (…{connection.candidate_last4}) waits: it must pass its test to go into service."
-        )
+        told.append(_told_of_candidate(connection, now))
     if connection.from_email_proposed:
         told.append(f"Acting as {connection.from_email_proposed} waits for an administrator's signature.")
     return told

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -17,7 +16,7 @@ from django.views.decorators.http import require_http_methods
 from integrations import actions
 from integrations.models import Connection, ConnectionTest
 from integrations.pagerduty.diagnose import Finding
-from policies.models import ConfigChange, Team
+from policies.models import Team
 from portal.forms import BoundsForm, ConnectionForm, ExpiryForm, ExplainForm, FromForm, PageForm, ReplaceTokenForm
 from portal.http import Request, managed_team, may_manage, refusals_in, told, visible_team
 
@@ -57,7 +56,7 @@ def index(request: Request, slug: str) -> HttpResponse:
     now = timezone.now()
     context = {
         "team": team,
-        "rows": [(row, warnings(row, now)) for row in team.connections.all()],
+        "rows": [(row, actions.warnings(row, now)) for row in team.connections.all()],
         "form": form,
         "may_manage": may_manage(request, team),
     }
@@ -128,7 +127,7 @@ def _context(request: Request, team: Team, connection: Connection) -> dict[str, 
     return {
         "team": team,
         "connection": connection,
-        "told": warnings(connection, now),
+        "told": actions.warnings(connection, now),
         "remaining": _remaining(actions.days_left(connection, now)),
         "newest": newest,
         "tests": tests,
@@ -145,23 +144,6 @@ def _test_of_token_in_service(connection: Connection) -> ConnectionTest | None:
     if connection.health_at is not None and (test := connection.tests.filter(at=connection.health_at).first()):
         return test
     return connection.tests.filter(of_candidate=False).first()
-
-
-def warnings(connection: Connection, now: dt.datetime) -> list[str]:
-    """``actions.warnings``, but a replacement that failed its test is said to have failed, not to wait."""
-    told = actions.warnings(connection, now)
-    if connection.candidate_fingerprint is None:
-        return told
-    test = connection.tests.filter(of_candidate=True).first()
-    sealed = ConfigChange.objects.filter(
-        team_id=connection.team_id, target=connection.name, action="replace_token"
-    ).first()
-    # A test of an earlier replacement says nothing of this one.
-    if test is None or test.passed or (sealed is not None and test.at < sealed.at):
-        return told
-    at = f"{test.at:%H:%M} UTC{'' if test.at.date() == now.date() else f' on {test.at:%Y-%m-%d}'}"
-    failed = f"The replacement token (…{connection.candidate_last4}) failed its test at {at}: {test.message}"
-    return [failed if said.startswith("A replacement token (") else said for said in told]
 
 
 def _remaining(days: int | None) -> str:

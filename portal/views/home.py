@@ -8,11 +8,11 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from integrations.actions import warnings
 from integrations.models import Connection
 from policies.models import Entry, Team
 from portal.forms import in_words
 from portal.http import Request
-from portal.views.connections import warnings
 
 
 @require_safe

@@ -43,7 +43,7 @@ from policies.models import (
 By = User | str
 
 MAXIMUM_CALLS_PER_MINUTE = 960
-"""PagerDuty's own limit of a connection."""
+"""The most that a key may be given: beyond it, one agent could spend what the service allows a whole connection."""
 _AGENT_KEY = re.compile(r"pwk_[a-z0-9]{8}_")
 _INTEGRATION_KEY = re.compile(r"\b[0-9a-f]{32}\b", re.ASCII)
 _TOKEN_LIKE = re.compile(
@@ -75,7 +75,7 @@ def require_manager(by: By, team: Team, what: str) -> None:
 
 
 def _holds_secret(text: str) -> bool:
-    """Whether text holds an agent key, or a run of characters like a PagerDuty token's.
+    """Whether text holds an agent key, or a run of characters like a service's token.
 
     A name such as Checkout-Production-v2-eu-west falls into words; chance falls into chunks of two characters. Of random
     tokens of 20 characters three in a thousand have chunks as long as a name's, and fewer of those hold words.

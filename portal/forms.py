@@ -129,7 +129,8 @@ class MemberForm(ReasonForm):
 
 
 class PresetForm(PageForm):
-    reason = forms.CharField(max_length=500, label="Why", help_text="Kept in the record with every change.")
+    # The preset's name goes before it.
+    reason = forms.CharField(max_length=450, label="Why", help_text="Kept in the record with every change.")
 
 
 class BoundsForm(ReasonForm):

@@ -53,7 +53,7 @@ class Kind(StrEnum):
 
 
 class Role(StrEnum):
-    """What a principal may be in a team. An administrator is a manager of every team; an auditor reads none of PagerDuty."""
+    """What a principal may be in a team. An administrator is a manager of every team; an auditor uses no tool."""
 
     MANAGER = "manager"
     MEMBER = "member"

@@ -70,7 +70,7 @@ def decide(policy: Policy, principal: Principal, tool: Tool, decision_id: str) -
             return verdict(
                 Decision.DENY,
                 "role",
-                f"{principal.name} has no role in {principal.team} that lets them use PagerDuty.",
+                f"{principal.name} has no role in {principal.team} that lets them use its tools.",
                 f"Ask a manager of {principal.team} to add them.",
             )
         if tool.writes and principal.role is not Role.MANAGER:

@@ -19,7 +19,7 @@ from policies.core.call import Risk, State, Tool
 from policies.core.decide import Policy
 from policies.models import ConfigChange, Team
 from policies.snapshot import current_version, load_policy
-from portal.forms import PresetForm
+from portal.forms import PresetForm, in_words
 from portal.http import Request, managed_team, may_manage, refusals_in, sentences, visible_team
 
 
@@ -55,12 +55,8 @@ def _counts(rows: list[Row]) -> Counts:
     return Counts(len(on), sum(row.tool.writes for row in on), len(rows))
 
 
-def _words(state: State) -> str:
-    return state.value.replace("_", " ")
-
-
 LABELS = {State.NEEDS_APPROVAL: "needs approval (denied until approvals exist)"}
-STATES = [(state.value, LABELS.get(state, _words(state))) for state in State]
+STATES = [(state.value, LABELS.get(state, in_words(state.value))) for state in State]
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -92,7 +88,7 @@ def _set(request: Request, team: Team) -> HttpResponse:
     try:
         state = State(request.POST.get("state", ""))
         do_set_tools(team, states={name: state}, tools=TOOLS, by=request.user, reason=request.POST.get("reason", ""))
-        said = f"{tool.title} {'' if state is State.NEEDS_APPROVAL else 'is '}{_words(state)} for {team.name}."
+        said = f"{tool.title} {'' if state is State.NEEDS_APPROVAL else 'is '}{in_words(state.value)} for {team.name}."
     except (ValidationError, Refused) as error:
         said, wrong = " ".join(sentences(error)), True
     except ValueError:
@@ -150,7 +146,7 @@ def preset(request: Request, slug: str, name: str) -> HttpResponse:
         "name": name,
         "form": form,
         "changes": [
-            Change(TOOLS[tool], policy.risk(TOOLS[tool]), _words(before), _words(after))
+            Change(TOOLS[tool], policy.risk(TOOLS[tool]), in_words(before.value), in_words(after.value))
             for tool, (before, after) in changes.items()
         ],
         "seen": [f"{tool}:{before.value}:{after.value}" for tool, (before, after) in changes.items()],

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from integrations.gateway.rest import client_ip
+from integrations.gateway.rest import Networks, client_ip
 
 PROXIES = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
 
@@ -28,5 +28,5 @@ PROXIES = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
         ("", b"198.51.100.1", PROXIES, ""),
     ],
 )
-def test_the_callers_address(peer: str, forwarded: bytes | None, proxies: tuple, address: str) -> None:  # type: ignore[type-arg]  # of either kind
+def test_the_callers_address(peer: str, forwarded: bytes | None, proxies: Networks, address: str) -> None:
     assert client_ip({"client": (peer, 1)}, forwarded, proxies) == address

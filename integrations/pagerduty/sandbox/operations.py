@@ -757,6 +757,15 @@ def get_schedule(ask: Ask) -> Result:
     return 200, {"schedule": found}
 
 
+_SCHEDULE_FIELDS = {
+    "type": string(),
+    "name": string(longest=255),
+    "time_zone": zone,
+    "description": string(blank=True),
+}
+"""What an update of a schedule of either kind may hold."""
+
+
 @route("PUT", "/schedules/{id}", "schedules.write")
 def update_schedule(ask: Ask) -> Result:
     schedule = _schedule(ask)
@@ -765,10 +774,7 @@ def update_schedule(ask: Ask) -> Result:
         record(
             {},
             {
-                "type": string(),
-                "name": string(longest=255),
-                "time_zone": zone,
-                "description": string(blank=True),
+                **_SCHEDULE_FIELDS,
                 "schedule_layers": list_of(_layer_shape(ask.world), 1, 100),
             },
         ),
@@ -997,10 +1003,7 @@ def update_schedule_v3(ask: Ask) -> Result:
         record(
             {},
             {
-                "type": string(),
-                "name": string(longest=255),
-                "time_zone": zone,
-                "description": string(blank=True),
+                **_SCHEDULE_FIELDS,
                 "rotations": _not_permitted,
             },
         ),

@@ -20,15 +20,17 @@ from hypothesis import strategies as st
 
 from integrations.pagerduty.catalog import OPERATIONS, TOOLS
 from integrations.pagerduty.resolve import match
-from integrations.pagerduty.sandbox import app, operations
+from integrations.pagerduty.sandbox import app
+from integrations.pagerduty.sandbox import ask as asking
 from integrations.pagerduty.sandbox.app import Sandbox
 from integrations.pagerduty.sandbox.render import Shift, final_shifts, laid_over, layer_shifts
 from integrations.pagerduty.sandbox.world import demo_from_email, demo_tokens, generate, iso, parse_time
+from tests.calls import SINCE, UNTIL, Calls
+from tests.calls import calls as all_calls
 from tests.published_schema import problems
 
 NOW = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
 TOKENS = demo_tokens(7)
-SINCE, UNTIL = "2026-11-20T00:00:00Z", "2026-11-27T00:00:00Z"
 Ask = Callable[..., httpx.Response]
 
 
@@ -62,173 +64,17 @@ def ask(sandbox: Sandbox) -> Iterator[Ask]:
 
 
 @pytest.fixture
-def calls(ask: Ask, sandbox: Sandbox) -> dict[str, tuple[str, str, Any]]:
-    """One call or more of every operation that a tool needs: operationId (with a number) → method, path, body."""
-    world = sandbox.world
-    incident, resolved = world.incidents[-1].id, world.incidents[0].id
-    service, policy = world.services[0]["id"], world.policies[0]["id"]
-    schedule, v3, user = world.schedules[1]["id"], world.v3[0]["id"], world.users[0]["id"]
-    team = world.teams[0]["id"]
-    entry = world.incidents[-1].happenings()[0].id
-    ref = {"id": user, "type": "user_reference"}
-    month = {"filters": {"created_at_start": "2026-10-20T00:00:00Z", "created_at_end": "2026-11-23T00:00:00Z"}}
-    range_ = {"filters": {"date_range_start": "2026-10-20T00:00:00Z", "date_range_end": "2026-11-23T00:00:00Z"}}
-    member = {"type": "user_member", "user_id": user}
-    rule = {"escalation_delay_in_minutes": 20, "targets": [ref]}
-    window = f"since={SINCE}&until={UNTIL}"
-    layer = dict(world.schedules[1]["schedule_layers"][0])
-    found: dict[str, tuple[str, str, Any]] = {
-        "listIncidents": ("GET", "/incidents?limit=100&statuses[]=triggered&statuses[]=acknowledged&total=true", None),
-        "listIncidents 2": (
-            "GET",
-            f"/incidents?date_range=all&service_ids[]={service}&team_ids[]={team}&urgencies[]=high&sort_by=created_at:desc"
-            "&include[]=services&include[]=users&include[]=teams&include[]=assignees&include[]=escalation_policies",
-            None,
-        ),
-        "getIncident": ("GET", f"/incidents/{incident}?include[]=acknowledgers", None),
-        "getIncident 2": ("GET", f"/incidents/{resolved}", None),
-        "listIncidentAlerts": ("GET", f"/incidents/{incident}/alerts", None),
-        "getIncidentAlert": ("GET", f"/incidents/{incident}/alerts/A{incident[1:]}", None),
-        "listIncidentLogEntries": ("GET", f"/incidents/{resolved}/log_entries", None),
-        "createIncidentNote": ("POST", f"/incidents/{incident}/notes", {"note": {"content": "Looked."}}),
-        "listIncidentNotes": ("GET", f"/incidents/{incident}/notes", None),
-        "createIncident": (
-            "POST",
-            "/incidents",
-            {
-                "incident": {
-                    "type": "incident",
-                    "title": "Disk is full",
-                    "service": {"id": service, "type": "service_reference"},
-                    "body": {"type": "incident_body", "details": "All of it."},
-                }
-            },
-        ),
-        "updateIncident": (
-            "PUT",
-            f"/incidents/{incident}",
-            {"incident": {"type": "incident_reference", "status": "acknowledged", "urgency": "low"}},
-        ),
-        "updateIncidents": (
-            "PUT",
-            "/incidents",
-            {
-                "incidents": [
-                    {"id": incident, "type": "incident_reference", "status": "resolved", "resolution": "Fixed."}
-                ]
-            },
-        ),
-        "listIncidentLogEntries 2": ("GET", f"/incidents/{incident}/log_entries?include[]=incidents", None),
-        "listServices": ("GET", "/services?limit=100&include[]=escalation_policies&include[]=teams", None),
-        "getService": ("GET", f"/services/{service}", None),
-        "getTechnicalServiceServiceDependencies": ("GET", f"/service_dependencies/technical_services/{service}", None),
-        "getBusinessServiceServiceDependencies": (
-            "GET",
-            f"/service_dependencies/business_services/{world.business[0]['id']}",
-            None,
-        ),
-        "listEscalationPolicies": ("GET", "/escalation_policies?include[]=targets&include[]=services", None),
-        "getEscalationPolicy": ("GET", f"/escalation_policies/{policy}", None),
-        "createEscalationPolicy": (
-            "POST",
-            "/escalation_policies",
-            {"escalation_policy": {"type": "escalation_policy", "name": "New", "escalation_rules": [rule]}},
-        ),
-        "updateEscalationPolicy": (
-            "PUT",
-            f"/escalation_policies/{policy}",
-            {"escalation_policy": {"type": "escalation_policy", "name": "Renamed", "num_loops": 3}},
-        ),
-        "listSchedules": ("GET", "/schedules?include[]=schedule_layers", None),
-        "getSchedule": ("GET", f"/schedules/{schedule}?{window}&time_zone=Asia/Kolkata", None),
-        "getSchedule 2": ("GET", f"/schedules/{schedule}?{window}&overflow=true", None),
-        "updateSchedule": (
-            "PUT",
-            f"/schedules/{schedule}",
-            {
-                "schedule": {
-                    "type": "schedule",
-                    "name": "New name",
-                    "time_zone": "Europe/London",
-                    "schedule_layers": [layer],
-                }
-            },
-        ),
-        "listScheduleUsers": ("GET", f"/schedules/{schedule}/users?{window}", None),
-        "createScheduleOverride": (
-            "POST",
-            f"/schedules/{schedule}/overrides",
-            {"overrides": [{"start": "2026-11-25T00:00:00Z", "end": "2026-11-25T08:00:00Z", "user": ref}]},
-        ),
-        "listScheduleOverrides": ("GET", f"/schedules/{schedule}/overrides?{window}", None),
-        "listOnCalls": ("GET", "/oncalls?limit=100", None),
-        "listOnCalls 2": ("GET", f"/oncalls?user_ids[]={user}&earliest=true&include[]=users&{window}", None),
-        "listSchedulesV3": ("GET", "/v3/schedules", None),
-        "getScheduleV3": ("GET", f"/v3/schedules/{v3}?include[]=final_schedule&{window}", None),
-        "updateScheduleV3": ("PUT", f"/v3/schedules/{v3}", {"schedule": {"name": "Renamed"}}),
-        "createOverrides": (
-            "POST",
-            f"/v3/schedules/{v3}/overrides",
-            {
-                "overrides": [
-                    {
-                        "type": "override_shift",
-                        "rotation_id": world.v3[0]["rotation"],
-                        "start_time": "2026-11-25T00:00:00Z",
-                        "end_time": "2026-11-25T08:00:00Z",
-                        "overridden_member": member,
-                        "overriding_member": {"type": "user_member", "user_id": world.users[1]["id"]},
-                    }
-                ]
-            },
-        ),
-        "listOverrides": ("GET", f"/v3/schedules/{v3}/overrides?{window}", None),
-        "createCustomShifts": (
-            "POST",
-            f"/v3/schedules/{v3}/custom_shifts",
-            {
-                "custom_shifts": [
-                    {
-                        "type": "custom_shift",
-                        "start_time": "2026-11-25T00:00:00Z",
-                        "end_time": "2026-11-25T08:00:00Z",
-                        "assignments": [{"type": "shift_assignment", "member": member}],
-                    }
-                ]
-            },
-        ),
-        "listUsers": ("GET", "/users?limit=100&include[]=contact_methods&include[]=notification_rules", None),
-        "getUser": ("GET", f"/users/{user}?include[]=contact_methods&include[]=teams", None),
-        "getCurrentUser": ("GET", "/users/me", None),
-        "getUserContactMethods": ("GET", f"/users/{user}/contact_methods", None),
-        "listLogEntries": ("GET", f"/log_entries?limit=100&team_ids[]={team}&is_overview=true", None),
-        "listLogEntries 2": ("GET", f"/log_entries?limit=100&since={SINCE}&include[]=services&include[]=teams", None),
-        "getLogEntry": ("GET", f"/log_entries/{entry}", None),
-        "getAnalyticsMetricsIncidentsAll": ("POST", "/analytics/metrics/incidents/all", month),
-        "getAnalyticsMetricsIncidentsService": ("POST", "/analytics/metrics/incidents/services", month),
-        "getAnalyticsMetricsIncidentsTeam": ("POST", "/analytics/metrics/incidents/teams", month),
-        "getAnalyticsMetricsIncidentsEscalationPolicy": (
-            "POST",
-            "/analytics/metrics/incidents/escalation_policies",
-            month,
-        ),
-        "getAnalyticsMetricsRespondersAll": ("POST", "/analytics/metrics/responders/all", range_),
-        "getAnalyticsMetricsRespondersTeam": ("POST", "/analytics/metrics/responders/teams", range_),
-        "getAnalyticsIncidents": ("POST", "/analytics/raw/incidents", {**month, "limit": 50}),
-        "listAbilities": ("GET", "/abilities", None),
-    }
-    return found
+def calls(sandbox: Sandbox) -> Calls:
+    return all_calls(sandbox.world)
 
 
-def test_every_operation_that_a_tool_needs_is_served(calls: dict[str, tuple[str, str, Any]]) -> None:
+def test_every_operation_that_a_tool_needs_is_served(calls: Calls) -> None:
     needed = {operation for tool in TOOLS.values() for operation in tool.operations}
     assert {name.partition(" ")[0] for name in calls} == needed
-    assert {(OPERATIONS[name].method, OPERATIONS[name].path) for name in needed} <= set(operations.ROUTES)
+    assert {(OPERATIONS[name].method, OPERATIONS[name].path) for name in needed} <= set(asking.ROUTES)
 
 
-def test_each_answer_validates_against_the_published_schema(
-    calls: dict[str, tuple[str, str, Any]], ask: Ask, schema_dir: Path
-) -> None:
+def test_each_answer_validates_against_the_published_schema(calls: Calls, ask: Ask, schema_dir: Path) -> None:
     wrong = {}
     for name, (method, path, body) in calls.items():
         token = TOKENS["user_manager"] if path == "/users/me" else TOKENS["account"]
@@ -237,12 +83,14 @@ def test_each_answer_validates_against_the_published_schema(
         found = match(method, path.partition("?")[0])
         assert found is not None
         assert found[0].id == name.partition(" ")[0]
-        if faults := problems(schema_dir, method, found[0].path, answer.status_code, answer.json()):
+        if faults := problems(
+            schema_dir, method, found[0].path, answer.status_code, answer.json() if answer.content else None
+        ):
             wrong[name] = faults[:3]
     assert wrong == {}, json.dumps(wrong, indent=1)
 
 
-def test_the_same_seed_and_moment_give_the_same_bytes(calls: dict[str, tuple[str, str, Any]], ask: Ask) -> None:
+def test_the_same_seed_and_moment_give_the_same_bytes(calls: Calls, ask: Ask) -> None:
     other = Sandbox(7, NOW)
     assert generate(7, NOW) == generate(7, NOW)
     assert generate(7, NOW) != generate(8, NOW)
@@ -526,17 +374,17 @@ def test_what_is_no_json_is_refused(ask: Ask, raw: bytes) -> None:
 def test_a_mistake_of_the_sandbox_is_answered_in_pagerdutys_shape_and_told(
     ask: Ask, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def mistaken(asked: operations.Ask) -> operations.Result:
+    def mistaken(asked: asking.Ask) -> asking.Result:
         raise KeyError("a mistake")
 
-    monkeypatch.setitem(operations.ROUTES, ("GET", "/abilities"), mistaken)
+    monkeypatch.setitem(asking.ROUTES, ("GET", "/abilities"), mistaken)
     with caplog.at_level(logging.ERROR):
         answer = ask("GET", "/abilities")
     assert answer.status_code == 500
     assert answer.json() == {"error": {"message": "Internal Server Error", "code": 2000}}
     assert answer.headers["x-request-id"] in caplog.text
     assert "KeyError: 'a mistake'" in caplog.text
-    monkeypatch.setitem(operations.ROUTES, ("GET", "/abilities"), lambda asked: (200, {"no": {"json"}}))
+    monkeypatch.setitem(asking.ROUTES, ("GET", "/abilities"), lambda asked: (200, {"no": {"json"}}))
     assert ask("GET", "/abilities").status_code == 500
 
 
@@ -720,7 +568,7 @@ def replaced(body: Any, path: tuple[Any, ...], value: Any) -> Any:
     return found
 
 
-def full_bodies(sandbox: Sandbox, calls: dict[str, tuple[str, str, Any]]) -> list[tuple[str, str, Any]]:
+def full_bodies(sandbox: Sandbox, calls: Calls) -> list[tuple[str, str, Any]]:
     """Every write and analytics question, with every field that the sandbox reads."""
     world = sandbox.world
     user, policy = {"id": world.users[3]["id"]}, {"id": world.policies[1]["id"]}
@@ -820,7 +668,7 @@ def assert_readable(ask: Ask, sandbox: Sandbox, after: Any, reads: Iterable[str]
 
 
 def test_a_body_with_anything_in_the_wrong_place_is_refused_or_leaves_everything_readable(
-    ask: Ask, sandbox: Sandbox, calls: dict[str, tuple[str, str, Any]]
+    ask: Ask, sandbox: Sandbox, calls: Calls
 ) -> None:
     tried = refusals = 0
     for method, path, body in full_bodies(sandbox, calls):
@@ -853,7 +701,7 @@ JSON = st.recursive(
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_two_arbitrary_values_in_a_body_never_break_the_account(
-    ask: Ask, sandbox: Sandbox, calls: dict[str, tuple[str, str, Any]], data: st.DataObject
+    ask: Ask, sandbox: Sandbox, calls: Calls, data: st.DataObject
 ) -> None:
     method, path, body = data.draw(st.sampled_from(full_bodies(sandbox, calls)))
     for _ in range(2):

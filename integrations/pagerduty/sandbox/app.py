@@ -30,8 +30,9 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 from urllib.parse import parse_qs
 
-from integrations.pagerduty.sandbox import operations as ops
-from integrations.pagerduty.sandbox.operations import ApiError, Ask
+from integrations.pagerduty.sandbox import ask as ops
+from integrations.pagerduty.sandbox import operations  # noqa: F401  (fills the table of operations)
+from integrations.pagerduty.sandbox.ask import ApiError, Ask
 from integrations.pagerduty.sandbox.world import Token, demo_tokens, generate
 
 Scope = MutableMapping[str, Any]
@@ -122,7 +123,7 @@ class Sandbox:
         try:
             extra |= self._count(token)
             status, document = self._operate(scope, method, path, headers, bytes(body), token)
-            answer = json.dumps(document).encode()
+            answer = b"" if status == 204 else json.dumps(document).encode()
         except ApiError as error:
             status, answer = error.status, json.dumps(error.document).encode()
             extra |= error.headers
@@ -187,7 +188,7 @@ class Sandbox:
                 token_scopes=" ".join(sorted(token.scopes)),
             )
         document: Any = None
-        if method in ("POST", "PUT"):
+        if method in ("POST", "PUT") or body:
             try:
                 document = json.loads(body, parse_constant=_no_number, parse_float=_finite)
             except (ValueError, RecursionError):
@@ -290,7 +291,9 @@ async def _answer(send: Send, status: int, document: Any, headers: dict[str, str
 
 
 async def _raw(send: Send, status: int, body: bytes, kind: str, headers: dict[str, str] | None = None) -> None:
-    shown = {"content-type": kind, "content-length": str(len(body)), "date": email.utils.formatdate(usegmt=True)}
+    shown = {"date": email.utils.formatdate(usegmt=True)}
+    if status != 204:
+        shown |= {"content-type": kind, "content-length": str(len(body))}
     listed = [(name.encode(), value.encode()) for name, value in (shown | (headers or {})).items()]
     await send({"type": "http.response.start", "status": status, "headers": listed})
     await send({"type": "http.response.body", "body": body})

@@ -186,5 +186,5 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO")},
     # These log whole URLs and headers at DEBUG and INFO.
-    "loggers": {name: {"level": "WARNING"} for name in ("httpx", "httpcore", "aiohttp", "asyncio")},
+    "loggers": {name: {"level": "WARNING"} for name in ("httpx", "httpcore", "asyncio")},
 }

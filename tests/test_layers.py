@@ -6,7 +6,9 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-NETWORK = {"httpx", "aiohttp", "requests", "urllib3", "socket", "http.client", "urllib.request", "smtplib", "ftplib"}
+NETWORK = {"httpx", "httptools", "requests", "urllib3", "socket", "http.client", "urllib.request", "smtplib", "ftplib"}
+CONNECTS = {"create_connection", "create_unix_connection", "open_connection", "open_unix_connection", "sock_connect"}
+"""What asyncio reaches the network by."""
 WAYS_OUT = {"integrations/pagerduty/transport.py"}
 SANDBOX = "integrations/pagerduty/sandbox/"
 NAMES_THE_HOST = {"policies/journal.py": {"socket"}}
@@ -35,6 +37,18 @@ def test_only_the_transport_and_the_sandbox_import_a_way_to_the_network() -> Non
     for path, tree in sources().items():
         used = {name for name in NETWORK if any(one == name or one.startswith(f"{name}.") for one in imported(tree))}
         used -= NAMES_THE_HOST.get(path, set())
+        assert not used or path in WAYS_OUT or path.startswith(SANDBOX), (path, used)
+
+
+def test_only_the_transport_and_the_sandbox_open_connections() -> None:
+    for path, tree in sources().items():
+        used = {
+            node.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute)
+            and node.attr in CONNECTS
+            and not (isinstance(node.value, ast.Name) and node.value.id == "connections")  # Django's, to a database
+        }
         assert not used or path in WAYS_OUT or path.startswith(SANDBOX), (path, used)
 
 

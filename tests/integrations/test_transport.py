@@ -8,6 +8,7 @@ import gzip
 import socket
 import time
 import uuid
+import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -57,8 +58,8 @@ async def server(*answers: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
         yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", heads
 
 
-async def send(url: str, request: Request, *, times: int = 1, seconds: float = 5) -> Reply:
-    connection = Connection(
+def connection_to(url: str) -> Connection:
+    return Connection(
         id=str(ROW),
         name="Main",
         team_id=1,
@@ -70,6 +71,10 @@ async def send(url: str, request: Request, *, times: int = 1, seconds: float = 5
         from_email="mina@example.com",
         bounds=Bounds(True),
     )
+
+
+async def send(url: str, request: Request, *, times: int = 1, seconds: float = 5) -> Reply:
+    connection = connection_to(url)
     transport = Transport()
     try:
         for _ in range(times):
@@ -159,6 +164,225 @@ def test_an_answer_over_the_limit_is_read_no_further_in_any_form(request_: Reque
 
     reply = run(scenario)
     assert (reply.failure, reply.body, reply.sent) == ("too_large", b"", True)
+
+
+def _read_of(*answers: bytes, times: int = 1, seconds: float = 5, pause: float = 0) -> tuple[list[Reply], int]:
+    """What ``times`` reads through one transport come to, and how many requests arrived."""
+
+    async def scenario() -> tuple[list[Reply], int]:
+        async with server(*answers) as (url, heads):
+            transport, found = Transport(), []
+            connection = connection_to(url)
+            try:
+                for _ in range(times):
+                    found.append(await transport.send(connection, READ, time.monotonic() + seconds, connection.sealed))
+                    await asyncio.sleep(pause)
+            finally:
+                await transport.close()
+            return found, len(heads)
+
+    found: tuple[list[Reply], int] = asyncio.run(scenario())
+    return found
+
+
+LONG = b'{"incidents":["' + b"x" * 9_000 + b'"]}'
+CHUNKED = answer(
+    "200 OK",
+    b"5;of=it\r\n" + LONG[:5] + b"\r\n%x\r\n" % (len(LONG) - 5) + LONG[5:] + b"\r\n0\r\nx-late: 1\r\n\r\n",
+    "Transfer-Encoding: chunked",
+    length=False,
+)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        answer("200 OK", LONG),
+        CHUNKED,
+        b"HTTP/1.1 100 Continue\r\nX-Early: 1\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+        + answer("200 OK", LONG),
+        answer("200 OK", gzip.compress(LONG), "Content-Encoding: gzip"),
+        answer("200 OK", zlib.compress(LONG), "Content-Encoding: deflate"),
+        answer("200 OK", LONG, "Connection: close"),
+    ],
+    ids=["length", "chunked", "interim", "gzip", "deflate", "close"],
+)
+def test_an_answer_is_read_whole_in_every_form_and_the_next_one_too(made: bytes) -> None:
+    found, arrived = _read_of(made, times=3)
+    assert [(reply.status, reply.body, reply.failure, reply.attempts) for reply in found] == [(200, LONG, "", 1)] * 3
+    assert arrived == 3
+    assert {name for name, _ in found[0].headers} & {"x-late", "x-early", "link"} == set()
+
+
+@pytest.mark.parametrize("made", [answer("200 OK", LONG), CHUNKED], ids=["length", "chunked"])
+def test_an_answer_is_the_same_however_it_is_cut_on_its_way(made: bytes) -> None:
+    async def scenario(size: int) -> Reply:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            for start in range(0, len(made), size):
+                writer.write(made[start : start + size])
+                await writer.drain()
+                if size > 100 or start < 400:
+                    await asyncio.sleep(0)
+            writer.close()
+
+        listening = await asyncio.start_server(handle, "127.0.0.1", 0)
+        async with listening:
+            return await send(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", READ)
+
+    for size in (1, 2, 3, 7, 64, 1_000, 8_192):
+        reply = asyncio.run(scenario(size))
+        assert (reply.status, reply.body, reply.failure) == (200, LONG, "")
+
+
+def test_an_answer_without_a_length_ends_with_its_connection() -> None:
+    async def scenario() -> Reply:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer("200 OK", LONG, length=False))
+            writer.close()
+
+        listening = await asyncio.start_server(handle, "127.0.0.1", 0)
+        async with listening:
+            return await send(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", READ)
+
+    reply = asyncio.run(scenario())
+    assert (reply.status, reply.body, reply.failure) == (200, LONG, "")
+
+
+@pytest.mark.parametrize(
+    ("made", "failure"),
+    [
+        (b"nonsense\r\n\r\n", "malformed"),
+        (answer("200 OK", LONG, "Content-Length: 5"), "malformed"),
+        (answer("200 OK", b"zz\r\n{}", "Transfer-Encoding: chunked", length=False), "malformed"),
+        (answer("101 Switching Protocols", b"", "Upgrade: h2c", "Connection: upgrade"), "malformed"),
+        (answer("200 OK", b"{}", "X-Long: " + "x" * 70_000), "malformed"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X-Many: 1\r\n" * 10_000, "malformed"),
+        (answer("200 OK", LONG, "Content-Encoding: gzip"), "malformed"),
+        (answer("200 OK", gzip.compress(LONG)[:-9], "Content-Encoding: gzip"), "malformed"),
+        (answer("200 OK", LONG, "Content-Encoding: br"), "malformed"),
+    ],
+)
+def test_what_is_no_answer_is_told_as_malformed_and_nothing_of_it_is_shown(made: bytes, failure: str) -> None:
+    [reply], _ = _read_of(made)
+    assert (reply.failure, reply.body, reply.sent) == (failure, b"", True)
+
+
+def test_what_was_sent_beside_an_answer_is_never_taken_for_the_next_ones() -> None:
+    strange = answer("200 OK", b'{"another":"tenant"}')
+    good = answer("200 OK", b'{"mine":1}')
+    for first in (good + strange, good + b"\r\njunk"):
+        found, arrived = _read_of(first, good, times=2, pause=0.05)
+        assert [reply.body for reply in found] == [b'{"mine":1}'] * 2
+        assert arrived == 2
+
+
+def test_the_answer_to_a_call_that_was_given_up_reaches_nobody() -> None:
+    async def scenario() -> list[bytes]:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                while True:
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    if b"limit=1 " in head:
+                        await asyncio.sleep(0.3)
+                    writer.write(answer("200 OK", head.split(b" ")[1]))
+                    await writer.drain()
+            except (asyncio.IncompleteReadError, ConnectionError):
+                writer.close()
+
+        listening = await asyncio.start_server(handle, "127.0.0.1", 0)
+        async with listening:
+            url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+            transport, connection = Transport(), connection_to(url)
+            try:
+                slow = await transport.send(connection, READ, time.monotonic() + 0.1, connection.sealed)
+                assert slow.failure == "timeout"
+                bodies = []
+                for number in range(2, 6):
+                    asked = Request("GET", "/incidents", f"limit={number}", None, True)
+                    bodies.append(
+                        (await transport.send(connection, asked, time.monotonic() + 5, connection.sealed)).body
+                    )
+                    await asyncio.sleep(0.1)
+            finally:
+                await transport.close()
+            return bodies
+
+    assert asyncio.run(scenario()) == [f"/incidents?limit={number}".encode() for number in range(2, 6)]
+
+
+def test_a_read_that_met_connections_closed_meanwhile_succeeds_on_a_new_one() -> None:
+    async def scenario() -> list[tuple[int, str, int]]:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            await asyncio.sleep(0.05)
+            writer.write(answer("200 OK"))
+            await reader.read(1)  # one answer each: the next request on it is cut
+            writer.transport.abort()
+
+        listening = await asyncio.start_server(handle, "127.0.0.1", 0)
+        async with listening:
+            url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+            transport, connection = Transport(), connection_to(url)
+
+            def one() -> Any:
+                return transport.send(connection, READ, time.monotonic() + 5, connection.sealed)
+
+            try:
+                await asyncio.gather(one(), one(), one())  # three kept connections
+                reply = await one()
+            finally:
+                await transport.close()
+            return [(reply.status, reply.failure, reply.attempts)]
+
+    assert asyncio.run(scenario()) == [(200, "", 2)]
+
+
+def test_a_transport_that_closes_leaves_no_call_waiting() -> None:
+    async def scenario() -> Reply:
+        async with server(b"") as (url, heads):
+            transport, connection = Transport(), connection_to(url)
+            waiting = asyncio.create_task(transport.send(connection, READ, time.monotonic() + 0.5, connection.sealed))
+            await asyncio.sleep(0.2)
+            assert heads
+            await transport.close()
+            return await asyncio.wait_for(waiting, 1)
+
+    assert asyncio.run(scenario()).failure
+
+
+def test_a_read_goes_to_one_host_on_a_hundred_connections_at_most() -> None:
+    async def scenario() -> int:
+        open_now = most = 0
+
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal open_now, most
+            open_now += 1
+            most = max(most, open_now)
+            try:
+                while True:
+                    await reader.readuntil(b"\r\n\r\n")
+                    await asyncio.sleep(0.05)
+                    writer.write(answer("200 OK"))
+            except (asyncio.IncompleteReadError, ConnectionError):
+                open_now -= 1
+                writer.close()
+
+        listening = await asyncio.start_server(handle, "127.0.0.1", 0, backlog=500)
+        async with listening:
+            url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+            transport, connection = Transport(), connection_to(url)
+            try:
+                replies = await asyncio.gather(
+                    *(transport.send(connection, READ, time.monotonic() + 10, connection.sealed) for _ in range(250))
+                )
+            finally:
+                await transport.close()
+            assert {reply.status for reply in replies} == {200}
+            return most
+
+    assert asyncio.run(scenario()) == 100
 
 
 def test_a_read_waits_for_a_limit_that_resets_in_time_and_for_no_other() -> None:

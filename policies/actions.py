@@ -26,6 +26,7 @@ from django.utils.text import slugify
 
 from policies import keys
 from policies.core.call import Entry, EntryKind, Risk, State, Tool
+from policies.core.decide import EVERYTHING
 from policies.core.redact import Redactor
 from policies.journal import append_in_transaction
 from policies.models import (
@@ -34,6 +35,7 @@ from policies.models import (
     Membership,
     PolicyVersion,
     SignInFailures,
+    Stop,
     Team,
     ToolRule,
     ToolSetting,
@@ -503,6 +505,56 @@ def do_revoke_key(key: AgentKey, *, by: By, reason: str = "") -> None:
         after="revoked",
         reason=reason,
     )
+
+
+# The kill switch
+
+
+@transaction.atomic
+def do_stop(*, by: By, reason: str, team: Team | None = None, key: AgentKey | None = None) -> Stop:
+    """Nothing more goes out of an agent key, else of a team, else of everybody: the next write at once, the next read within
+    a second. Stopped already: an administrator's stop takes the place of a manager's, and the reason is the newer one."""
+    team = key.team if key is not None else team
+    if team is None:
+        require_administrator(by, "stop everything")
+    else:
+        require_manager(by, team, "stop its assistants")
+    reason = plain(reason, "The reason", maximum=500).rstrip(".")
+    if key is not None:
+        subject, target = f"key:{key.pk}", f"{key.name} (pwk_{key.prefix})"
+    else:
+        subject, target = (f"team:{team.pk}", team.name) if team is not None else (EVERYTHING, EVERYTHING)
+    standing = Stop.objects.select_for_update().filter(subject=subject).first()
+    is_administrators = not isinstance(by, User) or by.is_administrator
+    stop, _ = Stop.objects.update_or_create(
+        subject=subject,
+        defaults={
+            "target": target,
+            "team_id": team.pk if team else None,
+            "reason": reason,
+            "actor": name_of(by),
+            "by_administrator": is_administrators or (standing is not None and standing.by_administrator),
+            "at": timezone.now(),
+        },
+    )
+    before = standing.reason if standing else None
+    record_change(by=by, team=team, action="stop", target=target, before=before, after=reason, reason=reason)
+    return stop
+
+
+@transaction.atomic
+def do_lift_stop(stop: Stop, *, by: By, reason: str) -> None:
+    """What an administrator stopped only an administrator sets going again."""
+    team = Team.objects.filter(pk=stop.team_id).first() if stop.team_id is not None else None
+    if stop.by_administrator or team is None:
+        require_administrator(by, "lift what an administrator has stopped")
+    else:
+        require_manager(by, team, "lift a stop of its assistants")
+    reason = plain(reason, "The reason", maximum=500)
+    if Stop.objects.filter(pk=stop.pk).delete()[0]:
+        record_change(
+            by=by, team=team, action="lift_stop", target=stop.target, before=stop.reason, after=None, reason=reason
+        )
 
 
 # Sign-ins

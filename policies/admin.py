@@ -25,6 +25,7 @@ from policies.models import (
     Membership,
     PolicyVersion,
     SignInFailures,
+    Stop,
     Stream,
     ToolSetting,
     User,
@@ -168,6 +169,23 @@ class MembershipAdmin(ReadOnlyAdmin):
 class ToolSettingAdmin(ReadOnlyAdmin):
     list_display = ("team", "tool", "state", "updated_at")
     list_filter = ("team", "state")
+
+
+@admin.register(Stop)
+class StopAdmin(ReadOnlyAdmin):
+    list_display = ("target", "reason", "actor", "by_administrator", "at")
+    actions = ("lift",)
+    action_form = ReasonForm
+
+    @admin.action(description="Lift: let it go on", permissions=["view"])
+    def lift(self, request: HttpRequest, queryset: QuerySet[Stop]) -> None:
+        def lift_all() -> str:
+            stops = list(queryset)
+            for stop in stops:
+                actions.do_lift_stop(stop, by=asking(request), reason=request.POST.get("reason", ""))
+            return f"{len(stops)} stops are lifted."
+
+        told(self, request, lift_all)
 
 
 @admin.register(ConfigChange)

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from policies.core.call import Risk, State
 from policies.core.decide import Policy
-from policies.models import PolicyVersion, ToolRule, ToolSetting
+from policies.models import PolicyVersion, Stop, ToolRule, ToolSetting
 
 
 def current_version() -> int:
@@ -26,4 +26,5 @@ def load_policy(version: int) -> Policy:
             locked[tool] = reason
         if risk:
             risks[tool] = Risk(risk)
-    return Policy(version, dict(teams), locked, risks)
+    stops = dict(Stop.objects.values_list("subject", "reason"))
+    return Policy(version, dict(teams), locked, risks, stops)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from policies.core.call import Decision, Kind, Principal, Risk, Role, State, Tool, Verdict
 
+EVERYTHING = "everything"
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -22,6 +24,19 @@ class Policy:
     """Tool name → why an administrator switched it off for all teams."""
     risks: Mapping[str, Risk] = field(default_factory=dict)
     """Tool name → the higher risk that an administrator gave it."""
+    stops: Mapping[str, str] = field(default_factory=dict)
+    """The kill switch: ``everything``, ``team:<number>`` or a principal's id → why nothing of it goes out."""
+
+    def stopped(self, principal: Principal) -> tuple[str, str] | None:
+        """What is stopped that the principal belongs to, in words, and why; None: nothing is."""
+        for subject, name in (
+            (EVERYTHING, "Everything"),
+            (f"team:{principal.team_id}", f"All of {principal.team}"),
+            (principal.id, principal.name),
+        ):
+            if subject in self.stops:
+                return name, self.stops[subject]
+        return None
 
     def state(self, team_id: int | None, tool: Tool) -> State:
         """What a team says of a tool, locks aside."""
@@ -41,6 +56,13 @@ def decide(policy: Policy, principal: Principal, tool: Tool, decision_id: str) -
     def verdict(decision: Decision, rule: str, reason: str, remedy: str) -> Verdict:
         return Verdict(decision, rule, reason, remedy, policy.version, decision_id, tool.name, risk)
 
+    if policy.stops and (stop := policy.stopped(principal)) is not None:
+        return verdict(
+            Decision.DENY,
+            "stopped",
+            f"{stop[0]} has been stopped: {stop[1]}.",
+            "Ask an administrator, or a manager of the team, whether the stop can be lifted.",
+        )
     if tool.name in policy.locked:
         why = policy.locked[tool.name]
         return verdict(

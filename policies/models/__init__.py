@@ -1,6 +1,6 @@
 from policies.models.journal import Checkpoint, Entry, Stream
 from policies.models.people import AgentKey, Membership, SignInFailures, Team, User
-from policies.models.policy import ConfigChange, PolicyVersion, ToolRule, ToolSetting
+from policies.models.policy import ConfigChange, PolicyVersion, Stop, ToolRule, ToolSetting
 
 __all__ = [
     "AgentKey",
@@ -10,6 +10,7 @@ __all__ = [
     "Membership",
     "PolicyVersion",
     "SignInFailures",
+    "Stop",
     "Stream",
     "Team",
     "ToolRule",

@@ -57,6 +57,26 @@ class ToolRule(models.Model):
         return self.tool
 
 
+class Stop(models.Model):
+    """The kill switch, pulled: while the row is there nothing goes out of what it names."""
+
+    subject = models.CharField(max_length=64, unique=True, help_text="everything, team:<number> or key:<id>")
+    target = models.CharField(max_length=200, help_text="Its name, as it was.")
+    team_id = models.BigIntegerField(null=True)
+    reason = models.CharField(max_length=500)
+    actor = models.CharField(max_length=254, help_text="E-mail of the person, or the command.")
+    by_administrator = models.BooleanField(help_text="Then only an administrator lifts it.")
+    at = models.DateTimeField(default=timezone.now)
+
+    objects = ViaTeamIdQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-at"]
+
+    def __str__(self) -> str:
+        return f"{self.target} stopped by {self.actor}"
+
+
 class PolicyVersion(models.Model):
     """One row: the number that moves with every change of who may do what. Writers of the journal read it, changes lock it."""
 

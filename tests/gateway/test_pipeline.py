@@ -29,7 +29,7 @@ from integrations.gateway.runtime import Runtime, Watch
 from integrations.models import Connection as ConnectionRow
 from integrations.pagerduty.catalog import TOOLS
 from integrations.pagerduty.integration import PagerDuty
-from policies.actions import do_revoke_key, do_set_tools
+from policies.actions import do_revoke_key, do_set_tools, do_stop
 from policies.core.call import Call, Client, Door, JobCredential, KeyCredential, State
 from policies.models import AgentKey, Entry
 from tests.conftest import Cast
@@ -154,6 +154,29 @@ def test_a_revocation_binds_the_next_write_at_once(setting: Setting, monkeypatch
         MadeUp.reply = FINE
     assert (first.status, last.status, sent) == (201, 401, 1)
     assert outcomes(last) == [("result", "denied")]
+
+
+def test_a_stop_binds_the_next_write_at_once_and_the_next_read_within_a_second(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Watch, "_poll", lambda self: None)
+    monkeypatch.setattr(MadeUp, "reply", Reply(201, JSON, b'{"note":{}}'))
+
+    async def scenario() -> tuple[Answer, Answer, int]:
+        async with setting.running() as started:
+            assert (await started.pipeline.run(setting.note())).status == 201
+            await in_thread(lambda: do_stop(by=setting.cast.mina, reason="it loops", key=setting.key))
+            write = await started.pipeline.run(setting.note())
+            await asyncio.sleep(1.0)
+            return write, await started.pipeline.run(setting.call()), len(started.pipeline.integration.sent)
+
+    write, read, sent = asyncio.run(scenario())
+    for answer in (write, read):
+        assert answer.verdict is not None
+        assert (answer.status, answer.verdict.rule) == (403, "stopped")
+        assert "it loops" in answer.problem
+        assert outcomes(answer) == [("result", "denied")]
+    assert sent == 1
 
 
 def test_a_configuration_that_cannot_be_confirmed_allows_nothing(

@@ -7,10 +7,12 @@ import json
 import random
 import string
 from concurrent.futures import ThreadPoolExecutor
+from io import StringIO
 from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.core.management import CommandError, call_command
 from django.db import connection, connections
 from django.test import RequestFactory
 from django.utils import timezone
@@ -18,7 +20,7 @@ from django.utils import timezone
 from policies import actions, keys
 from policies.actions import Refused
 from policies.core.call import Risk, State, Tool
-from policies.models import AgentKey, ConfigChange, Entry, Membership, Team, ToolSetting, User
+from policies.models import AgentKey, ConfigChange, Entry, Membership, Stop, Team, ToolSetting, User
 from policies.snapshot import current_version, load_policy
 from tests.conftest import PASSWORD, Cast
 
@@ -193,6 +195,86 @@ def test_a_revocation_is_final_on_record_and_the_managers_alone(cast: Cast) -> N
     actions.do_revoke_key(key, by=cast.mina)
     key.refresh_from_db()
     assert key.revoked_at == revoked
+
+
+# The kill switch
+
+
+def test_a_manager_stops_a_key_and_a_team_and_an_administrator_everything(cast: Cast) -> None:
+    key, _ = actions.do_issue_key(cast.payments, name="night watch", by=cast.mina, tools=TOOLS)
+    for who in (cast.vic, cast.omar, cast.rhea, cast.zed):
+        with pytest.raises(Refused):
+            actions.do_stop(by=who, reason="x", key=key)
+        with pytest.raises(Refused):
+            actions.do_stop(by=who, reason="x", team=cast.payments)
+    for who in (cast.mina, cast.rhea):
+        with pytest.raises(Refused):
+            actions.do_stop(by=who, reason="x")
+    version = current_version()
+    actions.do_stop(by=cast.mina, reason="pages people.", key=key)
+    actions.do_stop(by=cast.mina, reason="all of it", team=cast.payments)
+    actions.do_stop(by=cast.ada, reason="incident 12")
+    assert current_version() == version + 3
+    assert load_policy(current_version()).stops == {
+        f"key:{key.pk}": "pages people",
+        f"team:{cast.payments.pk}": "all of it",
+        "everything": "incident 12",
+    }
+    assert (newest().action, newest().actor, newest().reason) == ("stop", "ada@example.com", "incident 12")
+    assert record()["details"]["action"] == "stop"
+
+
+def test_a_stop_needs_a_reason_to_begin_and_to_end(cast: Cast) -> None:
+    with pytest.raises(ValidationError, match="reason is missing"):
+        actions.do_stop(by=cast.ada, reason="  ")
+    stop = actions.do_stop(by=cast.ada, reason="drill")
+    with pytest.raises(ValidationError, match="reason is missing"):
+        actions.do_lift_stop(stop, by=cast.ada, reason="")
+    assert Stop.objects.exists()
+
+
+def test_what_an_administrator_stopped_a_manager_cannot_set_going(cast: Cast) -> None:
+    own = actions.do_stop(by=cast.mina, reason="mine", team=cast.payments)
+    actions.do_lift_stop(own, by=cast.mina, reason="over")
+    assert not Stop.objects.exists()
+    assert newest().action == "lift_stop"
+    actions.do_stop(by=cast.ada, reason="hers", team=cast.payments)
+    again = actions.do_stop(by=cast.mina, reason="mine too", team=cast.payments)  # takes nothing of hers away
+    for who in (cast.mina, cast.omar, cast.rhea):
+        with pytest.raises(Refused):
+            actions.do_lift_stop(again, by=who, reason="over")
+    actions.do_lift_stop(again, by=cast.ada, reason="over")
+    assert not Stop.objects.exists()
+
+
+def test_the_command_stops_tells_and_lifts(cast: Cast) -> None:
+    def run(*arguments: str) -> str:
+        out = StringIO()
+        call_command("kill_switch", *arguments, stdout=out)
+        return out.getvalue()
+
+    key, _ = actions.do_issue_key(cast.payments, name="night watch", by=cast.mina, tools=TOOLS)
+    assert run("status") == "Nothing is stopped.\n"
+    assert "night watch" in run("stop", "--key", f"pwk_{key.prefix}", "--reason", "loops")
+    run("stop", "--team", "search", "--reason", "drill")
+    run("stop", "--everything", "--reason", "fire")
+    told = json.loads(run("status", "--json"))["stopped"]
+    assert {row["reason"] for row in told} == {"loops", "drill", "fire"}
+    assert {row["by"] for row in told} == {"the command kill_switch"}
+    run("lift", "--everything", "--reason", "out")
+    run("lift", "--team", "search", "--reason", "over")
+    assert run("lift", "--key", key.prefix, "--reason", "mended") == "Nothing is stopped.\n"
+    for arguments in (
+        ("stop", "--reason", "x"),
+        ("stop", "--everything"),
+        ("stop", "--team", "nobodys", "--reason", "x"),
+        ("stop", "--key", "zzzzzzzz", "--reason", "x"),
+        ("lift", "--everything", "--reason", "x"),
+    ):
+        with pytest.raises(CommandError) as refused:
+            run(*arguments)
+        assert refused.value.returncode == 2
+    assert not Stop.objects.exists()
 
 
 @pytest.mark.parametrize(

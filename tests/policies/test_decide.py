@@ -68,6 +68,31 @@ def test_a_lock_stops_everybody_jobs_too_and_gives_its_reason() -> None:
         assert verdict.reason.endswith("under review.")
 
 
+@pytest.mark.parametrize("subject", ["everything", "team:1", "key:1"])
+def test_a_stop_comes_before_everything_else_and_gives_its_reason(subject: str) -> None:
+    policy = Policy(1, {1: {"read_a": State.ON}}, {"read_a": "under review"}, stops={subject: "it pages people"})
+    verdict = decide(policy, AGENT, TOOLS["read_a"], "d")
+    assert (verdict.decision, verdict.rule) == (Decision.DENY, "stopped")
+    assert verdict.reason.endswith("has been stopped: it pages people.")
+    assert verdict.remedy
+
+
+def test_a_stop_binds_what_it_names_and_nobody_else() -> None:
+    def allowed(principal: Principal, **stops: str) -> bool:
+        policy = Policy(1, stops={name.replace("_", ":"): why for name, why in stops.items()})
+        return decide(policy, principal, TOOLS["read_a"], "d").allowed
+
+    job = Principal(Kind.JOB, "job:sync", "sync", 1, "Payments", narrowed_to=frozenset({"read_a"}))
+    person = agent(kind=Kind.PERSON, id="user:1", role=Role.MANAGER)
+    assert allowed(AGENT, key_2="x", team_2="x")
+    assert not allowed(AGENT, key_1="x")
+    assert allowed(person, key_1="x")
+    assert allowed(job, key_1="x")
+    for principal in (AGENT, job, person):
+        assert not allowed(principal, team_1="x")
+        assert not allowed(principal, everything="x")
+
+
 def test_jobs_have_their_list_alone_and_never_write() -> None:
     off = Policy(1, {1: {"read_a": State.OFF}})
     job = Principal(Kind.JOB, "job:sync", "sync", 1, "Payments", narrowed_to=frozenset({"read_a", "write_a"}))
@@ -114,6 +139,7 @@ def test_a_call_of_several_tools_needs_all_of_them() -> None:
         decide_all(policy, AGENT, [], "d")
 
 
+SUBJECTS = ("everything", "team:1", "team:2", "x")
 states = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(list(State)), max_size=4)
 policies = st.builds(
     Policy,
@@ -121,6 +147,7 @@ policies = st.builds(
     st.dictionaries(st.integers(1, 2), states, max_size=2),
     st.dictionaries(st.sampled_from(NAMES), st.text(max_size=3), max_size=2),
     st.dictionaries(st.sampled_from(NAMES), st.sampled_from(list(Risk)), max_size=2),
+    st.dictionaries(st.sampled_from(SUBJECTS), st.text(max_size=3), max_size=1),
 )
 narrowings = st.none() | st.frozensets(st.sampled_from(NAMES))
 principals = st.builds(
@@ -138,7 +165,7 @@ LESS = {Role.MANAGER: (Role.MEMBER, Role.AUDITOR, Role.NONE), Role.MEMBER: (Role
 @given(policies, principals, st.data())
 def test_taking_a_permission_away_never_allows_more(policy: Policy, principal: Principal, data: st.DataObject) -> None:
     """Whatever is taken away, of whomever: no tool's verdict becomes milder, alone or among others."""
-    way = data.draw(st.sampled_from(["state", "lock", "narrow", "role"]))
+    way = data.draw(st.sampled_from(["state", "lock", "stop", "narrow", "role"]))
     less_policy, less_principal = policy, principal
     if way == "state":
         name = data.draw(st.sampled_from(NAMES))
@@ -151,6 +178,9 @@ def test_taking_a_permission_away_never_allows_more(policy: Policy, principal: P
     elif way == "lock":
         locked = {**policy.locked, data.draw(st.sampled_from(NAMES)): ""}
         less_policy = dataclasses.replace(policy, locked=locked)
+    elif way == "stop":
+        stops = {**policy.stops, data.draw(st.sampled_from(SUBJECTS)): ""}
+        less_policy = dataclasses.replace(policy, stops=stops)
     elif way == "narrow":
         fewer = data.draw(st.frozensets(st.sampled_from(NAMES)))
         if principal.narrowed_to is not None:

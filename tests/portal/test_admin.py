@@ -133,6 +133,19 @@ def test_revoking_in_the_admin_takes_a_reason(ada: Client, cast: Cast) -> None:
     assert ConfigChange.objects.get(action="revoke_key").reason == "leaked"
 
 
+def test_a_stop_is_lifted_in_the_admin_with_a_reason(ada: Client, cast: Cast) -> None:
+    from policies.actions import do_stop
+    from policies.models import Stop
+
+    stop = do_stop(by=cast.mina, reason="loops", team=cast.payments)
+    chosen = {"action": "lift", "_selected_action": [str(stop.pk)]}
+    assert "The reason is missing" in ada.post("/admin/policies/stop/", chosen, follow=True).content.decode()
+    assert Stop.objects.exists()
+    ada.post("/admin/policies/stop/", {**chosen, "reason": "mended"})
+    assert not Stop.objects.exists()
+    assert ConfigChange.objects.get(action="lift_stop").reason == "mended"
+
+
 def test_a_refused_token_says_why_and_registers_nothing(ada: Client, cast: Cast) -> None:
     answer = ada.post("/admin/integrations/connection/add/", typed(cast, "short"), follow=True)
     assert "16 to 512 printable" in answer.content.decode()

@@ -1,8 +1,9 @@
 """The simulated PagerDuty as an ASGI app: tokens, paging, limits and errors as PagerDuty has them, and faults on demand.
 
 ``/_sandbox/…`` is for whoever runs it, and asks for no token: ``POST fault`` (``{"fault": "slow:2", "count": 1}``), ``POST
-rate_limit`` (``{"enforce": true, "limit": 960}``), ``GET stats``, ``POST reset``. The next ``count`` calls with a valid token get
-the fault; a call without one gets its 401, as it would at a PagerDuty in trouble, and uses none of them up. The faults:
+rate_limit`` (``{"enforce": true, "limit": 960}``), ``GET stats``, ``GET deliveries`` (the latest webhooks), ``POST reset``.
+The next ``count`` calls with a valid token get the fault; a call without one gets its 401, as it would at a PagerDuty in
+trouble, and uses none of them up. The faults:
 
 - ``slow:2``: the true answer, 2 seconds later.
 - ``401``, ``402``, ``403``, ``404``, ``429``, ``500``: that status in PagerDuty's error format, and nothing is done.
@@ -33,6 +34,8 @@ from urllib.parse import parse_qs
 from integrations.pagerduty.sandbox import ask as ops
 from integrations.pagerduty.sandbox import operations  # noqa: F401  (fills the table of operations)
 from integrations.pagerduty.sandbox.ask import ApiError, Ask
+from integrations.pagerduty.sandbox.audit import recorded
+from integrations.pagerduty.sandbox.deliveries import Deliveries
 from integrations.pagerduty.sandbox.world import Token, demo_tokens, generate
 
 Scope = MutableMapping[str, Any]
@@ -68,17 +71,31 @@ _PATHS: Final = sorted(
 
 
 class Sandbox:
-    """One account. ``now``: its moment at the start; without it, the clock's own hour and time."""
+    """One account. ``now``: its moment at the start; without it, the clock's own hour and time. ``kind``, ``size``: as for
+    ``generate``."""
 
-    def __init__(self, seed: int = 7, now: dt.datetime | None = None) -> None:
+    def __init__(
+        self,
+        seed: int = 7,
+        now: dt.datetime | None = None,
+        *,
+        kind: str = "demo",
+        size: str = "demo",
+        webhooks_anywhere: bool = False,
+    ) -> None:
         self.seed = seed
+        self.kind = kind
+        self.size = size
         self._now = now
+        self.deliveries = Deliveries(webhooks_anywhere)
         self.reset()
 
     def reset(self) -> None:
         """The account as it was at the start."""
         self._offset = 0.0 if self._now is None else self._now.timestamp() - time.time()
-        self.world = generate(self.seed, self._now or dt.datetime.now(dt.UTC))
+        self.world = generate(self.seed, self._now or dt.datetime.now(dt.UTC), kind=self.kind, size=self.size)
+        self.deliveries.stop()
+        self.deliveries = Deliveries(self.deliveries.anywhere)
         self.tokens: dict[str, Token] = {token.value: token for token in demo_tokens(self.seed).values()}
         self.fault: tuple[str, float, int] = ("", 0.0, 0)
         self.enforced = False
@@ -187,8 +204,10 @@ class Sandbox:
                 required_scopes=scope_needed,
                 token_scopes=" ".join(sorted(token.scopes)),
             )
+        if self.world.kind == "plan_gated" and (method, template) in ops.GATED:
+            raise ApiError(402, *REFUSALS["402"])
         document: Any = None
-        if method in ("POST", "PUT") or body:
+        if body or (method in ("POST", "PUT") and (method, template) not in ops.BODY_OPTIONAL):
             try:
                 document = json.loads(body, parse_constant=_no_number, parse_float=_finite)
             except (ValueError, RecursionError):
@@ -204,7 +223,12 @@ class Sandbox:
             document,
         )
         ask.include = ask.many("include")
-        return ops.ROUTES[method, template](ask)
+        self.world.wake(ask.now)
+        try:
+            return recorded(ask, method, template, ops.ROUTES[method, template])
+        finally:
+            # Also where it is refused: a snooze may have ended before. What is refused has told nothing.
+            self.deliveries.send(self.world)
 
     def _sender(self, token: Token, headers: dict[str, str], what: tuple[str, str]) -> int | None:
         if token.user is not None:
@@ -245,6 +269,8 @@ class Sandbox:
             asked = json.loads(body) if body else {}
             if (method, what) == ("GET", "stats"):
                 return 200, {"calls": dict(self.calls), "total": sum(self.calls.values())}
+            if (method, what) == ("GET", "deliveries"):
+                return 200, {"deliveries": [delivery.shown() for delivery in self.deliveries.kept]}
             if (method, what) == ("POST", "reset"):
                 self.reset()
             elif (method, what) == ("POST", "fault"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -54,7 +56,8 @@ def invalid(*errors: str) -> ApiError:
 
 
 def v3_invalid(faults: Iterable[Fault], top: str) -> ApiError:
-    error = ApiError(400, "Invalid Input Provided", 2001)
+    """``top``: the resource that the fields are of. The fields are a map, as v3 answers them."""
+    error = ApiError(400, "Invalid Request", 2001)
     fields: dict[str, list[str]] = {}
     for fault in faults:
         fields.setdefault(field_of(fault, top), []).append(fault[1])
@@ -93,12 +96,12 @@ class Ask:
             raise invalid(f"{name.capitalize()} must be a positive integer.")
         return int(text) if most is None else min(int(text), most)
 
-    def time(self, name: str, default: float) -> float:
+    def time(self, name: str, default: float, zone: ZoneInfo | None = None) -> float:
         text = self.one(name)
         if not text:
             return default
         try:
-            return parse_time(text)
+            return parse_time(text, zone or dt.UTC)
         except ValueError:
             raise invalid(f"{name.capitalize()} is not a valid ISO 8601 date.") from None
 
@@ -112,10 +115,16 @@ class Ask:
             raise invalid("Time zone is not one that PagerDuty knows.") from None
 
     def window(
-        self, since: float, until: float, longest: float | None = None, *, width: float | None = None
+        self,
+        since: float,
+        until: float,
+        longest: float | None = None,
+        *,
+        width: float | None = None,
+        zone: ZoneInfo | None = None,
     ) -> tuple[float, float]:
         """``width``: where only one end is given, the other is that far from it; else it is its default."""
-        low, high = self.time("since", since), self.time("until", until)
+        low, high = self.time("since", since, zone), self.time("until", until, zone)
         if width is not None and self.one("since") and not self.one("until"):
             high = low + width
         elif width is not None and self.one("until") and not self.one("since"):
@@ -126,10 +135,10 @@ class Ask:
             raise invalid(f"The time range is longer than {'6 months' if longest == LONGEST_WINDOW else '90 days'}.")
         return low, high
 
-    def required_window(self) -> tuple[float, float]:
+    def required_window(self, zone: ZoneInfo | None = None) -> tuple[float, float]:
         if missing := [name for name in ("since", "until") if not self.one(name)]:
             raise invalid(*(f"{name.capitalize()} cannot be empty" for name in missing))
-        return self.window(0, 0)
+        return self.window(0, 0, zone=zone)
 
     def rows_asked(self, default: int, most: int) -> tuple[int, int]:
         """Limit and offset."""
@@ -148,12 +157,24 @@ class Ask:
             "more": offset + limit < len(rows),
         }
 
+    def tell(self, event: str, subject: Incident | Document, detail: Document | None = None) -> None:
+        """Have the webhooks told of an event. ``subject``: an incident or a service. ``detail``: what is told instead of it."""
+        self.world.outbox.append((event, subject, self.sender, self.now, detail))
+
     def read(self, name: str, shape: Shape) -> Any:
         """What a body holds under ``name``, once all of it has its shape: ``{"incident": {...}}``."""
         faults: list[Fault] = []
         found = shape(self._inner(name), (), faults)
         if faults:
             raise invalid(*(sentence(fault, name) for fault in faults))
+        return found
+
+    def read_all(self, shape: Shape) -> Any:
+        """The same of a body that is the object itself."""
+        faults: list[Fault] = []
+        found = shape(self.body, (), faults)
+        if faults:
+            raise invalid(*(sentence(fault, "body") for fault in faults))
         return found
 
     def read_v3(self, name: str, shape: Shape) -> Any:
@@ -172,15 +193,30 @@ Result = tuple[int, Any]
 Operation = Callable[[Ask], Result]
 ROUTES: Final[dict[tuple[str, str], Operation]] = {}
 NEEDS_FROM: Final[set[tuple[str, str]]] = set()
+BODY_OPTIONAL: Final[set[tuple[str, str]]] = set()
+GATED: Final[set[tuple[str, str]]] = set()
+"""What an account needs an ability of a larger plan for, as PagerDuty's own descriptions say."""
 SCOPES: Final[dict[tuple[str, str], str]] = {}
 
 
-def route(method: str, path: str, scope: str = "", *, needs_from: bool = False) -> Callable[[Operation], Operation]:
+def route(
+    method: str,
+    path: str,
+    scope: str = "",
+    *,
+    needs_from: bool = False,
+    plan: bool = False,
+    body_optional: bool = False,
+) -> Callable[[Operation], Operation]:
     def register(operation: Operation) -> Operation:
         ROUTES[method, path] = operation
         SCOPES[method, path] = scope
         if needs_from:
             NEEDS_FROM.add((method, path))
+        if plan:
+            GATED.add((method, path))
+        if body_optional:
+            BODY_OPTIONAL.add((method, path))
         return operation
 
     return register
@@ -194,10 +230,21 @@ def find(rows: Iterable[Document], identifier: str) -> Document:
 
 
 def find_incident(world: World, identifier: str) -> Incident:
-    for incident in world.incidents:
-        if incident.id == identifier or str(incident.place + 1) == identifier:
-            return incident
-    raise not_found()
+    """By its id, which tells its place, or by its number."""
+    place = -1
+    if re.fullmatch(r"PI[0-9A-Z]{6}", identifier, re.ASCII):
+        place = int(identifier[2:], 36)
+    elif re.fullmatch(r"[1-9]\d{0,8}", identifier, re.ASCII):
+        place = int(identifier) - 1
+    if not 0 <= place < len(world.incidents):
+        raise not_found()
+    return world.incidents[place]
+
+
+def created_between(incidents: Sequence[Incident], since: float, until: float) -> Sequence[Incident]:
+    """They stand in the order in which they were made: what is made later has the later time."""
+    low = bisect_left(incidents, since, key=lambda row: row.created)
+    return incidents[low : bisect_right(incidents, until, key=lambda row: row.created)]
 
 
 def of_teams(rows: Iterable[Document], teams: frozenset[str]) -> list[Document]:

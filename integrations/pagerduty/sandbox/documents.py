@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import json
+import re
 from collections.abc import Set
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from integrations.pagerduty.sandbox.render import (
-    Shift,
-    coverage,
-    final_shifts,
-    laid_over,
-    layer_shifts,
-    override_shifts,
-)
 from integrations.pagerduty.sandbox.world import (
     API,
     SITE,
+    Alert,
+    Change,
+    Extra,
     Happening,
     Incident,
     World,
     contact_methods,
     document,
     iso,
+    notification_rules,
+    number_id,
     parse_time,
     reference,
 )
@@ -40,7 +40,12 @@ ENTRY_SUMMARIES = {
     "annotate": "Note added by {name}.",
     "escalate": "Escalated to {name}.",
     "urgency_change": "Urgency changed by {name}.",
+    "snooze": "Snoozed by {name}.",
+    "custom_field_value_change": "Custom fields changed by {name}.",
 }
+WAYS = {"sms": "SMS", "phone": "phone", "email": "e-mail", "push": "push notification"}
+NOTHING_MORE = Extra()
+"""What an incident has without an ``Extra``: never written to."""
 
 
 def expanded(whole: Document, kind: str, include: Set[str]) -> Document:
@@ -50,16 +55,67 @@ def expanded(whole: Document, kind: str, include: Set[str]) -> Document:
 
 def bare(whole: Document) -> Document:
     """Without what only ``include[]`` or a sub-resource shows."""
-    return {name: value for name, value in whole.items() if name not in ("overrides", "crew", "rotation")}
+    return {name: value for name, value in whole.items() if name != "overrides"}
+
+
+TIMES = frozenset(
+    ("at", "created_at", "last_status_change_at", "requested_at", "resolved_at", "started_at", "updated_at")
+)
+
+
+def in_zone(shown: Any, zone: ZoneInfo | None) -> Any:
+    """A document with its times told in a zone; None: as they are."""
+    if zone is None:
+        return shown
+    if isinstance(shown, list):
+        return [in_zone(row, zone) for row in shown]
+    if isinstance(shown, dict):
+        return {
+            name: dt.datetime.fromtimestamp(parse_time(value), zone).isoformat()
+            if name in TIMES and isinstance(value, str)
+            else in_zone(value, zone)
+            for name, value in shown.items()
+        }
+    return shown
+
+
+def responder_told(responder: Document, policy: Document | None = None) -> Document:
+    """A responder as webhooks tell of one. ``policy``: through which they were called."""
+    user = {name: value for name, value in responder["user"].items() if name != "avatar_url"}
+    return {
+        "user": user,
+        "escalation_policy": None if policy is None else reference(policy),
+        "message": responder["message"],
+        "state": responder["state"],
+        "type": "incident_responder",
+    }
+
+
+def relationship_document(edge: tuple[str, str, str, str]) -> Document:
+    """A dependency. Its id hangs on its ends alone, so that it stays the same whatever else is added or removed."""
+    upper, upper_kind, lower, lower_kind = edge
+    digest = int.from_bytes(hashlib.sha256("/".join(edge).encode()).digest()[:9], "big")
+    return {
+        "id": number_id("D", digest, 15),
+        "type": "service_dependency",
+        "dependent_service": {"id": upper, "type": _dependency_kind(upper_kind)},
+        "supporting_service": {"id": lower, "type": _dependency_kind(lower_kind)},
+    }
+
+
+def _dependency_kind(kind: str) -> str:
+    return "technical_service_reference" if kind == "service" else "business_service_reference"
 
 
 def incident_reference(incident: Incident) -> Document:
     return reference(document("incident", "incidents", incident.id, f"[#{incident.place + 1}] {incident.title}"))
 
 
-def first_entry(incident: Incident) -> Document:
-    """A reference to the entry of its trigger."""
-    identifier = incident.happenings()[0].id
+def first_entry(world: World, incident: Incident, include: Set[str] = frozenset()) -> Document:
+    """The entry of its trigger: a reference, or whole where ``include[]`` asks for it."""
+    if "first_trigger_log_entries" in include:
+        return entry_document(world, incident, incident.happenings()[0])
+    identifier = incident.first_id
     return {
         "id": identifier,
         "type": "trigger_log_entry_reference",
@@ -80,6 +136,9 @@ def incident_document(world: World, incident: Incident, include: Set[str] = froz
     service = world.services[incident.service]
     policy = escalation_policy_of(world, incident)
     happenings = incident.happenings()
+    extra = incident.extra or NOTHING_MORE
+    if "users" in include:
+        include = include | {"acknowledgers", "agents", "assignees"}
     changed = max(
         [
             incident.created,
@@ -87,11 +146,11 @@ def incident_document(world: World, incident: Incident, include: Set[str] = froz
         ]
     )
     person = None if incident.assignee is None else world.users[incident.assignee]
-    by: Document = reference(service)
+    by = service
     if incident.resolved is not None and incident.resolved[1] is not None:
-        by = reference(world.users[incident.resolved[1]])
+        by = world.users[incident.resolved[1]]
     elif incident.resolved is None and incident.acknowledged is not None:
-        by = reference(world.users[incident.acknowledged[1]])
+        by = world.users[incident.acknowledged[1]]
     is_open = incident.status != "resolved"
     found: Document = {
         **document("incident", "incidents", incident.id, f"[#{incident.place + 1}] {incident.title}"),
@@ -102,22 +161,18 @@ def incident_document(world: World, incident: Incident, include: Set[str] = froz
         "updated_at": iso(max(happening.at for happening in happenings)),
         "status": incident.status,
         "incident_key": incident.key,
-        "incident_type": {"name": "incident_default"},
+        "incident_type": {"name": extra.type},
         "service": expanded(service, "services", include),
         "assignments": (
-            [{"at": iso(incident.created + 1), "assignee": expanded(person, "assignees", include)}]
+            [{"at": iso(_assigned_at(incident, happenings)), "assignee": expanded(person, "assignees", include)}]
             if is_open and person is not None
             else []
         ),
-        "assigned_via": "escalation_policy",
+        "assigned_via": "direct_assignment" if extra.direct else "escalation_policy",
         "last_status_change_at": iso(changed),
-        "last_status_change_by": by,
-        "first_trigger_log_entry": first_entry(incident),
-        "alert_counts": {
-            "all": 1,
-            "triggered": 1 if is_open else 0,
-            "resolved": 0 if is_open else 1,
-        },
+        "last_status_change_by": expanded(by, "agents", include),
+        "first_trigger_log_entry": first_entry(world, incident, include),
+        "alert_counts": alert_counts(incident),
         "is_mergeable": is_open,
         "escalation_policy": expanded(policy, "escalation_policies", include),
         "teams": [
@@ -125,7 +180,9 @@ def incident_document(world: World, incident: Incident, include: Set[str] = froz
             for team in world.teams
             if any(team["id"] == mine["id"] for mine in service["teams"])
         ],
-        "pending_actions": [],
+        "pending_actions": (
+            [] if extra.snoozed_until is None else [{"type": "unacknowledge", "at": iso(extra.snoozed_until)}]
+        ),
         "acknowledgements": (
             [
                 {
@@ -138,40 +195,157 @@ def incident_document(world: World, incident: Incident, include: Set[str] = froz
         ),
         "urgency": incident.urgency,
     }
+    if world.kind != "plan_gated":
+        found |= {"incidents_responders": extra.responders, "responder_requests": extra.requests}
     if not is_open and incident.resolved is not None:
         found["resolved_at"] = iso(incident.resolved[0])
+    if extra.merged_into is not None and not is_open:
+        into = incident_reference(world.incidents[extra.merged_into])
+        found["resolve_reason"] = {"type": "merge_resolve_reason", "incident": into}
     if incident.priority is not None:
         found["priority"] = world.priorities[incident.priority]
+    if "conference_bridge" in include and extra.bridge is not None:
+        found["conference_bridge"] = extra.bridge
     if incident.details and "body" in include:
         found["body"] = {"type": "incident_body", "details": incident.details}
     return found
 
 
-def alert_document(world: World, incident: Incident) -> Document:
-    service = world.services[incident.service]
-    identifier = f"A{incident.id[1:]}"
+def _assigned_at(incident: Incident, happenings: list[Happening]) -> float:
+    return max((h.at for h in happenings if h.type == "assign"), default=incident.created + 1)
+
+
+def custom_field_values(world: World, incident: Incident) -> list[Document]:
+    """The account's fields with what this incident has in each."""
+    values = (incident.extra or NOTHING_MORE).fields
+    shown = ("id", "name", "display_name", "field_type", "data_type", "description")
+    return [
+        {
+            "type": "field_value",
+            **{name: row[name] for name in shown},
+            "value": values.get(row["id"], row["default_value"]),
+        }
+        for row in world.custom_fields
+    ]
+
+
+def alert_id(world: World, alert: Alert) -> str:
+    """That of an incident's first alert tells the incident; the others' have their number after it."""
+    return f"A{world.incidents[alert.origin].id[1:]}{alert.number or ''}"
+
+
+def alert_key(world: World, alert: Alert) -> str:
+    key = world.incidents[alert.origin].key
+    return f"{key}/{alert.number}" if alert.number else key
+
+
+def alert_keys(world: World, incident: Incident) -> set[str]:
+    """What an incident is found by: those of its alerts; its own where it has none."""
+    return {alert_key(world, alert) for alert in incident.alert_list()} or {incident.key}
+
+
+def alert_status(incident: Incident, alert: Alert) -> str:
+    return "resolved" if alert.resolved or incident.status == "resolved" else "triggered"
+
+
+def alert_counts(incident: Incident) -> dict[str, int]:
+    statuses = [alert_status(incident, alert) for alert in incident.alert_list()]
+    return {"all": len(statuses), "triggered": statuses.count("triggered"), "resolved": statuses.count("resolved")}
+
+
+REGIONS = ("us-east-1", "eu-west-1", "ap-south-1")
+
+
+def alert_created(world: World, alert: Alert) -> float:
+    """A minute after the one before it, but never after the account's moment."""
+    created = world.incidents[alert.origin].created
+    return max(created, min(created + 60 * alert.number, world.now)) if created <= world.now else created
+
+
+def integration_id(service: Document) -> str:
+    """That of the integration that a service's events come in by."""
+    return f"PINT{service['id'][-3:]}"
+
+
+def change_document(world: World, change: Change) -> Document:
+    service = world.services[change.service]
+    integration = integration_id(service)
+    return {
+        "id": change.id,
+        "type": "change_event",
+        "summary": change.summary,
+        "self": f"{API}/change_events/{change.id}",
+        "html_url": f"{SITE}/change-events/{change.id}",
+        "timestamp": iso(change.at),
+        "source": change.source,
+        "services": [reference(service)],
+        "integration": {
+            "id": integration,
+            "type": "events_api_v2_inbound_integration_reference",
+            "summary": "Events API V2",
+            "self": f"{API}/services/{service['id']}/integrations/{integration}",
+            "html_url": f"{SITE}/services/{service['id']}/integrations/{integration}",
+        },
+        "custom_details": {"deploy": change.deploy, "environment": "production", "service": service["name"]},
+        "links": [{"href": f"https://builds.sandbox.example/{change.deploy}", "text": "The build"}],
+        "images": [],
+    }
+
+
+def alert_document(world: World, incident: Incident, alert: Alert, include: Set[str] = frozenset()) -> Document:
+    """``incident``: the one that it belongs to now."""
+    origin = world.incidents[alert.origin]
+    service = world.services[origin.service]
+    identifier = alert_id(world, alert)
+    created = alert_created(world, alert)
+    # The title names the host of the first alert, or none.
+    told = re.search(rf"{re.escape(service['name'])}-\d+", origin.title)
+    host = told[0] if told and not alert.number else f"{service['name']}-{(origin.place + alert.number) % 20 + 1:02d}"
+    region = REGIONS[origin.place % len(REGIONS)]
+    severity = "critical" if origin.urgency == "high" else "warning"
+    integration = integration_id(service)
     return {
         "id": identifier,
         "type": "alert",
-        "summary": incident.title,
+        "summary": origin.title,
         "self": f"{API}/incidents/{incident.id}/alerts/{identifier}",
         "html_url": f"{SITE}/alerts/{identifier}",
-        "created_at": iso(incident.created),
-        "status": "resolved" if incident.status == "resolved" else "triggered",
-        "alert_key": incident.key,
-        "service": reference(service),
-        "first_trigger_log_entry": first_entry(incident),
-        "incident": incident_reference(incident),
+        "created_at": iso(created),
+        "status": alert_status(incident, alert),
+        "alert_key": alert_key(world, alert),
+        "service": expanded(service, "services", include),
+        "first_trigger_log_entry": first_entry(world, origin, include),
+        "incident": incident_document(world, incident) if "incidents" in include else incident_reference(incident),
         "suppressed": False,
-        "severity": "critical" if incident.urgency == "high" else "warning",
+        "severity": severity if alert.number == 0 else "warning",
         "integration": {
-            "id": f"PINT{service['id'][-3:]}",
+            "id": integration,
             "type": "events_api_v2_inbound_integration_reference",
             "summary": "Events API V2",
-            "self": f"{API}/services/{service['id']}/integrations/PINT{service['id'][-3:]}",
-            "html_url": f"{SITE}/services/{service['id']}/integrations/PINT{service['id'][-3:]}",
+            "self": f"{API}/services/{service['id']}/integrations/{integration}",
+            "html_url": f"{SITE}/services/{service['id']}/integrations/{integration}",
         },
-        "body": {"type": "alert_body", "contexts": [], "details": {"source": incident.title}},
+        "body": {
+            "type": "alert_body",
+            "contexts": [
+                {
+                    "type": "link",
+                    "href": f"https://graphs.sandbox.example/d/{service['name']}?from={int(created) - 3600}&var-host={host}",
+                    "text": "Graph of the hour before",
+                }
+            ],
+            "details": {
+                "source": host,
+                "component": service["name"],
+                "region": region,
+                "environment": "production",
+                "monitor": f"monitor-{1000 + origin.service * 10 + alert.number}",
+                "description": origin.title,
+                "severity": severity,
+                "firing_since": iso(created - 300),
+                "tags": [f"service:{service['name']}", f"host:{host}", f"region:{region}"],
+            },
+        },
     }
 
 
@@ -182,12 +356,12 @@ def entry_document(world: World, incident: Incident, happening: Happening, inclu
     found: Document = {
         "id": happening.id,
         "type": kind,
-        "summary": ENTRY_SUMMARIES[happening.type].format(name=person["name"] if person else "the service"),
+        "summary": _entry_summary(happening, person),
         "self": f"{API}/log_entries/{happening.id}",
         "html_url": f"{SITE}/incidents/{incident.id}/log_entries/{happening.id}",
         "created_at": iso(happening.at),
         "agent": reference(service if person is None or happening.type in ("assign", "notify") else person),
-        "channel": happening.channel or {"type": "auto"},
+        "channel": _channel(world, incident, happening, include),
         "service": expanded(service, "services", include),
         "incident": (incident_document(world, incident) if "incidents" in include else incident_reference(incident)),
         "teams": [
@@ -203,32 +377,52 @@ def entry_document(world: World, incident: Incident, happening: Happening, inclu
         found["assignees"] = [reference(person)]
     if happening.type == "notify" and person is not None:
         found["user"] = reference(person)
+    if happening.type == "annotate":
+        found["note"] = happening.channel.get("summary", "")
+    if happening.type == "acknowledge" and service.get("acknowledgement_timeout"):
+        found["acknowledgement_timeout"] = service["acknowledgement_timeout"]
+    if happening.type == "snooze":
+        found["changed_actions"] = [{"type": "unacknowledge", "at": happening.channel["until"]}]
+    if happening.type == "custom_field_value_change":
+        found["changeset"] = [
+            f"Updated {row['name']} to {row['value'] if isinstance(row['value'], str) else json.dumps(row['value'])}"
+            for row in happening.channel["changeset"]["customer_fields"]
+        ]
     return found
+
+
+def _entry_summary(happening: Happening, person: Document | None) -> str:
+    name = person["name"] if person else "the service"
+    if happening.type == "notify" and "notification" in happening.channel:
+        way = happening.channel["notification"]["type"].removesuffix("_notification")
+        return f"Notified {name} by {WAYS.get(way, way)}."
+    return ENTRY_SUMMARIES[happening.type].format(name=name)
+
+
+def notification_of(world: World, happening: Happening) -> Document:
+    """How somebody was notified. A push has no address."""
+    found: Document = dict(happening.channel["notification"])
+    if found["type"] == "email_notification" and happening.agent is not None:
+        found["address"] = world.users[happening.agent]["email"]
+    if found["type"] == "push_notification":
+        del found["address"]
+    return found
+
+
+def _channel(world: World, incident: Incident, happening: Happening, include: Set[str]) -> Document:
+    channel = happening.channel or {"type": "auto"}
+    if "notification" in channel:
+        return {**channel, "notification": notification_of(world, happening)}
+    if "channels" in include and happening.type == "trigger" and incident.alert_list():
+        body = alert_document(world, incident, incident.alert_list()[0])["body"]
+        return {**channel, "summary": incident.title, "details": body["details"], "contexts": body["contexts"]}
+    return channel
 
 
 def user_document(world: World, place: int, include: Set[str] = frozenset()) -> Document:
     found = dict(world.users[place])
-    methods = contact_methods(world, place)
-    rules = [
-        {
-            "id": f"PNR{method['id'][3:]}",
-            "type": "assignment_notification_rule",
-            "summary": f"Notify by {method['type'].removesuffix('_contact_method')} at once",
-            "self": f"{API}/users/{found['id']}/notification_rules/PNR{method['id'][3:]}",
-            "html_url": None,
-            "start_delay_in_minutes": 0,
-            "urgency": "high",
-            "contact_method": {
-                "id": method["id"],
-                "type": f"{method['type']}_reference",
-                "summary": method["label"],
-                "self": method["self"],
-                "html_url": None,
-            },
-        }
-        for method in methods
-    ]
-    found["contact_methods"] = methods if "contact_methods" in include else [rule["contact_method"] for rule in rules]
+    methods, rules = contact_methods(world, place), notification_rules(world, place)
+    found["contact_methods"] = [method if "contact_methods" in include else reference(method) for method in methods]
     found["notification_rules"] = (
         rules
         if "notification_rules" in include
@@ -240,152 +434,4 @@ def user_document(world: World, place: int, include: Set[str] = frozenset()) -> 
     )
     if "teams" in include:
         found["teams"] = [team for team in world.teams if team["id"] in {mine["id"] for mine in found["teams"]}]
-    return found
-
-
-def rendered(shifts: list[Shift], users: dict[str, Document], zone: ZoneInfo) -> list[Document]:
-    return [
-        {
-            "start": dt.datetime.fromtimestamp(start, zone).isoformat(),
-            "end": dt.datetime.fromtimestamp(end, zone).isoformat(),
-            "user": reference(users[user]),
-        }
-        for start, end, user in shifts
-    ]
-
-
-def schedule_document(
-    world: World,
-    schedule: Document,
-    since: float | None,
-    until: float | None,
-    zone: ZoneInfo | None = None,
-    *,
-    overflow: bool = False,
-) -> Document:
-    """As ``GET /schedules/{id}`` answers it: entries are rendered only for a window that was asked for."""
-    users = {user["id"]: user for user in world.users}
-    own = ZoneInfo(schedule["time_zone"])
-    shown = zone or own
-    found = bare(schedule)
-    layers = []
-    empty: Document = {"rendered_schedule_entries": []}
-    for layer in reversed(schedule["schedule_layers"]):  # the highest layer comes first
-        extra: Document = dict(empty)
-        if since is not None and until is not None:
-            shifts = layer_shifts(layer, own, since, until)
-            extra = _subschedule(shifts, users, shown, since, until)
-        layers.append({**layer, **extra})
-    found["schedule_layers"] = layers
-    found["overrides_subschedule"] = {"name": "Overrides", **empty}
-    found["final_schedule"] = {"name": "Final Schedule", **empty}
-    if since is not None and until is not None:
-        low, high = (since - 31 * 86_400, until + 31 * 86_400) if overflow else (since, until)
-        final = [shift for shift in final_shifts(schedule, low, high) if shift[1] > since and shift[0] < until]
-        overrides = [shift for shift in override_shifts(schedule, low, high) if shift[1] > since and shift[0] < until]
-        found["overrides_subschedule"] |= _subschedule(overrides, users, shown, since, until)
-        found["final_schedule"] |= _subschedule(final, users, shown, since, until)
-    return found
-
-
-def _subschedule(
-    shifts: list[Shift], users: dict[str, Document], zone: ZoneInfo, since: float, until: float
-) -> Document:
-    return {
-        "rendered_schedule_entries": rendered(shifts, users, zone),
-        "rendered_coverage_percentage": coverage(shifts, since, until),
-    }
-
-
-def v3_turns(schedule: Document, world: World, since: float, until: float) -> list[Shift]:
-    """A v3 schedule's weekly rotation, and its custom shifts and overrides over it."""
-    week = 7 * 86_400
-    begin = world.now - 57 * week
-    crew = [world.users[place]["id"] for place in schedule["crew"]]
-    shifts: list[Shift] = []
-    number = int((since - begin) // week)
-    while (start := begin + number * week) < until:
-        low, high = max(start, since), min(start + week, until)
-        if low < high:
-            shifts.append((low, high, crew[number % len(crew)]))
-        number += 1
-    for shift in schedule["custom_shifts"]:
-        user = shift["assignments"][0]["member"].get("user_id", "")
-        shifts = _over(shifts, shift, user, since, until)
-    for override in schedule["overrides"]:
-        user = override["overriding_member"].get("user_id", "")
-        shifts = _over(shifts, override, user, since, until)
-    return laid_over(shifts, [])
-
-
-def _over(shifts: list[Shift], what: Document, user: str, since: float, until: float) -> list[Shift]:
-    low, high = max(parse_time(what["start_time"]), since), min(parse_time(what["end_time"]), until)
-    return laid_over(shifts, [(low, high, user)]) if low < high else shifts
-
-
-def v3_document(world: World, schedule: Document, since: float, until: float, include: Set[str]) -> Document:
-    identifier = schedule["id"]
-    week = dt.datetime.fromtimestamp(world.now - 57 * 7 * 86_400, dt.UTC)
-    zone = schedule["time_zone"]
-    users = [world.users[place] for place in schedule["crew"]]
-    event_id = f"EV{schedule['rotation'][3:]}"
-    rotation_url = f"{API}/v3/schedules/{identifier}/rotations/{schedule['rotation']}"
-    found: Document = {
-        "id": identifier,
-        "type": "schedule_v3",
-        "name": schedule["name"],
-        "time_zone": zone,
-        "description": schedule.get("description", ""),
-        "teams": schedule["teams"],
-        "escalation_policies": [],
-        "users": [{"id": user["id"], "type": "user_reference"} for user in users],
-        "rotations": [
-            {
-                "id": schedule["rotation"],
-                "type": "schedule_rotation",
-                "self": rotation_url,
-                "html_url": schedule["html_url"],
-                "events": [
-                    {
-                        "id": event_id,
-                        "type": "schedule_event",
-                        "name": "Weekly",
-                        "start_time": {"date_time": week.isoformat(), "time_zone": zone},
-                        "end_time": {"date_time": (week + dt.timedelta(days=7)).isoformat(), "time_zone": zone},
-                        "effective_since": week.isoformat(),
-                        "effective_until": None,
-                        "recurrence": ["RRULE:FREQ=WEEKLY"],
-                        "assignment_strategy": {
-                            "type": "rotating_member_assignment_strategy",
-                            "shifts_per_member": 1,
-                            "members": [{"type": "user_member", "user_id": user["id"]} for user in users],
-                        },
-                        "self": f"{rotation_url}/events/{event_id}",
-                        "html_url": schedule["html_url"],
-                    }
-                ],
-            }
-        ],
-        "self": schedule["self"],
-        "html_url": schedule["html_url"],
-        "http_cal_url": schedule["http_cal_url"],
-        "web_cal_url": schedule["http_cal_url"].replace("https://", "webcal://"),
-    }
-    if "final_schedule" in include:
-        shifts = v3_turns(schedule, world, since, until)
-        named = [shift for shift in shifts if shift[2]]
-        found["final_schedule"] = {
-            "type": "final_schedule",
-            "rendered_coverage_percentage": coverage(named, since, until),
-            "computed_shift_assignments": [
-                {
-                    "type": "computed_shift_assignment",
-                    "start_time": iso(start),
-                    "end_time": iso(end),
-                    "member": {"type": "user_member", "user_id": user} if user else {"type": "empty_member"},
-                    "source": {"id": schedule["rotation"], "type": "schedule_rotation"},
-                }
-                for start, end, user in shifts
-            ],
-        }
     return found

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
-from itertools import islice
-from typing import Any
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from integrations.pagerduty.sandbox.world import DAY, parse_time
@@ -22,8 +23,14 @@ def layer_shifts(layer: dict[str, Any], zone: ZoneInfo, since: float, until: flo
         return []
     virtual, turn = parse_time(layer["rotation_virtual_start"]), layer["rotation_turn_length_seconds"]
     users = [entry["user"]["id"] for entry in layer["users"]]
-    allowed = _allowed(layer["restrictions"], zone, start, end)
+    # By whole days, so that what is asked for at another second of the same day is known already.
+    first_day, last_day = int(start // DAY), int(-(-end // DAY))
+    allowed = _allowed(tuple(tuple(row.items()) for row in layer["restrictions"]), zone, first_day, last_day)
     shifts: list[Shift] = []
+    if len(users) == 1:
+        return _merged(
+            (max(low, start), min(high, end), users[0]) for low, high in allowed if low < end and high > start
+        )
     # One turn earlier: a change of the clock moves where turns of days begin.
     number = int((start - virtual) // turn) - 1
     first = 0  # of the allowed spans that are not over: a century of turns is one walk along a century of spans
@@ -31,7 +38,8 @@ def layer_shifts(layer: dict[str, Any], zone: ZoneInfo, since: float, until: flo
         finish = _turn_start(virtual, turn, number + 1, zone)
         while first < len(allowed) and allowed[first][1] <= begin:
             first += 1
-        for low, high in islice(allowed, first, None):
+        for place in range(first, len(allowed)):
+            low, high = allowed[place]
             if low >= finish:
                 break
             a, b = max(begin, low, start), min(finish, high, end)
@@ -49,15 +57,19 @@ def _turn_start(virtual: float, turn: int, number: int, zone: ZoneInfo) -> float
     return local.replace(tzinfo=zone).timestamp()
 
 
-def _allowed(restrictions: list[dict[str, Any]], zone: ZoneInfo, start: float, end: float) -> list[tuple[float, float]]:
-    """The spans that the restrictions leave, in order and apart from each other."""
+@lru_cache(maxsize=1024)
+def _allowed(
+    restrictions: tuple[tuple[tuple[str, Any], ...], ...], zone: ZoneInfo, first_day: int, last_day: int
+) -> list[tuple[float, float]]:
+    """The spans that the restrictions leave, in order and apart from each other. Days are counted from 1970."""
+    start, end = first_day * DAY, last_day * DAY
     if not restrictions:
         return [(start, end)]
     found: list[tuple[float, float]] = []
     first = dt.datetime.fromtimestamp(start, zone).date() - dt.timedelta(days=8)
-    for offset in range(int((end - start) // DAY) + 11):
+    for offset in range(last_day - first_day + 11):
         day = first + dt.timedelta(days=offset)
-        for restriction in restrictions:
+        for restriction in map(dict, restrictions):
             if restriction["type"] == "weekly_restriction" and day.isoweekday() != restriction["start_day_of_week"]:
                 continue
             clock = dt.time.fromisoformat(restriction["start_time_of_day"])
@@ -86,13 +98,20 @@ def _merged(shifts: Iterable[Shift]) -> list[Shift]:
 
 def laid_over(below: list[Shift], above: list[Shift]) -> list[Shift]:
     """``above`` wins wherever it is. Each of them is in order, and nobody's shift in it overlaps another's."""
+    return _merged(_laid(below, above))
+
+
+def _laid(below: list[Shift], above: list[Shift]) -> list[Shift]:
+    if not below or not above:
+        return above or below
     kept: list[Shift] = []
     first = 0
     for start, end, user in below:
         while first < len(above) and above[first][1] <= start:
             first += 1
         low = start
-        for a, b, _ in islice(above, first, None):
+        for place in range(first, len(above)):
+            a, b, _ = above[place]
             if a >= end:
                 break
             if low < a:
@@ -100,7 +119,7 @@ def laid_over(below: list[Shift], above: list[Shift]) -> list[Shift]:
             low = max(low, b)
         if low < end:
             kept.append((low, end, user))
-    return _merged(kept + above)
+    return sorted(kept + above)
 
 
 def override_shifts(schedule: dict[str, Any], since: float, until: float) -> list[Shift]:
@@ -114,10 +133,31 @@ def override_shifts(schedule: dict[str, Any], since: float, until: float) -> lis
 
 def final_shifts(schedule: dict[str, Any], since: float, until: float) -> list[Shift]:
     """The schedule as it is: later layers over earlier ones, overrides over all."""
+    if until - since > KEPT_DAYS * DAY:
+        return _final_shifts(schedule, since, until)
+    # By whole days, and kept: who is on call is asked for again and again, at another second of the same day.
+    first_day, last_day = int(since // DAY), int(-(-until // DAY))
+    said = repr((schedule["time_zone"], schedule["schedule_layers"], schedule["overrides"], first_day, last_day))
+    key = blake2b(said.encode(), digest_size=16).digest()
+    if key not in _kept:
+        if len(_kept) >= KEPT:
+            _kept.clear()
+        _kept[key] = _final_shifts(schedule, first_day * DAY, last_day * DAY)
+    return [
+        (max(start, since), min(end, until), user) for start, end, user in _kept[key] if start < until and end > since
+    ]
+
+
+KEPT: Final = 1024
+KEPT_DAYS: Final = 200
+_kept: dict[bytes, list[Shift]] = {}
+
+
+def _final_shifts(schedule: dict[str, Any], since: float, until: float) -> list[Shift]:
     zone = ZoneInfo(schedule["time_zone"])
     shifts: list[Shift] = []
     for layer in schedule["schedule_layers"]:
-        shifts = laid_over(shifts, layer_shifts(layer, zone, since, until))
+        shifts = _laid(shifts, layer_shifts(layer, zone, since, until))
     return laid_over(shifts, override_shifts(schedule, since, until))
 
 

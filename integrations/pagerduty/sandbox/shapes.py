@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from integrations.pagerduty.sandbox.world import parse_time
+from integrations.pagerduty.sandbox.world import iso, parse_time
 
 Path = tuple[str | int, ...]
 Fault = tuple[Path, str]
@@ -30,8 +30,11 @@ def sentence(fault: Fault, top: str) -> str:
 
 
 def field_of(fault: Fault, top: str) -> str:
-    """The field that a fault is about, for v3's map of fields."""
-    return next((part for part in reversed(fault[0]) if isinstance(part, str)), top)
+    """The field that a fault is about, as v3 names it: ``event.start_time.time_zone``. ``top``: what the whole is called."""
+    path = fault[0]
+    # One of many is named by what it is: overrides, but override.start_time.
+    resource = top.removesuffix("s") if path and isinstance(path[0], int) else top
+    return ".".join([resource, *(part for part in path if isinstance(part, str))])
 
 
 def string(*, blank: bool = False, longest: int = 65_536) -> Shape:
@@ -67,6 +70,25 @@ def whole(low: int, high: int) -> Shape:
     return read
 
 
+def number(value: Any, path: Path, faults: list[Fault]) -> Any:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        faults.append((path, "must be a number"))
+    return value
+
+
+def web_address(*, longest: int = 1024) -> Shape:
+    text = string(longest=longest)
+
+    def read(value: Any, path: Path, faults: list[Fault]) -> Any:
+        before = len(faults)
+        text(value, path, faults)
+        if len(faults) == before and not re.fullmatch(r"https?://[^\s/]\S*", value):
+            faults.append((path, "must be a URL"))
+        return value
+
+    return read
+
+
 def boolean(value: Any, path: Path, faults: list[Fault]) -> Any:
     if not isinstance(value, bool):
         faults.append((path, "must be true or false"))
@@ -75,7 +97,8 @@ def boolean(value: Any, path: Path, faults: list[Fault]) -> Any:
 
 def moment(value: Any, path: Path, faults: list[Fault]) -> Any:
     try:
-        parse_time(value)
+        # Once more as it will be stored: at the ends of the calendar another zone is another year.
+        parse_time(iso(parse_time(value)))
     except ValueError:
         faults.append((path, "is not a valid ISO 8601 time"))
     return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -26,22 +27,14 @@ LAST: Final = (
     "Larsen",
 )
 NOUNS: Final = (
-    "checkout", "ledger", "refunds", "fraud", "invoices", "wallet", "query", "indexer", "suggest", "ranking",
-    "crawler", "feed", "gateway", "scheduler", "registry", "secrets", "builds", "deploys", "push", "ios-api",
-    "android-api", "media", "sessions", "profiles", "warehouse", "etl", "metrics", "events", "exports", "lake",
-    "login", "tokens", "directory", "audit", "mfa", "consent", "mailer", "sms", "webhooks", "cdn",
+    "checkout", "payments-api", "refunds", "payments-db", "fraud", "invoices", "wallet", "query", "indexer", "suggest",
+    "ranking", "crawler", "feed", "catalogue", "gateway", "scheduler", "registry", "secrets", "builds", "deploys",
+    "push", "ios-api", "android-api", "media", "sessions", "profiles", "cdn", "warehouse", "etl", "metrics", "events",
+    "exports", "lake", "mailer", "login", "tokens", "directory", "audit", "mfa", "consent",
 )
+"""A team's own stand together: seven each, of Platform and Identity six."""
 # fmt: on
 BUSINESS: Final = ("Buying", "Finding", "Selling", "Apps", "Insights", "Signing in")
-PROBLEMS: Final = (
-    "disk / at {n}% on {s}-{h:02d}",
-    "p99 latency of {s} over {n}0 ms",
-    "error rate of {s} at {n}%",
-    "queue of {s} holds {n}00 messages",
-    "{s}-{h:02d} does not answer",
-    "certificate of {s} expires in {h} days",
-    "replication of {s} lags by {n} s",
-)
 PRIORITIES: Final = ("P1", "P2", "P3", "P4", "P5")
 
 
@@ -88,15 +81,18 @@ def iso(at: float) -> str:
     return dt.datetime.fromtimestamp(at, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def parse_time(text: Any) -> float:
-    """ISO 8601 to Unix time; without a zone it is UTC. Raises ``ValueError``, also for what no calendar can go on from."""
+def parse_time(text: Any, zone: dt.tzinfo = dt.UTC) -> float:
+    """ISO 8601 to Unix time; ``zone``: where a time without one is.
+
+    Raises ``ValueError``, also for what no calendar can go on from.
+    """
     if not isinstance(text, str):
         raise ValueError("a time is a string")
     moment = dt.datetime.fromisoformat(text.replace(" ", "+") if "+" not in text and " " in text else text)
     # At the ends of the calendar the arithmetic of shifts and time zones leaves it.
     if not FIRST_YEAR <= moment.year <= LAST_YEAR:
         raise ValueError("a time out of reach")
-    return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()
+    return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp()
 
 
 def number_id(prefix: str, number: int, width: int = 5) -> str:
@@ -121,6 +117,33 @@ class Happening:
 
 
 @dataclass(slots=True)
+class Alert:
+    origin: int
+    """The place of the incident that it triggered; it may have moved to another since."""
+    number: int
+    resolved: bool = False
+    """On its own: the alerts of a resolved incident are resolved whatever this says."""
+
+
+@dataclass(slots=True)
+class Extra:
+    """What only few incidents have."""
+
+    alerts: list[Alert] | None = None
+    snoozed_until: float | None = None
+    responders: list[dict[str, Any]] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    merged_into: int | None = None
+    """An incident's place."""
+    fields: dict[str, Any] = field(default_factory=dict)
+    """Values of custom fields by the id of the field."""
+    type: str = "incident_default"
+    bridge: dict[str, str] | None = None
+    direct: bool = False
+    """Assigned to somebody by name, past the escalation policy."""
+
+
+@dataclass(slots=True)
 class Incident:
     place: int
     id: str
@@ -136,51 +159,159 @@ class Incident:
     resolved: tuple[float, int | None] | None = None
     level: int = 1
     notes: list[dict[str, Any]] = field(default_factory=list)
-    more: list[Happening] = field(default_factory=list)
+    log: list[Happening] | None = None
+    """Its log entries once something was done to it through the API; before, they are derived."""
     details: str = ""
     policy: int | None = None
+    alerts: int = 1
+    """How many alerts it was triggered with; once one of them was changed they are kept in ``extra``."""
+    extra: Extra | None = None
+    path: tuple[tuple[float, int, int], ...] = ()
+    """Whom the escalation policy paged: seconds after it was made, level, user. Past it, assignments are in the log."""
+    repeats: int = 0
+    """How often its monitor said the same again."""
 
     def happenings(self) -> list[Happening]:
         """Its log entries, the oldest first."""
-        base = f"R{self.id[1:]}"
-        found = [Happening(f"{base}0", "trigger", self.created, None, {"type": "api" if self.details else "auto"})]
-        if self.assignee is not None:
-            found.append(Happening(f"{base}1", "assign", self.created + 1, self.assignee))
-            found.append(
-                Happening(
-                    f"{base}2",
-                    "notify",
-                    self.created + 5,
-                    self.assignee,
-                    {
-                        "type": "auto",
-                        "notification": {
-                            "type": "sms_notification",
-                            "address": phone(self.assignee),
-                            "status": "success",
-                        },
-                    },
-                )
-            )
+        return self._derived() if self.log is None else self.log
+
+    @property
+    def first_id(self) -> str:
+        """The id of the entry of its trigger."""
+        return f"R{self.id[1:]}00"
+
+    def steps(self) -> Iterator[tuple[str, float, int | None, str]]:
+        """What happened until something was done to it through the API, notes apart: type, when, whose, by which way.
+
+        In no order, and cheaper than the entries, for what counts those of tens of thousands.
+        """
+        answered = self.acknowledged[0] if self.acknowledged else self.resolved[0] if self.resolved else float("inf")
+        via = "api" if self.details else "auto"
+        yield "trigger", self.created, None, via
+        # Its monitor says the same again until somebody answers.
+        step = min(answered - self.created, 900.0) / (self.repeats + 1)
+        for number in range(self.repeats):
+            yield "trigger", self.created + step * (number + 1), None, via
+        for place, (after, _, user) in enumerate(self.path):
+            at = self.created + after
+            end = min(answered, self.created + self.path[place + 1][0]) if place + 1 < len(self.path) else answered
+            if place:
+                yield "escalate", at, user, "timeout"
+            yield "assign", at + 1, user, ""
+            for kind, delay, urgency in USUAL:
+                if urgency == self.urgency and at + 2 + delay * 60 < end:
+                    yield "notify", at + 2 + delay * 60, user, kind
         if self.acknowledged is not None:
-            found.append(
-                Happening(f"{base}3", "acknowledge", self.acknowledged[0], self.acknowledged[1], {"type": "website"})
-            )
+            yield "acknowledge", self.acknowledged[0], self.acknowledged[1], "website"
         if self.resolved is not None:
-            found.append(
-                Happening(
-                    f"{base}4",
-                    "resolve",
-                    self.resolved[0],
-                    self.resolved[1],
-                    {"type": "auto" if self.resolved[1] is None else "website"},
-                )
-            )
-        return sorted(found + self.more, key=lambda happening: happening.at)
+            yield "resolve", self.resolved[0], self.resolved[1], "auto" if self.resolved[1] is None else "website"
+
+    def _derived(self) -> list[Happening]:
+        base = f"R{self.id[1:]}"
+        found = [Happening("", kind, at, user, _way(kind, user, way)) for kind, at, user, way in self.steps()]
+        for note in self.notes:
+            content = {"type": "note", "summary": note["content"]}
+            author = int(note["user"]["id"][4:], 36)
+            found.append(Happening("", "annotate", parse_time(note["created_at"]), author, content))
+        found.sort(key=lambda happening: happening.at)
+        for number, happening in enumerate(found):
+            happening.id = f"{base}{number:02d}"
+        return found
+
+    def happens(self, kind: str, at: float, agent: int | None, channel: dict[str, Any] | None = None) -> Happening:
+        """Write a log entry. From then on the log is kept, so that what was done before stays in it."""
+        log = self.keep_log(at)
+        # No derived entry has an X there.
+        happening = Happening(f"R{self.id[1:]}X{len(log)}", kind, at, agent, channel or {"type": "api"})
+        log.append(happening)
+        log.sort(key=lambda happening: happening.at)
+        return happening
+
+    def keep_log(self, until: float) -> list[Happening]:
+        """What happened so far stays in the log, which is returned, whatever is changed next."""
+        if self.log is None:
+            self.log = [happening for happening in self._derived() if happening.at <= until]
+        return self.log
+
+    def extras(self) -> Extra:
+        """To write to."""
+        if self.extra is None:
+            self.extra = Extra()
+        return self.extra
+
+    def alert_list(self) -> list[Alert]:
+        """Its alerts, the oldest first. Without one that was changed through the API they are derived."""
+        if self.extra is not None and self.extra.alerts is not None:
+            return self.extra.alerts
+        # Of many, some are over before the incident is; the first never.
+        return [Alert(self.place, number, number % 3 == 2) for number in range(self.alerts)]
+
+
+@dataclass(slots=True)
+class Change:
+    """A change event: something was deployed or set."""
+
+    place: int
+    service: int
+    at: float
+    summary: str
+    source: str
+    deploy: str
+    """The deployed thing's own id."""
+
+    @property
+    def id(self) -> str:
+        return number_id("PCHG", self.place, 6)
+
+
+@dataclass(slots=True)
+class Audited:
+    """One change to the account's configuration."""
+
+    id: str
+    at: float
+    actor: int | None
+    """A user's place; None: a key of the account."""
+    action: str
+    root: tuple[str, str, str]
+    """Of the resource: what kind it is (``services``), its id and its name."""
+    fields: tuple[tuple[str, str | None, str | None], ...] = ()
+    """Name, before, after."""
+    members: tuple[int, bool] | None = None
+    """A user's place, and whether that user came or went."""
+    way: str = "browser"
+    token: str | None = None
+    """The last characters of the token."""
+
+
+Ladder = tuple[str, int, str]
+"""A notification rule: by what, after how many minutes, at which urgency."""
+METHODS: Final = ("email", "phone", "sms", "push")
+USUAL: Final[tuple[Ladder, ...]] = (
+    ("email", 0, "high"),
+    ("push", 0, "high"),
+    ("sms", 2, "high"),
+    ("phone", 5, "high"),
+    ("email", 0, "low"),
+)
+"""How people are notified who were not planted otherwise."""
 
 
 def phone(user: int) -> str:
     return f"415555{1000 + user:04d}"
+
+
+def _way(kind: str, user: int | None, way: str) -> dict[str, Any]:
+    """The channel of a log entry."""
+    if kind == "notify" and user is not None:
+        return _notified(way, user)
+    return {"type": way} if way else {}
+
+
+def _notified(kind: str, user: int) -> dict[str, Any]:
+    address = {"email": f"user{user}@sandbox.example", "push": f"{user:032x}"}.get(kind, phone(user))
+    told = {"type": f"{kind}_notification", "address": address, "status": "success"}
+    return {"type": "auto", "notification": told}
 
 
 @dataclass(slots=True)
@@ -189,6 +320,8 @@ class World:
 
     seed: int
     now: float
+    kind: str = "demo"
+    size: str = "demo"
     users: list[dict[str, Any]] = field(default_factory=list)
     teams: list[dict[str, Any]] = field(default_factory=list)
     members: list[list[int]] = field(default_factory=list)
@@ -202,11 +335,57 @@ class World:
     v3: list[dict[str, Any]] = field(default_factory=list)
     incidents: list[Incident] = field(default_factory=list)
     priorities: list[dict[str, Any]] = field(default_factory=list)
+    snoozed: list[int] = field(default_factory=list)
+    """Places of incidents."""
+    incident_types: list[dict[str, Any]] = field(default_factory=list)
+    custom_fields: list[dict[str, Any]] = field(default_factory=list)
+    """Each with its ``options`` (None: any value) and its ``default_value``."""
+    audit: list[Audited] = field(default_factory=list)
+    """The oldest first."""
+    integrations: list[dict[str, Any]] = field(default_factory=list)
+    """Of services; ``service`` is an id. What these lists hold is said in ``account.py``."""
+    roles: dict[tuple[str, str], str] = field(default_factory=dict)
+    """By team and user, both by id: what was set. Others are responders, a team's first member its manager."""
+    windows: list[dict[str, Any]] = field(default_factory=list)
+    grouping: list[dict[str, Any]] = field(default_factory=list)
+    extension_schemas: list[dict[str, Any]] = field(default_factory=list)
+    webhooks: list[dict[str, Any]] = field(default_factory=list)
+    outbox: list[tuple[Any, ...]] = field(default_factory=list)
+    """What happened in the call that is being answered: ``deliveries.py`` tells the webhooks."""
+    workflows: list[dict[str, Any]] = field(default_factory=list)
+    workflow_instances: list[str] = field(default_factory=list)
+    automation_actions: list[dict[str, Any]] = field(default_factory=list)
+    invocations: list[dict[str, Any]] = field(default_factory=list)
+    orchestrations: list[dict[str, Any]] = field(default_factory=list)
+    service_rules: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Event rules of services, by id."""
+    status_pages: list[dict[str, Any]] = field(default_factory=list)
+    standards: list[dict[str, Any]] = field(default_factory=list)
+    paused: list[tuple[float, int, str, bool]] = field(default_factory=list)
+    """Alerts that were held back: when, the place of the service, by ``auto_pause`` or ``rules``, whether they triggered."""
+    changes: list[Change] = field(default_factory=list)
+    """The oldest first."""
+    reached: dict[int, tuple[tuple[str, ...], tuple[Ladder, ...]]] = field(default_factory=dict)
+    """Users (by place) who are reached otherwise than usual: their contact methods and notification rules."""
+    planted: dict[str, Any] = field(default_factory=dict)
+    """What was planted, for ``truth.json`` alone: no operation tells it."""
     counter: int = 0
 
     def next_id(self, prefix: str) -> str:
         self.counter += 1
         return number_id(prefix, 36**4 + self.counter, 6)
+
+    def wake(self, now: float) -> None:
+        """Trigger again what was snoozed until before ``now``."""
+        for place in list(self.snoozed):
+            incident = self.incidents[place]
+            if incident.extra is None or incident.extra.snoozed_until is None:
+                self.snoozed.remove(place)
+            elif incident.extra.snoozed_until <= now:
+                incident.happens("unacknowledge", incident.extra.snoozed_until, None, {"type": "timeout"})
+                self.outbox.append(("incident.unacknowledged", incident, None, incident.extra.snoozed_until, None))
+                incident.status, incident.acknowledged, incident.extra.snoozed_until = "triggered", None, None
+                self.snoozed.remove(place)
 
 
 def reference(document: dict[str, Any]) -> dict[str, Any]:
@@ -230,314 +409,124 @@ def document(kind: str, plural: str, identifier: str, summary: str, site: str = 
     }
 
 
-def generate(seed: int, now: dt.datetime) -> World:
-    """The account of ``seed`` as of ``now``, cut to the hour."""
+KINDS: Final = ("demo", "clean", "null", "plan_gated", "hostile")
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much of each an account holds before anything is planted; v3 schedules bring four policies of their own."""
+
+    teams: int
+    users: int
+    schedules: int
+    policies: int
+    services: int
+    business: int
+    edges: int
+    incidents: int
+    changes: int
+
+
+SIZES: Final = {
+    "demo": Size(6, 36, 14, 12, 40, 6, 75, 4_800, 1_500),
+    "stress": Size(60, 1_500, 200, 250, 1_000, 60, 2_500, 80_000, 20_000),
+}
+
+
+def generate(seed: int, now: dt.datetime, *, kind: str = "demo", size: str = "demo") -> World:
+    """The account of ``seed`` as of ``now``, cut to the hour.
+
+    ``kind``: ``demo``, with all that ``planted.py`` plants; ``clean``, the same account without; ``null``, in which moreover no
+    service, person or level differs from another, and only the rhythm of the week is left; ``plan_gated``, the demo on a small
+    plan; ``hostile``, the demo with an attacker's words in it. ``size``: ``demo`` or ``stress``.
+    """
+    # Not at the top: what fills a world imports it.
+    from integrations.pagerduty.sandbox import estate, history, hostile, planted, staff
+    from integrations.pagerduty.sandbox.account import furnish
+    from integrations.pagerduty.sandbox.audit import record_past
+    from integrations.pagerduty.sandbox.fields import settle
+    from integrations.pagerduty.sandbox.rotas import add_rotas
+
     anchor = now.astimezone(dt.UTC).replace(minute=0, second=0, microsecond=0).timestamp()
-    world = World(seed, anchor)
-    rng = random.Random(f"world-{seed}")
-    _people(world, rng)
-    _schedules(world, rng)
-    _policies(world)
-    _services(world, rng)
-    _incidents(world, rng)
+    world = World(seed, anchor, kind, size)
+    has_planted = kind in planted.KINDS
+    staff.add_people(world)
+    staff.add_schedules(world)
+    staff.add_policies(world)
+    estate.add_services(world)
+    estate.add_dependencies(world, planted=has_planted)
+    add_rotas(world)
+    if has_planted:
+        planted.spoil_nights(world)
+        planted.add_defects(world)
+        planted.note_gaps(world)
+        planted.note_dependencies(world)
+    staff.add_overrides(world)
+    rhythm = history.Rhythm(world, planted.step_of(world) if has_planted else None)
+    drafts, changes = planted.patterns(world, rhythm) if has_planted else ([], [])
+    tags = history.add_history(world, rhythm, drafts, changes, slow=planted.SLOW if has_planted else 0.0)
+    if has_planted:
+        planted.note_patterns(world, tags)
+        planted.settle_nights(world, tags)
+    furnish(world)
+    settle(world)
+    record_past(world)
+    if kind == "hostile":
+        hostile.spoil(world)
     return world
 
 
-def _people(world: World, rng: random.Random) -> None:
-    for place, name in enumerate(TEAMS):
-        identifier = number_id("PTEAM", place, 2)
-        world.teams.append(
-            {
-                **document("team", "teams", identifier, name),
-                "name": name,
-                "description": f"The {name} team",
-                "default_role": "manager",
-                "parent": None,
-            }
-        )
-    world.members = [[] for _ in TEAMS]
-    roles = {0: "owner", 5: "read_only_user", 11: "limited_user"}
-    for place, first in enumerate(FIRST):
-        last = LAST[place % len(LAST)]
-        name = f"{first} {last}"
-        identifier = number_id("PUSR", place, 3)
-        team = place % len(TEAMS)
-        world.members[team].append(place)
-        world.users.append(
-            {
-                **document("user", "users", identifier, name),
-                "name": name,
-                "email": f"{first}.{last}@sandbox.example".lower(),
-                "time_zone": ZONES[place % len(ZONES)],
-                "color": "green",
-                "avatar_url": f"{SITE}/avatar/{place}.png",
-                "billed": True,
-                "role": roles.get(place, "admin" if place == 1 else "user"),
-                "description": None,
-                "invitation_sent": False,
-                "job_title": rng.choice(("Engineer", "Senior engineer", "Engineering manager")),
-                "teams": [reference(world.teams[team])],
-                "contact_methods": [],
-                "notification_rules": [],
-            }
-        )
-    for place, name in enumerate(PRIORITIES):
-        identifier = number_id("PPRI", place, 3)
-        world.priorities.append(
-            {
-                "id": identifier,
-                "type": "priority",
-                "summary": name,
-                "self": f"{API}/priorities/{identifier}",
-                "html_url": None,
-                "name": name,
-                "description": name,
-                "order": 1 << (4 - place),
-                "color": "a8171c",
-            }
-        )
-
-
 def contact_methods(world: World, user: int) -> list[dict[str, Any]]:
+    """A user's own, or the usual ones."""
+    kinds = world.reached[user][0] if user in world.reached else METHODS
     base = f"{API}/users/{world.users[user]['id']}/contact_methods"
     found = []
-    for number, (kind, label, address) in enumerate(
-        (
-            ("email_contact_method", "Work", world.users[user]["email"]),
-            ("phone_contact_method", "Mobile", phone(user)),
-            ("sms_contact_method", "Mobile", phone(user)),
-        )
-    ):
-        identifier = number_id("PCM", user * 4 + number, 4)
-        method = {
+    for kind in kinds:
+        identifier = number_id("PCM", user * 4 + METHODS.index(kind), 4)
+        label = "Work" if kind == "email" else "Mobile"
+        method: dict[str, Any] = {
             "id": identifier,
-            "type": kind,
+            "type": "push_notification_contact_method" if kind == "push" else f"{kind}_contact_method",
             "summary": label,
             "self": f"{base}/{identifier}",
             "html_url": None,
             "label": label,
-            "address": address,
+            "address": phone(user),
         }
-        if kind == "email_contact_method":
-            method["send_short_email"] = False
+        if kind == "email":
+            method |= {"address": world.users[user]["email"], "send_short_email": False}
+        elif kind == "push":
+            device = {"device_type": "ios", "created_at": iso(world.now - 300 * DAY), "sounds": []}
+            method |= {"address": f"{user:032x}", "blacklisted": False, **device}
         else:
             method |= {"country_code": 1, "blacklisted": False}
-        if kind == "sms_contact_method":
+        if kind == "sms":
             method["enabled"] = True
         found.append(method)
     return found
 
 
-def _schedules(world: World, rng: random.Random) -> None:
-    start = world.now - 400 * DAY
-    for place in range(14):
-        team = place % len(TEAMS)
-        crew = world.members[team]
-        names = {0: "primary", 1: "secondary", 2: "weekends"}
-        name = f"{TEAMS[team]} {names[place // len(TEAMS)]}"
-        identifier = number_id("PSCH", place, 3)
-        zone = ZONES[place % len(ZONES)]
-        order = crew[place // len(TEAMS) :] + crew[: place // len(TEAMS)]
-        layers = [_layer(world, place, 0, order, start, 7 * DAY if place % 3 else DAY, [])]
-        if place % 4 == 1:
-            layers.append(
-                _layer(
-                    world,
-                    place,
-                    1,
-                    order[::-1],
-                    start,
-                    12 * HOUR,
-                    [{"type": "daily_restriction", "start_time_of_day": "09:00:00", "duration_seconds": 8 * HOUR}],
-                )
-            )
-        if place % 4 == 2:
-            layers.append(
-                _layer(
-                    world,
-                    place,
-                    1,
-                    order[::-1],
-                    start,
-                    7 * DAY,
-                    [
-                        {
-                            "type": "weekly_restriction",
-                            "start_day_of_week": 6,
-                            "start_time_of_day": "00:00:00",
-                            "duration_seconds": 2 * DAY,
-                        }
-                    ],
-                )
-            )
-        overrides = []
-        for number in range(2):
-            begin = world.now + (rng.randrange(-10, 10) * DAY) + 9 * HOUR
-            overrides.append(
-                _override(world, number_id("QOV", place * 8 + number, 5), rng.choice(crew), begin, begin + 8 * HOUR)
-            )
-        world.schedules.append(
-            {
-                **document("schedule", "schedules", identifier, name, "schedules#"),
-                "name": name,
-                "time_zone": zone,
-                "description": f"Who is on call for {TEAMS[team]}",
-                "users": [reference(world.users[user]) for user in crew],
-                "escalation_policies": [],
-                "teams": [reference(world.teams[team])],
-                "schedule_layers": layers,
-                "overrides": overrides,
-            }
-        )
-    for place in range(2):
-        identifier = number_id("PV3S", place, 3)
-        crew = world.members[place]
-        world.v3.append(
+def notification_rules(world: World, user: int) -> list[dict[str, Any]]:
+    """When a user is notified by what: as of an assignment, in minutes."""
+    methods = {method["type"].split("_")[0]: method for method in contact_methods(world, user)}
+    base = f"{API}/users/{world.users[user]['id']}/notification_rules"
+    found = []
+    for number, (kind, delay, urgency) in enumerate(world.reached[user][1] if user in world.reached else USUAL):
+        identifier = number_id("PNR", user * 8 + number, 4)
+        when = f"after {delay} minutes" if delay else "at once"
+        found.append(
             {
                 "id": identifier,
-                "type": "schedule_v3",
-                "name": f"{TEAMS[place]} rota",
-                "time_zone": ZONES[place],
-                "self": f"{API}/v3/schedules/{identifier}",
-                "html_url": f"{SITE}/schedules/{identifier}",
-                "http_cal_url": f"{SITE}/private/{rng.getrandbits(64):016x}/feed/{identifier}",
-                "teams": [{"id": world.teams[place]["id"], "type": "team_reference"}],
-                "crew": crew,
-                "overrides": [],
-                "custom_shifts": [],
-                "rotation": number_id("ROT", place, 5),
+                "type": "assignment_notification_rule",
+                "summary": f"Notify by {kind} {when}",
+                "self": f"{base}/{identifier}",
+                "html_url": None,
+                "start_delay_in_minutes": delay,
+                "urgency": urgency,
+                "contact_method": {
+                    **{name: methods[kind][name] for name in ("id", "summary", "self", "html_url")},
+                    "type": f"{methods[kind]['type']}_reference",
+                },
             }
         )
-
-
-def _layer(
-    world: World,
-    schedule: int,
-    number: int,
-    crew: list[int],
-    start: float,
-    turn: int,
-    restrictions: list[dict[str, Any]],
-) -> dict[str, Any]:
-    return {
-        "id": number_id("PLAY", schedule * 4 + number, 3),
-        "name": f"Layer {number + 1}",
-        "start": iso(start),
-        "end": None,
-        "rotation_virtual_start": iso(start),
-        "rotation_turn_length_seconds": turn,
-        "users": [{"user": reference(world.users[user])} for user in crew],
-        "restrictions": restrictions,
-    }
-
-
-def _override(world: World, identifier: str, user: int, start: float, end: float) -> dict[str, Any]:
-    return {"id": identifier, "start": iso(start), "end": iso(end), "user": reference(world.users[user])}
-
-
-def _policies(world: World) -> None:
-    for place in range(12):
-        team = place % len(TEAMS)
-        identifier = number_id("PESC", place, 3)
-        name = f"{TEAMS[team]} {'standard' if place < 6 else 'low urgency'}"
-        targets = [[world.schedules[team]], [world.schedules[team + 6]], [world.users[world.members[team][0]]]]
-        rules = [
-            {
-                "id": number_id("PRUL", place * 4 + level, 3),
-                "escalation_delay_in_minutes": 15 if place < 6 else 30,
-                "targets": [reference(target) for target in level_targets],
-                "escalation_rule_assignment_strategy": "assign_to_everyone",
-            }
-            for level, level_targets in enumerate(targets)
-        ]
-        policy = {
-            **document("escalation_policy", "escalation_policies", identifier, name),
-            "name": name,
-            "description": f"Who is woken for {TEAMS[team]}",
-            "num_loops": 2,
-            "on_call_handoff_notifications": "if_has_services",
-            "escalation_rules": rules,
-            "services": [],
-            "teams": [reference(world.teams[team])],
-        }
-        world.policies.append(policy)
-        for schedule in (world.schedules[team], world.schedules[team + 6]):
-            schedule["escalation_policies"].append(reference(policy))
-
-
-def _services(world: World, rng: random.Random) -> None:
-    for place, noun in enumerate(NOUNS):
-        team = place * len(TEAMS) // len(NOUNS)
-        identifier = number_id("PSVC", place, 3)
-        policy = world.policies[team]
-        service = {
-            **document("service", "services", identifier, noun, "service-directory"),
-            "name": noun,
-            "description": f"The {noun} service",
-            "status": "active",
-            "created_at": iso(world.now - 500 * DAY),
-            "updated_at": iso(world.now - 30 * DAY),
-            "auto_resolve_timeout": 14400,
-            "acknowledgement_timeout": 1800,
-            "alert_creation": "create_alerts_and_incidents",
-            "last_incident_timestamp": iso(world.now - DAY),
-            "escalation_policy": reference(policy),
-            "teams": [reference(world.teams[team])],
-            "incident_urgency_rule": {"type": "constant", "urgency": "high"},
-            "scheduled_actions": [],
-            "addons": [],
-            "integrations": [],
-            "response_play": None,
-            "alert_grouping_parameters": {"type": "time", "config": {"timeout": 300}},
-            "auto_pause_notifications_parameters": {"enabled": False},
-        }
-        world.services.append(service)
-        policy["services"].append(reference(service))
-    for place, name in enumerate(BUSINESS):
-        identifier = number_id("PBSV", place, 3)
-        world.business.append({**document("business_service", "business_services", identifier, name), "name": name})
-        for _ in range(3):
-            world.edges.append(
-                (identifier, "business_service", world.services[rng.randrange(len(NOUNS))]["id"], "service")
-            )
-    while len(world.edges) < 75:
-        upper, lower = rng.randrange(len(NOUNS)), rng.randrange(len(NOUNS))
-        edge = (world.services[upper]["id"], "service", world.services[lower]["id"], "service")
-        if upper < lower and edge not in world.edges:
-            world.edges.append(edge)
-
-
-def _incidents(world: World, rng: random.Random) -> None:
-    total, year = 4_800, 365 * DAY
-    times = sorted(world.now - year + rng.random() * (year - HOUR) for _ in range(total - 50))
-    times += sorted(world.now - rng.random() * 12 * HOUR for _ in range(50))
-    for place, created in enumerate(times):
-        service = min(int(rng.expovariate(1 / 12)), len(NOUNS) - 1)
-        noun = NOUNS[service]
-        title = rng.choice(PROBLEMS).format(s=noun, n=rng.randrange(11, 99), h=rng.randrange(1, 20))
-        team = service * len(TEAMS) // len(NOUNS)
-        assignee = rng.choice(world.members[team])
-        incident = Incident(
-            place,
-            number_id("PI", place, 6),
-            service,
-            title,
-            "high" if rng.random() < 0.7 else "low",
-            created,
-            f"{noun}/{place}",
-            priority=rng.randrange(5) if rng.random() < 0.3 else None,
-            assignee=assignee,
-        )
-        if place >= total - 25:
-            incident.status = "triggered"
-        else:
-            incident.acknowledged = (created + 30 + rng.expovariate(1 / 240), assignee)
-            if place >= total - 50:
-                incident.status = "acknowledged"
-                incident.acknowledged = (min(incident.acknowledged[0], world.now), assignee)
-            else:
-                incident.resolved = (
-                    incident.acknowledged[0] + 60 + rng.expovariate(1 / 2400),
-                    assignee if rng.random() < 0.6 else None,
-                )
-        world.incidents.append(incident)
+    return found

@@ -1,8 +1,8 @@
-"""Incidents, their alerts, notes and log entries."""
+"""Incidents and their notes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from integrations.pagerduty.sandbox import documents as docs
@@ -13,15 +13,14 @@ from integrations.pagerduty.sandbox.ask import (
     ApiError,
     Ask,
     Result,
-    find,
+    created_between,
     find_incident,
     invalid,
-    not_found,
     of_teams,
     route,
 )
 from integrations.pagerduty.sandbox.documents import Document
-from integrations.pagerduty.sandbox.render import final_shifts
+from integrations.pagerduty.sandbox.operations.oncalls import now_on_call
 from integrations.pagerduty.sandbox.shapes import (
     Fault,
     Path,
@@ -31,32 +30,33 @@ from integrations.pagerduty.sandbox.shapes import (
     record,
     reference_to,
     string,
+    web_address,
     whole,
 )
 from integrations.pagerduty.sandbox.world import (
-    DAY,
-    Happening,
+    USUAL,
     Incident,
     World,
     iso,
     number_id,
+    phone,
     reference,
 )
 
 
 @route("GET", "/incidents", "incidents.read")
 def list_incidents(ask: Ask) -> Result:
-    rows: list[Incident] = ask.world.incidents
+    rows: Sequence[Incident] = ask.world.incidents
+    zone = ask.zone()
     if ask.one("date_range") != "all":
         # As its maintainers say (pdpyras #46): a month from ``since``, or to ``until``, where only that is given.
-        since, until = ask.window(ask.now - MONTH, ask.now + 1, LONGEST_WINDOW, width=MONTH)
-        rows = [row for row in rows if since <= row.created <= until]
+        since, until = ask.window(ask.now - MONTH, ask.now + 1, LONGEST_WINDOW, width=MONTH, zone=zone)
+        rows = created_between(rows, since, until)
     services = ask.world.services
     values: dict[str, Callable[[Incident], str]] = {
         "statuses": lambda row: row.status,
         "urgencies": lambda row: row.urgency,
         "service_ids": lambda row: services[row.service]["id"],
-        "incident_key": lambda row: row.key,
     }
     for name, value in values.items():
         if wanted := ask.many(name):
@@ -70,23 +70,39 @@ def list_incidents(ask: Ask) -> Result:
             for row in rows
             if row.status != "resolved" and row.assignee is not None and ask.world.users[row.assignee]["id"] in users
         ]
+    if key := ask.one("incident_key"):
+        # An alert's key is that of the incident that it triggered, but for a number after a slash; others moved here.
+        rows = [
+            row
+            for row in rows
+            if (key.startswith(row.key) or row.extra is not None) and key in docs.alert_keys(ask.world, row)
+        ]
     keys: dict[str, Callable[[Incident], Any]] = {
         "incident_number": lambda row: row.place,
         "created_at": lambda row: row.created,
         "resolved_at": lambda row: row.resolved[0] if row.resolved else float("inf"),
         "urgency": lambda row: row.urgency,
     }
-    for part in reversed([part for part in ask.one("sort_by").split(",") if part]):
+    parts = [part for part in ask.one("sort_by").split(",") if part]
+    if len(parts) > 2:
+        raise invalid("Sort by takes at most two fields.")
+    for part in reversed(parts):
         name, _, direction = part.partition(":")
         if name not in keys or direction not in ("", "asc", "desc"):
             raise invalid("Sort by is not a field that incidents can be sorted by.")
         rows = sorted(rows, key=keys[name], reverse=direction == "desc")
-    return 200, ask.page("incidents", rows, lambda row: docs.incident_document(ask.world, row, ask.include))
+    return 200, ask.page(
+        "incidents", rows, lambda row: docs.in_zone(docs.incident_document(ask.world, row, ask.include), zone)
+    )
 
 
 @route("GET", "/incidents/{id}", "incidents.read")
 def get_incident(ask: Ask) -> Result:
-    return 200, {"incident": docs.incident_document(ask.world, find_incident(ask.world, ask.path["id"]), ask.include)}
+    incident = find_incident(ask.world, ask.path["id"])
+    found = docs.incident_document(ask.world, incident, ask.include)
+    if "custom_fields" in ask.include:
+        found["custom_fields"] = docs.custom_field_values(ask.world, incident)
+    return 200, {"incident": found}
 
 
 @route("POST", "/incidents", "incidents.write", needs_from=True)
@@ -119,12 +135,15 @@ def create_incident(ask: Ask) -> Result:
         priority=asked.get("priority"),
         details=asked.get("body", {}).get("details", ""),
         policy=asked.get("escalation_policy"),
+        alerts=0,
     )
     if "assignments" in asked:
-        _assign(ask, incident, asked["assignments"])
+        _assign(ask, incident, "direct", asked["assignments"][0]["assignee"])
     else:
-        incident.assignee = _first_on_call(ask, incident)
+        _assign(ask, incident, "assign", on_call(ask, docs.escalation_policy_of(ask.world, incident)))
+    _describe(incident, asked)
     ask.world.incidents.append(incident)
+    ask.tell("incident.triggered", incident)
     return 201, {"incident": docs.incident_document(ask.world, incident, ask.include)}
 
 
@@ -137,6 +156,8 @@ def _incident_shapes(world: World) -> dict[str, Shape]:
         "priority": _priority(world),
         "assignments": list_of(record({"assignee": reference_to(world.users, "a user")}), 1, 50),
         "escalation_policy": reference_to(world.policies, "an escalation policy"),
+        "incident_type": record({"name": one_of(*(row["name"] for row in world.incident_types if row["enabled"]))}),
+        "conference_bridge": record({}, {"conference_number": string(longest=255), "conference_url": web_address()}),
     }
 
 
@@ -153,27 +174,38 @@ def _priority(world: World) -> Shape:
     return read
 
 
-def _first_on_call(ask: Ask, incident: Incident) -> int | None:
-    policy = docs.escalation_policy_of(ask.world, incident)
+def _describe(incident: Incident, asked: Document) -> None:
+    """What a new incident and a changed one keep alike."""
+    if "incident_type" in asked:
+        incident.extras().type = asked["incident_type"]["name"]
+    if "conference_bridge" in asked:
+        incident.extras().bridge = asked["conference_bridge"]
+
+
+def on_call(ask: Ask, policy: Document, level: int = 1) -> int | None:
+    """Who answers first from a level of a policy upwards."""
     people = {user["id"]: place for place, user in enumerate(ask.world.users)}
-    for rule in policy["escalation_rules"]:
+    for rule in policy["escalation_rules"][level - 1 :]:
         for target in rule["targets"]:
-            if target["id"] in people:
-                return people[target["id"]]
-            for schedule in ask.world.schedules:
-                if schedule["id"] == target["id"] and (shifts := final_shifts(schedule, ask.now, ask.now + 1)):
-                    return people[shifts[0][2]]
+            for user in now_on_call(ask.world, target["id"], ask.now):
+                if user in people:
+                    return people[user]
     return None
 
 
-def _assign(ask: Ask, incident: Incident, assignments: list[Any]) -> None:
-    incident.assignee = assignments[0]["assignee"]
-    _happens(ask, incident, "assign", incident.assignee)
+def _assign(ask: Ask, incident: Incident, kind: str, assignee: int | None) -> None:
+    incident.assignee, incident.extras().direct = assignee, kind == "direct"
+    incident.happens("escalate" if kind == "escalate" else "assign", ask.now, assignee)
+    if assignee is not None:
+        notify(ask, incident, assignee, incident.urgency)
 
 
-def _happens(ask: Ask, incident: Incident, kind: str, agent: int | None, channel: Document | None = None) -> None:
-    number = sum(1 for _ in incident.more) + 10
-    incident.more.append(Happening(f"R{incident.id[1:]}{number}", kind, ask.now, agent, channel or {"type": "api"}))
+def notify(ask: Ask, incident: Incident, user: int, urgency: str) -> None:
+    """By every way that a user wants to hear by at once."""
+    for kind, delay, at_urgency in ask.world.reached[user][1] if user in ask.world.reached else USUAL:
+        if at_urgency == urgency and not delay:
+            told = {"type": f"{kind}_notification", "address": phone(user), "status": "success"}
+            incident.happens("notify", ask.now, user, {"type": "auto", "notification": told})
 
 
 def _change(world: World) -> dict[str, Shape]:
@@ -195,36 +227,72 @@ def _check_level(ask: Ask, incident: Incident, asked: Document) -> None:
 
 def _update(ask: Ask, incident: Incident, asked: Document) -> None:
     """Change an incident. Nothing of this fails: all of a call was checked before the first change."""
+    incident.keep_log(ask.now)
     incident.title = asked.get("title", incident.title)
+    incident.service = asked.get("service", incident.service)
+    _describe(incident, asked)
     if asked.get("urgency", incident.urgency) != incident.urgency:
         incident.urgency = asked["urgency"]
-        _happens(ask, incident, "urgency_change", ask.sender)
-    incident.priority = asked.get("priority", incident.priority)
+        incident.happens("urgency_change", ask.now, ask.sender)
+    if asked.get("priority", incident.priority) != incident.priority:
+        incident.priority = asked["priority"]
+        ask.tell("incident.priority_updated", incident)
+    level = asked.get("escalation_level", 1 if "escalation_policy" in asked else incident.level)
+    if "escalation_policy" in asked or level != incident.level:
+        incident.policy, incident.level = asked.get("escalation_policy", incident.policy), level
+        policy = docs.escalation_policy_of(ask.world, incident)
+        _assign(ask, incident, "escalate", on_call(ask, policy, level))
+        ask.tell("incident.delegated" if "escalation_policy" in asked else "incident.escalated", incident)
     if "assignments" in asked:
-        _assign(ask, incident, asked["assignments"])
-    if "escalation_policy" in asked:
-        incident.policy, incident.level = asked["escalation_policy"], 1
-        _happens(ask, incident, "escalate", ask.sender)
-    if asked.get("escalation_level", incident.level) != incident.level:
-        incident.level = asked["escalation_level"]
-        _happens(ask, incident, "escalate", ask.sender)
+        _assign(ask, incident, "direct", asked["assignments"][0]["assignee"])
+        ask.tell("incident.reassigned", incident)
     status = asked.get("status")
-    if status == "acknowledged" and ask.sender is not None:
-        incident.status, incident.resolved = "acknowledged", None
-        incident.acknowledged = (ask.now, ask.sender)
+    if status == "acknowledged":
+        acknowledge(ask, incident)
     elif status == "resolved" and incident.status != "resolved":
-        incident.status, incident.resolved = "resolved", (ask.now, ask.sender)
+        resolve(ask, incident)
         if asked.get("resolution"):
-            _note(ask, incident, asked["resolution"])
-    elif status == "triggered":
+            add_note(ask, incident, asked["resolution"])
+    elif status == "triggered" and incident.status != "triggered":
+        incident.happens("unacknowledge", ask.now, None)
+        ask.tell("incident.reopened" if incident.status == "resolved" else "incident.unacknowledged", incident)
         incident.status, incident.resolved, incident.acknowledged = "triggered", None, None
-        _happens(ask, incident, "unacknowledge", None)
+        _wake(incident)
+
+
+def acknowledge(ask: Ask, incident: Incident) -> None:
+    """Also opens a resolved incident again. Whoever was asked to help and acknowledges has joined."""
+    if ask.sender is None:
+        return
+    incident.happens("acknowledge", ask.now, ask.sender)
+    if incident.status == "resolved":
+        ask.tell("incident.reopened", incident)
+    ask.tell("incident.acknowledged", incident)
+    incident.status, incident.resolved = "acknowledged", None
+    incident.acknowledged = (ask.now, ask.sender)
+    for responder in incident.extra.responders if incident.extra else ():
+        if responder["user"]["id"] == ask.world.users[ask.sender]["id"] and responder["state"] == "pending":
+            responder |= {"state": "joined", "updated_at": iso(ask.now)}
+            ask.tell("incident.responder.replied", incident, docs.responder_told(responder))
+
+
+def resolve(ask: Ask, incident: Incident, channel: Document | None = None) -> None:
+    incident.happens("resolve", ask.now, ask.sender, channel)
+    ask.tell("incident.resolved", incident)
+    incident.status, incident.resolved = "resolved", (ask.now, ask.sender)
+    _wake(incident)
+
+
+def _wake(incident: Incident) -> None:
+    if incident.extra is not None:
+        incident.extra.snoozed_until = incident.extra.merged_into = None
 
 
 @route("PUT", "/incidents/{id}", "incidents.write", needs_from=True)
 def update_incident(ask: Ask) -> Result:
     incident = find_incident(ask.world, ask.path["id"])
-    asked = ask.read("incident", record({}, _change(ask.world), clearing=("priority",)))
+    shapes = {**_change(ask.world), "service": reference_to(ask.world.services, "a service")}
+    asked = ask.read("incident", record({}, shapes, clearing=("priority",)))
     _check_level(ask, incident, asked)
     _update(ask, incident, asked)
     return 200, {"incident": docs.incident_document(ask.world, incident, ask.include)}
@@ -250,23 +318,7 @@ def update_incidents(ask: Ask) -> Result:
     }
 
 
-@route("GET", "/incidents/{id}/alerts", "incidents.read")
-def list_alerts(ask: Ask) -> Result:
-    alerts = [docs.alert_document(ask.world, find_incident(ask.world, ask.path["id"]))]
-    if statuses := ask.many("statuses"):
-        alerts = [alert for alert in alerts if alert["status"] in statuses]
-    if key := ask.one("alert_key"):
-        alerts = [alert for alert in alerts if alert["alert_key"] == key]
-    return 200, ask.page("alerts", alerts)
-
-
-@route("GET", "/incidents/{id}/alerts/{alert_id}", "incidents.read")
-def get_alert(ask: Ask) -> Result:
-    alert = docs.alert_document(ask.world, find_incident(ask.world, ask.path["id"]))
-    return 200, {"alert": find([alert], ask.path["alert_id"])}
-
-
-def _note(ask: Ask, incident: Incident, content: str) -> Document:
+def add_note(ask: Ask, incident: Incident, content: str) -> Document:
     identifier = ask.world.next_id("PN")
     user = ask.world.users[ask.sender or 0]
     note = {
@@ -276,8 +328,11 @@ def _note(ask: Ask, incident: Incident, content: str) -> Document:
         "content": content,
         "created_at": iso(ask.now),
     }
+    # The log first: as long as none is kept, it is derived from the notes.
+    incident.happens("annotate", ask.now, ask.sender, {"type": "note", "summary": content})
     incident.notes.append(note)
-    _happens(ask, incident, "annotate", ask.sender, {"type": "note", "summary": content})
+    told = {"id": identifier, "content": content, "trimmed": False, "type": "incident_note"}
+    ask.tell("incident.annotated", incident, told)
     return note
 
 
@@ -292,50 +347,4 @@ def create_note(ask: Ask) -> Result:
     content = ask.read("note", record({"content": string()}))["content"]
     if len(incident.notes) >= 2000:
         raise invalid("An incident holds at most 2000 notes")
-    return 200, {"note": _note(ask, incident, content)}
-
-
-def _entries(ask: Ask, incidents: Iterable[Incident], since: float, until: float) -> list[tuple[Incident, Happening]]:
-    found = [
-        (incident, happening)
-        for incident in incidents
-        for happening in incident.happenings()
-        if since <= happening.at <= until
-    ]
-    if ask.flag("is_overview"):
-        found = [row for row in found if row[1].type in ("trigger", "acknowledge", "resolve", "annotate", "escalate")]
-    found.sort(key=lambda row: row[1].at, reverse=True)
-    return found
-
-
-@route("GET", "/incidents/{id}/log_entries", "incidents.read")
-def list_incident_log_entries(ask: Ask) -> Result:
-    incident = find_incident(ask.world, ask.path["id"])
-    rows = _entries(ask, [incident], *ask.window(0, ask.now + 1))
-    return 200, ask.page("log_entries", rows, lambda row: docs.entry_document(ask.world, row[0], row[1], ask.include))
-
-
-@route("GET", "/log_entries", "incidents.read")
-def list_log_entries(ask: Ask) -> Result:
-    since, until = ask.window(ask.now - MONTH, ask.now + 1, LONGEST_WINDOW, width=MONTH)
-    teams = ask.many("team_ids")
-    services = {place for place, service in enumerate(ask.world.services) if of_teams([service], teams)}
-    # What happens to an incident happens within days of it, or was done through this API (and is in `more`).
-    near = (
-        incident
-        for incident in ask.world.incidents
-        if incident.service in services and (incident.more or since - 7 * DAY <= incident.created <= until)
-    )
-    rows = _entries(ask, near, since, until)
-    return 200, ask.page("log_entries", rows, lambda row: docs.entry_document(ask.world, row[0], row[1], ask.include))
-
-
-@route("GET", "/log_entries/{id}", "incidents.read")
-def get_log_entry(ask: Ask) -> Result:
-    wanted = ask.path["id"]
-    for incident in ask.world.incidents:
-        if wanted.startswith(f"R{incident.id[1:]}"):
-            for happening in incident.happenings():
-                if happening.id == wanted:
-                    return 200, {"log_entry": docs.entry_document(ask.world, incident, happening, ask.include)}
-    raise not_found()
+    return 200, {"note": add_note(ask, incident, content)}

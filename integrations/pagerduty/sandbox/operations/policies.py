@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from integrations.pagerduty.sandbox import documents as docs
 from integrations.pagerduty.sandbox.ask import (
     Ask,
@@ -13,6 +15,7 @@ from integrations.pagerduty.sandbox.ask import (
     route,
 )
 from integrations.pagerduty.sandbox.documents import Document
+from integrations.pagerduty.sandbox.schedule_documents import schedule_document
 from integrations.pagerduty.sandbox.shapes import (
     Shape,
     list_of,
@@ -28,20 +31,37 @@ from integrations.pagerduty.sandbox.world import (
     reference,
 )
 
+STRATEGIES: Final = ("assign_to_everyone", "round_robin")
+
+
+def targets_of(world: World) -> list[Document]:
+    """What a level of a policy can notify."""
+    return [*world.users, *world.schedules, *world.v3]
+
 
 def _policy(ask: Ask, policy: Document) -> Document:
-    found = dict(policy)
-    if "services" in ask.include:
-        found["services"] = [find(ask.world.services, row["id"]) for row in policy["services"]]
-    if "teams" in ask.include:
-        found["teams"] = [find(ask.world.teams, row["id"]) for row in policy["teams"]]
-    if "targets" in ask.include:
-        everything = {row["id"]: row for row in (*ask.world.users, *map(docs.bare, ask.world.schedules))}
-        found["escalation_rules"] = [
-            {**rule, "targets": [everything.get(row["id"], row) for row in rule["targets"]]}
-            for rule in policy["escalation_rules"]
-        ]
-    return found
+    """With what it refers to as that is now called."""
+    world = ask.world
+    services = [row for row in world.services if row["escalation_policy"]["id"] == policy["id"]]
+    teams = [find(world.teams, row["id"]) for row in policy["teams"]]
+    known = {row["id"]: row for row in targets_of(world)}
+
+    def target(row: Document) -> Document:
+        whole = known.get(row["id"])
+        if whole is None:  # somebody who has left the account
+            return row
+        if "targets" not in ask.include or whole["type"] == "schedule_v3":
+            return reference(whole)
+        return whole if whole["type"] == "user" else schedule_document(world, whole)
+
+    return {
+        **policy,
+        "services": [docs.expanded(row, "services", ask.include) for row in services],
+        "teams": [docs.expanded(row, "teams", ask.include) for row in teams],
+        "escalation_rules": [
+            {**rule, "targets": [target(row) for row in rule["targets"]]} for rule in policy["escalation_rules"]
+        ],
+    }
 
 
 @route("GET", "/escalation_policies", "escalation_policies.read")
@@ -63,12 +83,12 @@ def get_policy(ask: Ask) -> Result:
 
 
 def _policy_shapes(world: World) -> dict[str, Shape]:
-    targets = [*world.users, *world.schedules]
     rule = record(
         {
             "escalation_delay_in_minutes": whole(1, 1440),
-            "targets": list_of(reference_to(targets, "a user or a schedule"), 1, 10),
-        }
+            "targets": list_of(reference_to(targets_of(world), "a user or a schedule"), 1, 10),
+        },
+        {"id": string(), "escalation_rule_assignment_strategy": one_of(*STRATEGIES)},
     )
     return {
         "type": string(),
@@ -84,7 +104,9 @@ def _policy_shapes(world: World) -> dict[str, Shape]:
 def _change_policy(ask: Ask, policy: Document, asked: Document) -> None:
     if any(row["name"] == asked.get("name") and row["id"] != policy["id"] for row in ask.world.policies):
         raise invalid("Name has already been taken")
-    targets = [*ask.world.users, *ask.world.schedules]
+    targets = targets_of(ask.world)
+    kept = {rule["id"] for rule in policy.get("escalation_rules", ())}
+    named = [rule.get("id") for rule in asked.get("escalation_rules", ())]
     changed: Document = {
         name: asked[name]
         for name in ("name", "description", "num_loops", "on_call_handoff_notifications")
@@ -97,12 +119,12 @@ def _change_policy(ask: Ask, policy: Document, asked: Document) -> None:
     if "escalation_rules" in asked:
         changed["escalation_rules"] = [
             {
-                "id": ask.world.next_id("PR"),
+                "id": rule["id"] if rule.get("id") in kept - {*named[:number]} else ask.world.next_id("PR"),
                 "escalation_delay_in_minutes": rule["escalation_delay_in_minutes"],
                 "targets": [reference(targets[place]) for place in rule["targets"]],
-                "escalation_rule_assignment_strategy": "assign_to_everyone",
+                "escalation_rule_assignment_strategy": rule.get("escalation_rule_assignment_strategy", STRATEGIES[0]),
             }
-            for rule in asked["escalation_rules"]
+            for number, rule in enumerate(asked["escalation_rules"])
         ]
     policy |= changed
 
@@ -123,11 +145,26 @@ def create_policy(ask: Ask) -> Result:
     }
     _change_policy(ask, policy, asked)
     ask.world.policies.append(policy)
-    return 201, {"escalation_policy": policy}
+    return 201, {"escalation_policy": _policy(ask, policy)}
 
 
 @route("PUT", "/escalation_policies/{id}", "escalation_policies.write")
 def update_policy(ask: Ask) -> Result:
     policy = find(ask.world.policies, ask.path["id"])
     _change_policy(ask, policy, ask.read("escalation_policy", record({}, _policy_shapes(ask.world))))
-    return 200, {"escalation_policy": policy}
+    return 200, {"escalation_policy": _policy(ask, policy)}
+
+
+@route("DELETE", "/escalation_policies/{id}", "escalation_policies.write")
+def delete_policy(ask: Ask) -> Result:
+    world = ask.world
+    policy = find(world.policies, ask.path["id"])
+    if any(service["escalation_policy"]["id"] == policy["id"] for service in world.services):
+        raise invalid("Escalation policy is used by a service and cannot be deleted")
+    place = world.policies.index(policy)
+    for incident in world.incidents:
+        # Incidents know a policy by its place. One whose policy is gone is left with its service's.
+        if incident.policy is not None and incident.policy >= place:
+            incident.policy = None if incident.policy == place else incident.policy - 1
+    world.policies.remove(policy)
+    return 204, None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from integrations.pagerduty.sandbox import documents as docs
 from integrations.pagerduty.sandbox.ask import (
-    FAR,
     FORTNIGHT,
     Ask,
     Result,
@@ -18,6 +18,7 @@ from integrations.pagerduty.sandbox.ask import (
 )
 from integrations.pagerduty.sandbox.documents import Document
 from integrations.pagerduty.sandbox.render import final_shifts
+from integrations.pagerduty.sandbox.schedule_documents import next_on_call, schedule_document
 from integrations.pagerduty.sandbox.shapes import (
     Fault,
     Path,
@@ -41,78 +42,108 @@ from integrations.pagerduty.sandbox.world import (
     reference,
 )
 
+INCLUDED = ("schedule_layers", "overrides_subschedule", "final_schedule")
+
 
 @route("GET", "/schedules", "schedules.read")
 def list_schedules(ask: Ask) -> Result:
+    """Layers and subschedules only where ``include[]`` names them; their entries only where a window is given, too."""
     rows = of_teams(matching(ask.world.schedules, ask.one("query")), ask.many("team_ids"))
-    shown = ask.include >= {"schedule_layers"}
-    since, until = ask.window(ask.now, ask.now + FORTNIGHT, width=FORTNIGHT)
-    zone_asked = ask.zone()
+    window, zone_asked = _window(ask), ask.zone()
+    if zone_asked is None and ask.token.user is not None:
+        zone_asked = ZoneInfo(ask.world.users[ask.token.user]["time_zone"])
+    left_out = [name for name in INCLUDED if name not in ask.include]
 
     def show(row: Document) -> Document:
-        found = docs.schedule_document(ask.world, row, since if shown else None, until if shown else None, zone_asked)
-        return {
-            name: value
-            for name, value in found.items()
-            if name not in ("schedule_layers", "overrides_subschedule", "final_schedule")
-            or name in ask.include
-            or shown
-        }
+        found = _shown(ask, row, schedule_document(ask.world, row, window, zone_asked), zone_asked)
+        return {name: value for name, value in found.items() if name not in left_out}
 
     return 200, ask.page("schedules", rows, show)
+
+
+def _window(ask: Ask) -> tuple[float, float] | None:
+    """Two weeks from or to the end that is given; None: neither is."""
+    window = ask.window(ask.now, ask.now + FORTNIGHT, width=FORTNIGHT)
+    return window if ask.one("since") or ask.one("until") else None
+
+
+def _shown(ask: Ask, schedule: Document, found: Document, zone_asked: ZoneInfo | None) -> Document:
+    user = ask.one("include_next_oncall_for_user")
+    own = zone_asked or ZoneInfo(schedule["time_zone"])
+    turn = next_on_call(ask.world, schedule, user, ask.now, own) if user else None
+    return found if turn is None else {**found, "next_oncall_for_user": turn}
 
 
 def _schedule(ask: Ask) -> Document:
     """The v2 schedule that the path names. v2 and v3 ids are two namespaces: the other one's is not unknown, but wrong."""
     if any(row["id"] == ask.path["id"] for row in ask.world.v3):
-        raise invalid("This is a v3 schedule: ask for it at /v3/schedules")
+        # The words that clients look for, to try the other kind.
+        error = invalid("Schedule is a v3 schedule: ask for it at /v3/schedules")
+        error.document["error"]["message"] = "This is a shift-based schedule. Use the v3 Schedules API to access it."
+        raise error
     return find(ask.world.schedules, ask.path["id"])
 
 
 @route("GET", "/schedules/{id}", "schedules.read")
 def get_schedule(ask: Ask) -> Result:
     schedule, zone_asked = _schedule(ask), ask.zone()
-    if not ask.one("since") and not ask.one("until"):
-        return 200, {"schedule": docs.schedule_document(ask.world, schedule, None, None)}
-    since, until = ask.window(ask.now, ask.now + FORTNIGHT, width=FORTNIGHT)
-    found = docs.schedule_document(ask.world, schedule, since, until, zone_asked, overflow=ask.flag("overflow"))
-    return 200, {"schedule": found}
+    found = schedule_document(ask.world, schedule, _window(ask), zone_asked, overflow=ask.flag("overflow"))
+    return 200, {"schedule": _shown(ask, schedule, found, zone_asked)}
 
 
-SCHEDULE_FIELDS = {
-    "type": string(),
-    "name": string(longest=255),
-    "time_zone": zone,
-    "description": string(blank=True),
-}
-"""What an update of a schedule of either kind may hold."""
+@route("POST", "/schedules/preview", "schedules.write")
+def preview_schedule(ask: Ask) -> Result:
+    """The schedule that a body describes, rendered; nothing of it is kept."""
+    fields = _schedule_fields(ask.world)
+    required = {name: fields.pop(name) for name in ("type", "time_zone", "schedule_layers")}
+    asked = ask.read("schedule", record(required, fields))
+    layers = [_layer(ask, row, f"PL{number:06d}") for number, row in enumerate(asked["schedule_layers"])]
+    name = asked.get("name", "")
+    schedule: Document = {
+        "id": "",
+        "type": "schedule",
+        "summary": name,
+        "name": name,
+        "time_zone": asked["time_zone"],
+        "description": asked.get("description", ""),
+        "users": _people(layers),
+        "teams": [],
+        "schedule_layers": layers,
+        "overrides": [],
+    }
+    window = ask.window(ask.now, ask.now + FORTNIGHT, width=FORTNIGHT)
+    found = schedule_document(ask.world, schedule, window, ask.zone(), overflow=ask.flag("overflow"))
+    # It has no id, for it is nowhere.
+    return 200, {"schedule": {name: value for name, value in found.items() if name != "id"}}
+
+
+def _schedule_fields(world: World) -> dict[str, Shape]:
+    """What a changed schedule may hold, and a described one."""
+    return {
+        "type": string(),
+        "name": string(longest=255),
+        "time_zone": zone,
+        "description": string(blank=True),
+        "schedule_layers": list_of(_layer_shape(world), 1, 100),
+    }
 
 
 @route("PUT", "/schedules/{id}", "schedules.write")
 def update_schedule(ask: Ask) -> Result:
     schedule = _schedule(ask)
-    asked = ask.read(
-        "schedule",
-        record(
-            {},
-            {
-                **SCHEDULE_FIELDS,
-                "schedule_layers": list_of(_layer_shape(ask.world), 1, 100),
-            },
-        ),
-    )
+    asked = ask.read("schedule", record({}, _schedule_fields(ask.world)))
     changed: Document = {name: asked[name] for name in ("name", "time_zone", "description") if name in asked}
     if "name" in asked:
         changed["summary"] = asked["name"]
     if "schedule_layers" in asked:
-        changed["schedule_layers"] = [_layer(ask, row) for row in asked["schedule_layers"]]
-        changed["users"] = list(
-            {
-                entry["user"]["id"]: entry["user"] for layer in changed["schedule_layers"] for entry in layer["users"]
-            }.values()
-        )
+        layers = [_layer(ask, row, ask.world.next_id("PL")) for row in asked["schedule_layers"]]
+        changed |= {"schedule_layers": layers, "users": _people(layers)}
     schedule |= changed
-    return 200, {"schedule": docs.schedule_document(ask.world, schedule, None, None)}
+    return 200, {"schedule": schedule_document(ask.world, schedule, _window(ask), overflow=ask.flag("overflow"))}
+
+
+def _people(layers: list[Document]) -> list[Document]:
+    return list({entry["user"]["id"]: entry["user"] for layer in layers for entry in layer["users"]}.values())
 
 
 def _layer_shape(world: World) -> Shape:
@@ -149,9 +180,9 @@ def _layer_shape(world: World) -> Shape:
     )
 
 
-def _layer(ask: Ask, asked: Document) -> Document:
+def _layer(ask: Ask, asked: Document, identifier: str) -> Document:
     return {
-        "id": asked.get("id") or ask.world.next_id("PL"),
+        "id": asked.get("id") or identifier,
         "name": asked.get("name", "Layer"),
         "start": iso(parse_time(asked["start"])),
         "end": iso(parse_time(asked["end"])) if "end" in asked else None,
@@ -176,15 +207,18 @@ def list_schedule_users(ask: Ask) -> Result:
 
 @route("GET", "/schedules/{id}/overrides", "schedules.read")
 def list_overrides(ask: Ask) -> Result:
+    """Cut at the window's ends unless ``overflow``. ``editable``: those only that are not over."""
     schedule = _schedule(ask)
     since, until = ask.required_window()
-    return 200, {
-        "overrides": [
-            override
-            for override in schedule["overrides"]
-            if parse_time(override["start"]) < until and parse_time(override["end"]) > since
-        ]
-    }
+    found = []
+    for override in schedule["overrides"]:
+        start, end = parse_time(override["start"]), parse_time(override["end"])
+        if not (start < until and end > since) or (ask.flag("editable") and end <= ask.now):
+            continue
+        if not ask.flag("overflow"):
+            start, end = max(start, since), min(end, until)
+        found.append({**override, "start": iso(start), "end": iso(end)})
+    return 200, {"overrides": sorted(found, key=lambda row: (row["start"], row["id"]))}
 
 
 @route("POST", "/schedules/{id}/overrides", "schedules.write")
@@ -217,44 +251,15 @@ def create_overrides(ask: Ask) -> Result:
     return 201, results
 
 
-@route("GET", "/oncalls", "oncalls.read")
-def list_oncalls(ask: Ask) -> Result:
-    world = ask.world
-    since, until = ask.window(ask.now, ask.now + 1, FAR)
-    if until > ask.now + FAR:
-        raise invalid("Until must be at most 90 days in the future")
-    schedules = {schedule["id"]: schedule for schedule in world.schedules}
-    users = {user["id"]: user for user in world.users}
-    wanted_users, wanted_schedules = ask.many("user_ids"), ask.many("schedule_ids")
-    wanted_policies = ask.many("escalation_policy_ids")
-    rendered: dict[str, list[tuple[float, float, str]]] = {}
-    rows: list[Document] = []
-    for policy in world.policies:
-        if wanted_policies and policy["id"] not in wanted_policies:
-            continue
-        for level, rule in enumerate(policy["escalation_rules"], 1):
-            for target in rule["targets"]:
-                schedule = schedules.get(target["id"])
-                if wanted_schedules and target["id"] not in wanted_schedules:
-                    continue
-                shifts: list[tuple[float | None, float | None, str]] = [(None, None, target["id"])]
-                if schedule is not None:
-                    # Whole shifts, not cut at the window's edges: widened, then kept where they touch it.
-                    if schedule["id"] not in rendered:
-                        rendered[schedule["id"]] = final_shifts(schedule, since - 15 * DAY, until + 15 * DAY)
-                    shifts = [shift for shift in rendered[schedule["id"]] if shift[0] < until and shift[1] > since]
-                seen = set()
-                for start, end, user in shifts:
-                    if (wanted_users and user not in wanted_users) or (ask.flag("earliest") and user in seen):
-                        continue
-                    seen.add(user)
-                    row: Document = {
-                        "escalation_policy": docs.expanded(policy, "escalation_policies", ask.include),
-                        "escalation_level": level,
-                        "user": docs.expanded(users[user], "users", ask.include),
-                        "schedule": None if schedule is None else docs.expanded(schedule, "schedules", ask.include),
-                        "start": None if start is None else iso(start),
-                        "end": None if end is None else iso(end),
-                    }
-                    rows.append(row)
-    return 200, ask.page("oncalls", rows)
+@route("DELETE", "/schedules/{id}/overrides/{override_id}", "schedules.write")
+def delete_override(ask: Ask) -> Result:
+    """One that is on ends now, which is 200; one that is over stays."""
+    schedule = _schedule(ask)
+    override = find(schedule["overrides"], ask.path["override_id"])
+    if parse_time(override["end"]) <= ask.now:
+        raise invalid("Override has ended and cannot be removed")
+    if parse_time(override["start"]) < ask.now:
+        override["end"] = iso(ask.now)
+        return 200, {}
+    schedule["overrides"].remove(override)
+    return 204, None

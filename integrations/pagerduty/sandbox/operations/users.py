@@ -8,12 +8,14 @@ from integrations.pagerduty.sandbox.ask import (
     Ask,
     Result,
     find,
+    invalid,
     matching,
     of_teams,
     route,
 )
 from integrations.pagerduty.sandbox.world import (
     contact_methods,
+    notification_rules,
 )
 
 
@@ -47,3 +49,15 @@ def get_user(ask: Ask) -> Result:
 @route("GET", "/users/{id}/contact_methods", "users:contact_methods.read")
 def list_contact_methods(ask: Ask) -> Result:
     return 200, {"contact_methods": contact_methods(ask.world, _user(ask))}
+
+
+@route("GET", "/users/{id}/notification_rules", "users:contact_methods.read")
+def list_notification_rules(ask: Ask) -> Result:
+    place, urgency = _user(ask), ask.one("urgency", "high")
+    if urgency not in ("high", "low", "all"):
+        raise invalid("Urgency must be high, low or all.")
+    methods = {method["id"]: method for method in contact_methods(ask.world, place)}
+    rules = [row for row in notification_rules(ask.world, place) if urgency in ("all", row["urgency"])]
+    if "contact_methods" in ask.include:
+        rules = [{**row, "contact_method": methods[row["contact_method"]["id"]]} for row in rules]
+    return 200, {"notification_rules": rules}

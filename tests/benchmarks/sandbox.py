@@ -1,0 +1,97 @@
+"""The simulated PagerDuty by itself: memory, seconds until it answers, and how long its lists take.
+
+``python -m tests.benchmarks.sandbox [--size demo] [--rounds 40]``; both sizes without. Memory: proportional set size, 10^6 bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import statistics
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from integrations.pagerduty.sandbox.world import SIZES, demo_from_email, demo_tokens
+from tests.gateway.processes import free_port, running
+
+READS = (
+    "/incidents?limit=100",
+    "/incidents?limit=100&statuses[]=triggered&statuses[]=acknowledged&date_range=all&sort_by=created_at:desc&total=true",
+    "/incidents?limit=100&since={month_ago}&until={month_after}&offset=1000",
+    "/incidents/PI000007",
+    "/incidents/PI000007/log_entries",
+    "/log_entries?limit=100",
+    "/log_entries?limit=100&offset=5000&is_overview=true",
+    "/log_entries/RI00000700",
+    "/oncalls?limit=100",
+    "/oncalls?limit=100&earliest=true&include[]=users",
+    "/services?limit=100&include[]=escalation_policies",
+    "/users?limit=100&include[]=contact_methods&include[]=notification_rules",
+    "/schedules?limit=100",
+    "/escalation_policies?limit=100&include[]=targets",
+    "/change_events?limit=100",
+    "/v3/schedules",
+    "/teams?limit=100",
+    "/business_services?limit=100",
+)
+
+
+def memory(pid: int) -> float:
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(next(line for line in rollup.splitlines() if line.startswith("Pss:")).split()[1]) * 1024 / 1e6
+
+
+def of_group(pid: int) -> float:
+    """Of a process and its children."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return memory(pid) + sum(of_group(int(child)) for child in children)
+
+
+def get(url: str, path: str) -> Any:
+    headers = {"Authorization": f"Token token={demo_tokens(7)['account'].value}", "From": demo_from_email(7)}
+    with urllib.request.urlopen(urllib.request.Request(url + path, headers=headers), timeout=120) as answer:
+        return json.loads(answer.read())
+
+
+def measure(size: str, rounds: int) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    started = time.monotonic()
+    with running("-m", "integrations.pagerduty.sandbox", "--port", str(port), "--size", size, port=port) as process:
+        get(url, "/abilities")
+        ready, fresh = time.monotonic() - started, of_group(process.pid)
+        now = dt.datetime.now(dt.UTC)
+        times = {
+            "month_ago": (now - dt.timedelta(days=90)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "month_after": (now - dt.timedelta(days=60)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        rows = []
+        for read in READS:
+            path, taken = read.format(**times), []
+            for _ in range(rounds):
+                before = time.perf_counter()
+                get(url, path)
+                taken.append((time.perf_counter() - before) * 1000)
+            rows.append((read, statistics.median(taken), sorted(taken)[int(len(taken) * 0.95)]))
+        print(
+            f"\n{size}: answers after {ready:.1f} s with {fresh:.0f} MB; {of_group(process.pid):.0f} MB after the reads"
+        )
+    print(f"  {'':<112}{'median':>10}{'p95':>10}")
+    for read, median, worst in rows:
+        print(f"  {read:<112}{median:>7.1f} ms{worst:>7.1f} ms", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, help="of the account; both without")
+    parser.add_argument("--rounds", type=int, default=40, help="calls of each read")
+    options = parser.parse_args()
+    for size in [options.size] if options.size else SIZES:
+        measure(size, options.rounds)
+
+
+if __name__ == "__main__":
+    main()

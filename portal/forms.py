@@ -15,7 +15,7 @@ from integrations.actions import end_of_day, suspension
 from integrations.models import Connection
 from integrations.pagerduty.catalog import TOOLS
 from integrations.pagerduty.diagnose import OBJECTS
-from policies.core.call import Decision, EntryKind, Outcome
+from policies.core.call import Decision, EntryKind, Outcome, Risk
 from policies.models import AgentKey, Membership, Team, User
 
 ACT_AS = (
@@ -283,6 +283,26 @@ def in_words(value: str) -> str:
 
 def _choices(values: list[str], everything: str) -> list[tuple[str, str]]:
     return [("", everything), *((value, in_words(value)) for value in values if value)]
+
+
+class CatalogueForm(PageForm):
+    """What to show of the catalogue."""
+
+    text = forms.CharField(required=False, max_length=200, label="Name, path or reason")
+    what = forms.ChoiceField(
+        required=False,
+        label="Show",
+        choices=[
+            ("", "everything"),
+            ("served", "all tools"),
+            ("reads", "tools that read"),
+            ("writes", "tools that write"),
+            ("refused", "refused operations"),
+        ],
+    )
+    risk = forms.ChoiceField(
+        required=False, label="Risk of a tool", choices=[("", "any"), *((risk.value, risk.value) for risk in Risk)]
+    )
 
 
 class AuditForm(PageForm):

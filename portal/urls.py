@@ -5,7 +5,7 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
 from portal.forms import SignInForm
-from portal.views import account, agents, audit, connections, home, members, teams, tools
+from portal.views import account, agents, audit, catalogue, connections, home, members, teams, tools
 
 urlpatterns = [
     path("", home.index, name="home"),
@@ -26,6 +26,7 @@ urlpatterns = [
     path("teams/<slug:slug>/tools/", tools.index, name="team-tools"),
     path("teams/<slug:slug>/tools/preset/<slug:name>/", tools.preset, name="team-preset"),
     path("teams/<slug:slug>/agents/", agents.index, name="team-agents"),
+    path("catalogue/", catalogue.index, name="catalogue"),
     path("audit/", audit.index, name="audit"),
     path("audit/<int:pk>/", audit.entry, name="audit-entry"),
     path("admin/", admin.site.urls),

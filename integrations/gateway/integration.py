@@ -42,6 +42,8 @@ class Resolution:
     """Why no tool serves it, in words; empty where ``tools`` is not."""
     shape: str = ""
     """What an entry may say of the path: the template, or for an unknown path a digest-safe summary."""
+    remedy: str = ""
+    """What to use instead of what is refused, where the integration knows it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -274,7 +274,7 @@ class Pipeline:
             Decision.DENY,
             "not_in_catalogue",
             resolution.refusal,
-            "Only what the catalogue lists can be called: see the tools page of your team.",
+            resolution.remedy or "Only what the catalogue lists can be called: see the tools page of your team.",
             state.policy.version,
             decision_id,
         )
@@ -410,6 +410,8 @@ class _About:
             "path": resolution.shape,
             "redaction": REDACTION,
         }
+        if resolution.remedy:
+            details["remedy"] = resolution.remedy
         if principal.credential:
             details["credential"] = principal.credential
         if principal.on_behalf_of:

@@ -1,9 +1,11 @@
-"""Every tool and every known operation, from ``catalog.toml`` and ``operations.toml``. Inconsistent data fails the import."""
+"""Every tool and every known operation, from ``catalog.toml``, ``operations.toml`` and ``refusals.toml``. Inconsistent data
+fails the import."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -21,10 +23,26 @@ CATEGORIES: Final = (
     "on-call scheduling",
     "users",
     "analytics and reporting",
+    "change events",
+    "teams",
+    "event orchestrations",
+    "workflows and automation",
+    "status pages",
+    "webhooks and extensions",
+    "account",
 )
 PRESET_NAMES: Final = ("observer", "responder", "manager", "core")
 BOUNDS: Final = ("team_ids", "service_ids", "answer_owner", "owner", "unbounded")
 """How an operation is held inside a connection's bounds (``catalog.toml`` says what each means), the strictest last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why no tool serves an operation. ``because`` is a sentence; ``instead`` goes after "Instead: "."""
+
+    reason: str
+    because: str
+    instead: str
 
 
 def _operation(operation_id: str, data: Mapping[str, Any]) -> Operation:
@@ -109,6 +127,34 @@ def _tool(data: Mapping[str, Any], shared: Mapping[str, Parameter], keep: Mappin
     )
 
 
+def _aliases(tools: Sequence[Mapping[str, Any]]) -> Mapping[str, tuple[str, ...]]:
+    """Alias → the tools that name it, in the catalogue's order."""
+    named = {data["name"] for data in tools}
+    found: dict[str, tuple[str, ...]] = {}
+    for data in tools:
+        for alias in data.get("aliases", ()):
+            if alias in named:
+                raise ValueError(f"catalog.toml: {data['name']}: the alias {alias} is the name of a tool")
+            if data["name"] in found.get(alias, ()):
+                raise ValueError(f"catalog.toml: {data['name']}: the alias {alias} occurs twice")
+            found[alias] = (*found.get(alias, ()), data["name"])
+    return MappingProxyType(found)
+
+
+def _refusals(data: Mapping[str, Any]) -> Mapping[str, Refusal]:
+    """Operation → why it is refused, from ``refusals.toml``."""
+    found: dict[str, Refusal] = {}
+    for block in data["refused"]:
+        if block["reason"] not in data["reasons"]:
+            raise ValueError(f"refusals.toml: there is no reason {block['reason']}")
+        refusal = Refusal(block["reason"], data["reasons"][block["reason"]], block["instead"])
+        for operation_id in block["operations"]:
+            if operation_id in found:
+                raise ValueError(f"refusals.toml: {operation_id} is refused twice")
+            found[operation_id] = refusal
+    return MappingProxyType(found)
+
+
 def _read(name: str) -> dict[str, Any]:
     return tomllib.loads((_HERE / name).read_text("utf-8"))
 
@@ -133,6 +179,13 @@ MASKED: Final[frozenset[str]] = frozenset(
     operation for data in _tools if data.get("masked") for operation in data["operations"]
 )
 """Operations whose answers may hold addresses or secrets."""
+ALIASES: Final[Mapping[str, tuple[str, ...]]] = _aliases(_tools)
+"""A name of PagerDuty's own MCP server that is no tool here → the tools that cover it, in the catalogue's order."""
+_refused = _read("refusals.toml")
+REASONS: Final[Mapping[str, str]] = MappingProxyType(_refused["reasons"])
+"""Why operations are refused: a word → a sentence."""
+REFUSALS: Final[Mapping[str, Refusal]] = _refusals(_refused)
+"""Operation → why no tool serves it. Every operation is either here or in a tool."""
 PRESETS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {preset: frozenset(name for name, tool in TOOLS.items() if preset in tool.presets) for preset in PRESET_NAMES}
 )
@@ -149,6 +202,16 @@ _BY_OPERATION: Final = {operation: tuple(tools) for operation, tools in _by_oper
 def tools_for(operation_id: str) -> tuple[Tool, ...]:
     """Every tool that the operation serves; none: it is refused."""
     return _BY_OPERATION.get(operation_id, ())
+
+
+def _accounted(known: Collection[str], served: Collection[str], refused: Collection[str]) -> None:
+    """Every operation that is known is served or refused, and nothing else is."""
+    if unknown := set(refused) - set(known):
+        raise ValueError(f"refusals.toml: no operation {min(unknown)}")
+    if both := set(served) & set(refused):
+        raise ValueError(f"refusals.toml: {min(both)} is refused, but a tool of catalog.toml serves it")
+    if neither := set(known) - set(served) - set(refused):
+        raise ValueError(f"{min(neither)} is neither in a tool of catalog.toml nor in refusals.toml")
 
 
 def _check() -> None:
@@ -169,6 +232,7 @@ def _check() -> None:
                 raise ValueError(f"{where}: {operation_id} does not fit writes = {tool.writes}")
         if tool.category not in CATEGORIES or not tool.presets <= set(PRESET_NAMES):
             raise ValueError(f"{where}: an unknown category or preset")
+    _accounted(OPERATIONS, BOUNDS_OF, REFUSALS)
 
 
 _check()

@@ -18,14 +18,20 @@ SECRETS: Final = frozenset(
         "private_url",
         "routing_key",
         "integration_key",
+        "integration_email",
         "secret",
         "token",
         "access_token",
     }
 )
-"""Fields whose value is a secret, or a URL that is one."""
+"""Fields whose value is a secret, or a URL or an e-mail address that is one: it lets whoever knows it raise incidents."""
 ADDRESSES: Final = frozenset({"address", "phone_number"})
 """Fields that hold a phone number or an e-mail address of a contact method or a notification."""
+_NEVER: Final = SECRETS | ADDRESSES
+NAMED: Final = ("value", "before_value")
+"""Where an audit record's changed field, which says its ``name``, holds what it was and is."""
+HEADERS: Final = frozenset({"custom_headers", "headers"})
+"""What a webhook or an orchestration's action sends along, often a credential of whom it calls."""
 SHOWN: Final = 2
 """Characters at the end of an address that stay, to tell two apart."""
 
@@ -62,8 +68,10 @@ def _mask(root: Any) -> bool:
         if isinstance(node, dict):
             # A contact method's own summary is a label that people type, often the number itself.
             contact = str(node.get("type", "")).removesuffix("_reference").endswith("contact_method")
+            name = node.get("name")
+            named = NAMED if isinstance(name, str) and name in _NEVER else ()
             for key, value in node.items():
-                if key in SECRETS and value:
+                if value and (key in SECRETS or key in named):
                     node[key] = "[masked]"
                     changed = True
                 elif isinstance(value, str):
@@ -75,11 +83,20 @@ def _mask(root: Any) -> bool:
                 elif key in ADDRESSES and isinstance(value, int) and not isinstance(value, bool):
                     node[key] = f"•••{str(value)[-SHOWN:]}"
                     changed = True
+                elif key in HEADERS and isinstance(value, list):
+                    changed = _mask_headers(value) or changed
                 elif isinstance(value, dict | list):
                     stack.append(value)
         elif isinstance(node, list):
             stack.extend(item for item in node if isinstance(item, dict | list))
     return changed
+
+
+def _mask_headers(headers: list[Any]) -> bool:
+    shown = [header for header in headers if isinstance(header, dict) and header.get("value")]
+    for header in shown:
+        header["value"] = "[masked]"
+    return bool(shown)
 
 
 def _looks_like_address(text: str) -> bool:

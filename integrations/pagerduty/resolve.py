@@ -14,13 +14,17 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 
 from integrations.gateway.integration import Request, Resolution
-from integrations.pagerduty.catalog import INCLUDES, OPERATIONS, TOOLS, tools_for
+from integrations.pagerduty.catalog import INCLUDES, OPERATIONS, REFUSALS, TOOLS, tools_for
 from policies.core.call import Call, Operation, Target, Tool
 
 MAXIMUM_PATH: Final = 2048
 MAXIMUM_DEPTH: Final = 64
 MAXIMUM_VALUES: Final = 20_000
 MAXIMUM_PARAMETERS: Final = 200
+MAXIMUM_TARGETS: Final = 300
+BODY_OPTIONAL: Final = frozenset({"getAnalyticsIncidentResponsesById", "updateTeamUser"})
+"""Operations whose body may be left out: PagerDuty's schema requires neither it nor anything in it, and clients send none.
+(It marks most bodies so; but an update without one is a request that lost its body.)"""
 ENTITY_TYPES: Final = ("users", "teams", "escalation_policies")
 """What ``/{entity_type}/…`` may be (PagerDuty's schema, "Tags"); anything else would shadow other paths."""
 RESERVED: Final = ("/incidents/count",)
@@ -28,6 +32,8 @@ RESERVED: Final = ("/incidents/count",)
 STATUSES: Final = frozenset({"acknowledged", "triggered"})
 PAGING: Final = frozenset({"limit", "offset", "total"})
 """What the query of an update of incidents may hold, by PagerDuty's schema."""
+REPEATED: Final = frozenset({"ids"})
+"""The one parameter that PagerDuty's schema lets repeat without ``[]`` in its name (``/standards/scores/{resource_type}``)."""
 CREDENTIAL_PARAMETERS: Final = frozenset({"token", "access_token", "api_key", "auth_token"})
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
@@ -129,13 +135,15 @@ def resolve(call: Call) -> Resolution:
     served = tools_for(operation.id)
     shape = operation.path
     if not served:
+        refused = REFUSALS[operation.id]
         return Resolution(
             operation,
             (),
             _path_targets(operation, captured),
             arguments={"path": captured},
             shape=shape,
-            refusal=f"{operation.id} is known, but no tool of the catalogue covers it.",
+            refusal=f"{operation.id} is refused. {refused.because}",
+            remedy=f"Instead: {refused.instead}",
         )
     problem: Unreadable | None = None
     pairs: list[tuple[str, str]] = []
@@ -153,7 +161,7 @@ def resolve(call: Call) -> Resolution:
     tools = _select(operation, served, pairs, body)
     problem = problem or _disallowed(tools, pairs) or _ambiguous(operation, pairs, body)
     arguments = {"path": captured, "query": _grouped(pairs), "body": body}
-    targets = _path_targets(operation, captured) + _body_targets(operation, body)
+    targets = _targets(operation, captured, body)
     return Resolution(
         operation,
         tools,
@@ -192,7 +200,7 @@ def _read_query(query: str) -> tuple[list[tuple[str, str]], str]:
             raise Unreadable(
                 "query_credential", "Credentials do not belong in the query: use the Authorization header."
             )
-        if not name.endswith("[]"):
+        if not name.endswith("[]") and name not in REPEATED:
             if name in seen:
                 raise Unreadable("query_duplicate", f"The query has the parameter {name} twice.")
             seen.add(name)
@@ -204,7 +212,7 @@ def _read_query(query: str) -> tuple[list[tuple[str, str]], str]:
 def _grouped(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     grouped: dict[str, Any] = {}
     for name, value in pairs:
-        if name.endswith("[]"):
+        if name.endswith("[]") or name in REPEATED:
             grouped.setdefault(name, []).append(value)
         else:
             grouped[name] = value
@@ -227,6 +235,8 @@ def _read_body(operation: Operation, call: Call) -> tuple[Any, bytes | None]:
     if not operation.has_body:
         if call.body:
             raise Unreadable("body_unexpected", f"{operation.id} takes no body.")
+        return None, None
+    if not call.body and operation.id in BODY_OPTIONAL:
         return None, None
     if call.content_type.split(";")[0].strip().lower() not in _JSON_TYPES:
         raise Unreadable("body_content_type", "The body must be sent as Content-Type: application/json.")
@@ -370,6 +380,36 @@ def _disallowed(tools: tuple[Tool, ...], pairs: Sequence[tuple[str, str]]) -> Un
 
 
 _TYPES: Final = {"escalation_policies": "escalation_policy", "log_entries": "log_entry"}
+REFERRED: Final = frozenset(
+    {
+        "business_service",
+        "escalation_policy",
+        "event_orchestration",
+        "incident",
+        "incident_workflow",
+        "maintenance_window",
+        "priority",
+        "schedule",
+        "schedule_v3",
+        "service",
+        "status_page",
+        "status_page_post",
+        "status_page_service",
+        "team",
+        "technical_service",
+        "user",
+        "webhook_subscription",
+    }
+)
+"""Types of what a body can refer to, in PagerDuty's words."""
+_ROLES: Final = {
+    "assignee": "user",
+    "created_by": "user",
+    "dependent_service": "service",
+    "source_incidents": "incident",
+    "supporting_service": "service",
+}
+"""Keys that say what something is to the call; as what kind of thing it can be looked up."""
 
 
 def _path_targets(operation: Operation, captured: Mapping[str, str]) -> tuple[Target, ...]:
@@ -387,16 +427,29 @@ def _path_targets(operation: Operation, captured: Mapping[str, str]) -> tuple[Ta
     return tuple(targets)
 
 
-def _body_targets(operation: Operation, body: Any) -> tuple[Target, ...]:
-    if operation.id == "updateIncidents":
-        return tuple(
-            Target("incident", element["id"])
-            for element in _incidents(operation, body)
-            if isinstance(element, dict) and isinstance(element.get("id"), str)
-        )
-    if operation.id == "createIncident" and isinstance(body, dict):
-        incident = body.get("incident")
-        service = incident.get("service") if isinstance(incident, dict) else None
-        if isinstance(service, dict) and isinstance(service.get("id"), str):
-            return (Target("service", service["id"]),)
-    return ()
+def _targets(operation: Operation, captured: Mapping[str, str], body: Any) -> tuple[Target, ...]:
+    """What the call is about: what its path names, then every reference in its body; each once, and no more than fit."""
+    found = dict.fromkeys(_path_targets(operation, captured))
+    left: list[tuple[str, Any]] = [("", body)]
+    while left and len(found) < MAXIMUM_TARGETS:
+        key, node = left.pop()
+        if isinstance(node, list):
+            left.extend((key, item) for item in reversed(node))
+        elif isinstance(node, dict):
+            found.update(dict.fromkeys(referred(key, node)))
+            left.extend(reversed(node.items()))
+    return tuple(found)[:MAXIMUM_TARGETS]
+
+
+def referred(key: str, node: Mapping[str, Any]) -> list[Target]:
+    """What an object names, by its type, or else by the key it stands under. Where the two are at odds, both: PagerDuty could
+    go by either. No other words become a target's type: it stands in the record as it is."""
+    if not isinstance(id := node.get("id"), str) or not _ID.fullmatch(id):
+        return []
+    by_key = _ROLES.get(key) or _TYPES.get(key, key.removesuffix("s"))
+    told = node.get("type")
+    by_type = told.removesuffix("_reference") if isinstance(told, str) else ""
+    kinds = [kind for kind in (by_type, by_key) if kind in REFERRED]
+    if len(kinds) == 2 and by_key in by_type:  # a schedule_v3 is a schedule, a business_service a service
+        kinds.pop()
+    return [Target(kind, id) for kind in kinds]

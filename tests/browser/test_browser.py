@@ -79,7 +79,8 @@ def test_every_page_passes_axe(page: Page, portal: Portal) -> None:
     denied = portal.call("POST", "/incidents/PI000000/notes", {"note": {"content": "x"}})
     assert denied.status == 403
     wrong = {}
-    paths = ["/", "/teams/", "/audit/", "/audit/?verdict=deny", "/nothing/", "/account/"]
+    paths = ["/", "/teams/", "/audit/", "/audit/?verdict=deny", "/nothing/", "/account/", "/catalogue/"]
+    paths += ["/catalogue/?text=status+page", "/catalogue/?text=nonsense"]
     paths += [f"/teams/payments/{name}/" for name in ("tools", "connections", "agents", "members")]
     paths += ["/teams/payments/tools/preset/responder/"]
     paths += [f"/teams/payments/connections/{portal.seeded['connection']}/"]
@@ -127,7 +128,7 @@ HIDDEN = """[...document.querySelectorAll('tbody a, tbody button, tbody select, 
 
 def test_a_narrow_screen_loses_nothing(page: Page, portal: Portal) -> None:
     page.set_viewport_size({"width": 380, "height": 800})
-    paths = ["/", "/teams/", "/audit/", "/account/", "/teams/payments/tools/preset/observer/"]
+    paths = ["/", "/teams/", "/audit/", "/account/", "/catalogue/", "/teams/payments/tools/preset/observer/"]
     paths += [f"/teams/payments/{name}/" for name in ("tools", "agents", "members", "connections")]
     paths += [f"/teams/payments/connections/{portal.seeded['connection']}/"]
     for path in paths:
@@ -257,6 +258,24 @@ def test_a_preset_is_looked_at_and_confirmed(page: Page, portal: Portal) -> None
     page.get_by_label("Why").fill("as it was")
     page.get_by_role("button", name="Set these").click()
     page.get_by_text("The preset core is set").wait_for()
+
+
+def test_the_catalogue_narrows_as_one_types_and_the_address_follows(page: Page, portal: Portal) -> None:
+    page.goto(f"{portal.url}/catalogue/")
+    everything = page.locator("#found tbody tr").count()
+    page.get_by_label("Name, path or reason").press_sequentially("snooze")
+    page.get_by_role("status").get_by_text("Found: 1 tool,").wait_for()
+    assert page.locator("#found tbody tr").count() < everything
+    assert page.get_by_label("Name, path or reason").input_value() == "snooze"
+    assert "text=snooze" in page.url
+    page.reload()
+    page.get_by_text("Found: 1 tool,").wait_for()
+    page.get_by_label("Show").select_option("refused")
+    page.get_by_text("Nothing here fits").wait_for()
+    page.get_by_role("link", name="Show everything").click()
+    page.wait_for_url(f"{portal.url}/catalogue/")
+    page.get_by_role("link", name="Personal data").click()
+    assert page.url.endswith("#personal_data")
 
 
 def test_the_theme_is_chosen_and_kept(page: Page, portal: Portal) -> None:

@@ -84,7 +84,7 @@ def main(base_url: str, key: str, sender: str | None = None) -> dict[str, Any]:
     policy = {"type": "escalation_policy", "name": "Watched", "escalation_rules": [rule]}
     if sender is None:
         done["denied"] = refused(lambda: client.rpost("escalation_policies", json=policy))
-        done["missing"] = refused(lambda: client.rget("/webhook_subscriptions"))
+        done["missing"] = refused(lambda: client.rget("/vendors"))
     else:
         done["policy"] = client.rpost("escalation_policies", json=policy)["name"]
         done["webhooks"] = client.get("/webhook_subscriptions").status_code

@@ -77,6 +77,23 @@ def test_an_unknown_operation_is_refused_and_its_path_is_not_kept(portal: Portal
     assert "4155550123" not in json.dumps(entry)
 
 
+def test_a_refused_operation_says_why_and_what_instead_and_so_does_its_entry(
+    portal: Portal, upstream: tuple[str, Path]
+) -> None:
+    before = len(received(upstream[1]))
+    answer = portal.call("DELETE", "/users/PDEF456")
+    assert answer.status == 403
+    why, instead = answer.errors
+    assert why.startswith("deleteUser is refused. It creates, changes or removes people's accounts")
+    assert instead.startswith("Instead: Terraform's pagerduty_user")
+    [entry] = last(portal, answer.headers["x-pagewarden-decision"])
+    details = entry["record"]["details"]
+    assert (entry["verdict"], entry["outcome"], entry["tool"]) == ("deny", "denied", "")
+    assert (details["rule"], details["operation"]) == ("not_in_catalogue", "deleteUser")
+    assert (details["reason"], details["remedy"]) == (why, instead)
+    assert len(received(upstream[1])) == before
+
+
 def test_an_allowed_write_leaves_an_intent_and_a_result(portal: Portal, upstream: tuple[str, Path]) -> None:
     answer = portal.call(
         "POST",

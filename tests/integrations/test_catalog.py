@@ -17,6 +17,7 @@ from referencing.jsonschema import DRAFT202012
 
 from integrations.pagerduty import catalog
 from integrations.pagerduty.catalog import (
+    ALIASES,
     BOUNDS,
     BOUNDS_OF,
     CATEGORIES,
@@ -93,7 +94,8 @@ def test_all_published_operations_are_known_as_they_are_published(schema_dir: Pa
         assert (operation.method, operation.path) == (row["method"], row["path"])
         assert set(operation.scopes) == set(row["scopes"])
         assert operation.has_body == row["has_request_body"]
-        assert operation.deprecated == (row["deprecated"] or row["deprecated_in_text"] or row["end_of_life"])
+        # The text of three speaks of something else that is deprecated: what they replace, or an older form of their body.
+        assert operation.deprecated == (row["deprecated"] or row["end_of_life"])
         assert operation.reads == (row["method"] == "GET" or row["read_only_semantics"])
 
 
@@ -109,12 +111,102 @@ def test_every_required_tool_is_there_with_its_operations_risk_and_default(schem
         ), row["tool"]
 
 
+def test_every_operation_worth_a_tool_has_one_with_its_risk_and_default(schema_dir: Path) -> None:
+    rows = json.loads((schema_dir / "catalogue_extra.json").read_text())
+    assert len(rows) == 94
+    for row in rows:
+        stated = (row["risk"], "on" if row["default_enabled"] else "off")
+        assert [(tool.risk.value, tool.default.value) for tool in tools_for(row["operation_id"])] == [stated], row
+
+
+LEFT_OUT = {
+    "create_alert_grouping_setting",
+    "update_alert_grouping_setting",
+    "delete_alert_grouping_setting",
+    "create_team",
+    "update_team",
+    "delete_team",
+    "create_user",
+    "delete_schedule_v3",
+    "update_webhook_subscription",
+}
+"""Tools of PagerDuty's own MCP server whose operations are refused here."""
+
+
+def test_whoever_comes_from_pagerdutys_own_server_finds_every_tool_but_nine(schema_dir: Path) -> None:
+    rows = json.loads((schema_dir / "official_tools.json").read_text())
+    assert len(rows) == 103
+    for row in rows:
+        name = row["tool"]
+        if name in LEFT_OUT:
+            assert name not in {*TOOLS, *ALIASES}
+            assert not any(tools_for(operation_id) for operation_id in row["operation_ids"])
+            continue
+        assert (name in TOOLS) != (name in ALIASES), name
+        covering = ALIASES.get(name, (name,))
+        for operation_id in row["operation_ids"]:
+            serving = {tool.name for tool in tools_for(operation_id)}
+            # What is only read on the way (a service before its on-calls, a schedule before its update) may be another tool's.
+            on_the_way = operation_id.startswith("get") and len(row["operation_ids"]) > 1
+            assert serving if on_the_way else serving & set(covering), (name, operation_id)
+        assert {TOOLS[each].writes for each in covering} == {row["rw"] == "write"}, name
+
+
+def test_an_alias_is_one_of_pagerdutys_names_and_names_tools_in_the_catalogues_order(schema_dir: Path) -> None:
+    official = {row["tool"] for row in json.loads((schema_dir / "official_tools.json").read_text())}
+    assert set(ALIASES) <= official - set(TOOLS)
+    assert ALIASES["manage_incidents"] == ("update_incident", "resolve_incident")
+    for names in ALIASES.values():
+        assert sorted(names, key=list(TOOLS).index) == list(names)
+
+
+@pytest.mark.parametrize(
+    ("aliases", "wrong"), [(["get_team"], "is the name of a tool"), (["list_alerts", "list_alerts"], "occurs twice")]
+)
+def test_an_alias_that_is_a_tools_name_or_said_twice_fails_the_import(aliases: list[str], wrong: str) -> None:
+    with pytest.raises(ValueError, match=wrong):
+        catalog._aliases([{"name": "get_incident", "aliases": aliases}, {"name": "get_team"}])
+
+
+def definition(tool: Tool) -> int:
+    """Bytes of what a tool says of itself to an assistant: it is read on every turn."""
+    listed = {"name": tool.name, "title": tool.title, "description": tool.description, "inputSchema": tool.input_schema}
+    return len(json.dumps(listed, separators=(",", ":"), ensure_ascii=False).encode())
+
+
+def test_what_tools_say_of_themselves_fits_into_an_assistants_head() -> None:
+    assert max((definition(tool), tool.name) for tool in TOOLS.values()) <= (2000, "~")
+    assert sum(definition(TOOLS[name]) for name in PRESETS["core"]) <= 15_000
+    assert sum(definition(tool) for tool in TOOLS.values() if not tool.writes and tool.default is State.ON) <= 64_000
+
+
+@pytest.mark.parametrize(
+    ("name", "warned_of"),
+    [
+        ("merge_incidents", "for good"),
+        ("create_maintenance_window", "silences paging"),
+        ("update_maintenance_window", "silences paging"),
+        ("create_incident_status_update", "subscribers"),
+        ("add_responders", "pages them at once"),
+        ("associate_service_dependencies", "what impact PagerDuty shows"),
+        ("get_past_incidents", "402"),
+        ("get_related_incidents", "402"),
+        ("update_incident", "any acknowledge of a resolved incident reopens it"),
+        ("list_incidents", "at most six months"),
+        ("update_service", "pages nobody"),
+        ("add_team_member", "gives access"),
+    ],
+)
+def test_a_description_says_what_to_beware_of(name: str, warned_of: str) -> None:
+    assert warned_of in TOOLS[name].description
+
+
 def test_every_tool_says_all_of_itself() -> None:
     for tool in TOOLS.values():
-        assert re.fullmatch(r"[a-z][a-z_]{2,63}", tool.name)
+        assert re.fullmatch(r"[a-z][a-z0-9_]{2,63}", tool.name)
         assert tool.category in CATEGORIES
         assert tool.description.endswith(".")
-        assert len(tool.description) > 30
+        assert len(tool.description) > 60
         assert tool.input_schema["additionalProperties"] is False
         for name, parameter in tool.input_schema["properties"].items():
             assert re.fullmatch(r"[a-z][a-z_]*", name)
@@ -153,17 +245,32 @@ def test_presets_grow_with_the_role_and_core_is_small() -> None:
     assert "create_escalation_policy" not in PRESETS["responder"]
     assert 10 <= len(PRESETS["core"]) <= 20
     assert set(TOOLS) - writes == JOB_READS
+    on = {name for name, tool in TOOLS.items() if tool.default is State.ON}
+    assert PRESETS["observer"] == on - writes
+    assert not PRESETS["core"] - PRESETS["responder"]
+    assert {"snooze_incident", "add_responders", "create_incident_status_update"} <= PRESETS["responder"]
+    assert not {"merge_incidents", "create_maintenance_window", "list_audit_records"} & PRESETS["responder"]
 
 
 def test_a_tool_sits_where_what_it_is_about_does() -> None:
-    assert {name for name, tool in TOOLS.items() if tool.category == "users"} == {
+    by_category = {
+        category: {name for name, tool in TOOLS.items() if tool.category == category} for category in CATEGORIES
+    }
+    assert all(by_category.values())
+    assert by_category["users"] == {
         "list_users",
         "get_user_data",
         "list_user_contact_methods",
+        "list_user_notification_rules",
+        "list_notifications",
         "get_user_oncall_status",
     }
-    # It is about the account as a whole, as analytics are, and about nobody in it.
-    assert TOOLS["list_abilities"].category == "analytics and reporting"
+    assert by_category["account"] == {"list_abilities", "list_audit_records"}
+    for name, tool in TOOLS.items():
+        assert ("team" in name) == (tool.category == "teams"), name
+        assert ("change_event" in name) == (tool.category == "change events"), name
+        assert ("status_page" in name) == (tool.category == "status pages"), name
+        assert ("orchestration" in name) == (tool.category == "event orchestrations"), name
 
 
 def test_no_tool_may_include_what_gives_secrets_away() -> None:
@@ -171,7 +278,9 @@ def test_no_tool_may_include_what_gives_secrets_away() -> None:
         assert not allowed & {"calendar_urls", "notification_rules", "contact_methods"}, tool
 
 
-@pytest.mark.parametrize("operation", ["deleteUser", "listWebhookSubscriptions", "createUser"])
+@pytest.mark.parametrize(
+    "operation", ["deleteUser", "createUser", "deleteTeam", "deleteScheduleV3", "updateWebhookSubscription"]
+)
 def test_operations_without_a_tool_have_none(operation: str) -> None:
     assert operation in OPERATIONS
     assert tools_for(operation) == ()
@@ -185,16 +294,18 @@ def test_every_enumeration_that_a_tool_can_be_asked_with_is_kept(schema_dir: Pat
         for operation_id in tool.operations:
             for name, parameter in queried(schema_dir, operation_id).items():
                 words = parameter.get("enum") or followed(schema_dir, parameter.get("items", {})).get("enum", ())
-                if parameter["type"] == "boolean":
+                if parameter.get("type") == "boolean":
                     words = ("true", "false")
-                elif parameter["type"] == "integer":
+                elif parameter.get("type") == "integer":
                     words = ("#number",)
                 elif name == "time_zone":
                     words = ("#zone",)
                 assert set(words) <= tool.keep.get(name, frozenset()), (operation_id, name)
             for path, field in written(schema_dir, operation_id).items():
-                if "enum" in field:
-                    assert set(field["enum"]) <= tool.keep.get(path[-1], frozenset()), (operation_id, path)
+                # Where a field elsewhere holds what people type, no word is kept. One list is a single text: "all, any".
+                if "enum" in field and path[-1] not in FREE_TEXT:
+                    listed = {part for word in field["enum"] if isinstance(word, str) for part in word.split(", ")}
+                    assert listed <= tool.keep.get(path[-1], frozenset()), (operation_id, path)
 
 
 def test_an_enumeration_of_a_tools_own_input_is_kept_by_that_tool() -> None:
@@ -208,8 +319,8 @@ def test_an_enumeration_of_a_tools_own_input_is_kept_by_that_tool() -> None:
 
 def test_nothing_is_kept_that_is_not_a_word_of_pagerdutys_or_the_tools_own(schema_dir: Path) -> None:
     published = (schema_dir / "openapi.json").read_text()
-    # The one list is not an enumeration but told in words: "incident_number/created_at/resolved_at/urgency".
-    published += '"incident_number" "urgency" "true" "false"'
+    # One list is not an enumeration but told in words: "incident_number/created_at/resolved_at/urgency"; one is a single text.
+    published += '"incident_number" "urgency" "true" "false" "all" "any"'
     for tool in TOOLS.values():
         own = {word for each in tool.input_schema["properties"].values() for word in each.get("enum", ())}
         for name, words in tool.keep.items():
@@ -253,15 +364,19 @@ def test_an_operation_can_be_held_as_the_catalogue_says(operation_id: str, schem
         assert f"{word}[]" in taken or ("filters", word) in body
     elif word == "owner":
         # Something is named that can be looked up before: in the path, or of a write, in the body.
-        assert "{" in operation.path or any(path[-1:] in (("service",), ("teams",), ("incidents",)) for path in body)
+        named = {"service", "services", "teams", "incidents", "supporting_service", "filter"}
+        assert "{" in operation.path or named & {path[-1] for path in body if path}
     elif word == "answer_owner":
-        assert operation.method == "GET"
-        answer = schema(schema_dir)["paths"][operation.path]["get"]["responses"]["200"]
+        assert operation.reads
+        answers = schema(schema_dir)["paths"][operation.path][operation.method.lower()]["responses"]
+        answer = next(answers[status] for status in sorted(answers) if status.startswith("2"))
         shown = next(iter(followed(schema_dir, answer)["content"].values()))["schema"]
-        owners = {"teams", "escalation_policy", "service"}
+        owners = {"team", "teams", "team_id", "escalation_policy", "service", "services", "service_id", "filter"}
         assert owners & {path[-1] for path, _ in everything(schema_dir, shown) if path}
     else:
-        assert operation_id == "listAbilities"  # the account's plan: nothing of it belongs to a team
+        # Nothing that could be forced into the request: it is the whole account's, or reaches beyond what it names.
+        assert not {"team_ids[]", "service_ids[]"} & set(queried(schema_dir, operation_id))
+        assert not {("filters", "team_ids"), ("filters", "service_ids")} & set(body)
 
 
 def everything(folder: Path, node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -309,16 +424,33 @@ def test_every_input_schema_is_one_and_its_defaults_and_examples_fit_it() -> Non
             fits.validate(value)
 
 
-def test_every_number_says_its_least_and_every_page_its_size_and_start() -> None:
+def test_every_number_says_its_least_and_most_and_every_page_its_size_and_start() -> None:
     for tool, name, parameter in parameters():
-        if parameter["type"] == "integer":
-            assert "minimum" in parameter, (tool.name, name)
+        number = parameter.get("items", parameter)
+        if number["type"] == "integer":
+            assert {"minimum", "maximum"} <= number.keys(), (tool.name, name)
+            most = 10_000 if name == "offset" else number["maximum"]
+            assert f"{most:,}" in parameter["description"], (tool.name, name)
         if name == "limit":
-            assert (parameter["minimum"], parameter["default"]) in ((1, 25), (1, 100))
+            assert (parameter["minimum"], parameter["default"]) in ((1, 5), (1, 25), (1, 100)), tool.name
             assert f"1 to {parameter['maximum']:,}. If not given, {parameter['default']}." in parameter["description"]
         if name == "offset":
             assert (parameter["minimum"], parameter["maximum"], parameter["default"]) == (0, 9999, 0)
-            assert "10,000" in parameter["description"]
+
+
+def test_every_text_that_is_closed_says_its_words(schema_dir: Path) -> None:
+    """What a read may be asked with and what is closed in PagerDuty's schema is closed in the tool's."""
+    for tool, name, parameter in parameters():
+        if tool.writes:
+            continue
+        for operation_id in tool.operations:
+            asked = queried(schema_dir, operation_id)
+            found = asked.get(name) or asked.get(f"{name}[]") or {}
+            words = found.get("enum") or followed(schema_dir, found.get("items", {})).get("enum")
+            if words:
+                own = parameter.get("enum") or parameter.get("items", {}).get("enum", ())
+                assert own, (tool.name, name)
+                assert set(own) <= set(words), (tool.name, name)
 
 
 def test_every_window_says_its_form_and_what_holds_without_it() -> None:
@@ -338,11 +470,20 @@ def test_me_is_offered_where_an_operation_serves_it_and_nowhere_else() -> None:
             assert ("; or me," in parameter["description"]) == ("getCurrentUser" in tool.operations), tool.name
 
 
+CHOOSING = {
+    ("list_service_dependencies", "type"),
+    ("generate_report", "subject"),
+    ("get_incident_metrics_by_service", "subject"),
+    ("get_incident_analytics", "subject"),
+}
+"""Parameters that choose one of a tool's operations, and reach none."""
+
+
 def test_every_parameter_of_a_read_reaches_one_of_its_operations(schema_dir: Path) -> None:
     called = {"since": {"created_at_start", "date_range_start"}, "until": {"created_at_end", "date_range_end"}}
     for tool, name, _ in parameters():
-        if tool.writes or (tool.name, name) in (("list_service_dependencies", "type"), ("generate_report", "subject")):
-            continue  # a write's are tested one by one; these two choose the operation
+        if tool.writes or (tool.name, name) in CHOOSING:
+            continue  # a write's are tested one by one
         taken: set[str] = set()
         for operation_id in tool.operations:
             taken |= {each.removesuffix("[]") for each in queried(schema_dir, operation_id)}

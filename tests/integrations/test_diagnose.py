@@ -137,6 +137,14 @@ def test_no_more_calls_are_made_than_it_may() -> None:
     assert len(pagerduty.asked) == len(set(pagerduty.asked))
 
 
+def test_a_harmless_read_tells_of_every_reading_tool_but_of_those_that_read_by_post() -> None:
+    pagerduty = PagerDuty(user())
+    found = diagnosed(pagerduty, tools=tuple(tool for tool in TOOLS.values() if not tool.writes))
+    untold = {each.tool for each in found.tools if each.derived and "derived from" not in each.message}
+    by_post = {name for name, tool in TOOLS.items() if any(scope.endswith(".write") for scope in tool.scopes)}
+    assert untold == by_post - {name for name, tool in TOOLS.items() if tool.writes} | {"get_incident_analytics"}
+
+
 def test_a_test_that_takes_too_long_leaves_the_rest_untried() -> None:
     times = iter(range(0, 10_000, 25))
     found = diagnose(

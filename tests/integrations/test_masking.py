@@ -32,11 +32,34 @@ def test_a_log_entrys_notification_address_is_masked_too() -> None:
     assert masked(entry)["channel"]["notification"]["address"] == "•••00"
 
 
-@pytest.mark.parametrize("field", ["http_cal_url", "web_cal_url", "routing_key", "integration_key", "secret"])
+@pytest.mark.parametrize(
+    "field", ["http_cal_url", "web_cal_url", "routing_key", "integration_key", "integration_email", "secret"]
+)
 def test_secrets_are_masked_whole_even_in_lists_and_objects(field: str) -> None:
     assert masked({"a": [{field: "https://x/y"}]}) == {"a": [{field: "[masked]"}]}
     assert masked({field: ["one", "two"]}) == {field: "[masked]"}
     assert masked({field: None}) == {field: None}
+
+
+def test_an_audit_records_old_and_new_address_are_masked_and_its_other_fields_are_not() -> None:
+    address = {"name": "address", "before_value": "4155550100", "value": "4155550199", "description": "Contact method"}
+    role = {"name": "role", "before_value": "observer", "value": "manager"}
+    assert masked({"details": {"fields": [address, role]}}) == {
+        "details": {"fields": [{**address, "before_value": "[masked]", "value": "[masked]"}, role]}
+    }
+    none = {"name": "routing_key", "before_value": None, "value": None}
+    assert masked([none]) == [none]
+
+
+@pytest.mark.parametrize("field", ["custom_headers", "headers"], ids=["webhook", "orchestration"])
+def test_headers_that_are_sent_along_keep_their_names_and_nothing_of_what_they_say(field: str) -> None:
+    method = {"url": "https://example.com/hook", field: [{"name": "Authorization", "value": "Basic abc"}]}
+    assert masked({"of": [method]}) == {"of": [{**method, field: [{"name": "Authorization", "value": "[masked]"}]}]}
+
+
+@pytest.mark.parametrize("odd", [None, [], "x", [1, None, [], {"name": "A"}], {"value": "x"}])
+def test_headers_that_are_none_are_left_as_they_are(odd: Any) -> None:
+    assert masked({"custom_headers": odd}) == {"custom_headers": odd}
 
 
 def test_what_holds_nothing_to_mask_comes_back_byte_for_byte() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -12,9 +13,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from integrations.gateway.integration import Resolution
-from integrations.pagerduty.catalog import OPERATIONS, TOOLS
-from integrations.pagerduty.resolve import ENTITY_TYPES, MAXIMUM_DEPTH, MAXIMUM_PATH, match, resolve
+from integrations.pagerduty.catalog import OPERATIONS, REFUSALS
+from integrations.pagerduty.resolve import (
+    BODY_OPTIONAL,
+    ENTITY_TYPES,
+    MAXIMUM_DEPTH,
+    MAXIMUM_PATH,
+    MAXIMUM_TARGETS,
+    REFERRED,
+    match,
+    resolve,
+)
 from policies.core.call import Call, Door, KeyCredential, Target
+from tests.published_schema import published
 
 
 def call(
@@ -330,9 +341,174 @@ def test_targets_are_named_in_pagerdutys_words() -> None:
     assert call("POST", "/incidents", made).targets == (Target("service", "PSVC001"),)
 
 
-def test_an_operation_without_a_tool_is_refused_by_its_name() -> None:
+def reference(id: str, type: str) -> dict[str, str]:
+    return {"id": id, "type": f"{type}_reference"}
+
+
+DEPENDENCY = {"supporting_service": {"id": "PSVC001", "type": "service"}, "dependent_service": {"id": "PSVC002"}}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "targets"),
+    [
+        (
+            "PUT",
+            "/incidents/PINC001/merge",
+            {"source_incidents": [reference("PINC002", "incident"), {"id": "PINC003"}]},
+            [("incident", "PINC001"), ("incident", "PINC002"), ("incident", "PINC003")],
+        ),
+        (
+            "POST",
+            "/maintenance_windows",
+            {"maintenance_window": {"services": [reference("PSVC001", "service"), {"id": "PSVC002"}]}},
+            [("service", "PSVC001"), ("service", "PSVC002")],
+        ),
+        (
+            "POST",
+            "/service_dependencies/associate",
+            {"relationships": [DEPENDENCY]},
+            [("service", "PSVC001"), ("service", "PSVC002")],
+        ),
+        (
+            "POST",
+            "/service_dependencies/disassociate",
+            {"relationships": [{"supporting_service": {"id": "PBUS001", "type": "business_service"}}]},
+            [("business_service", "PBUS001")],
+        ),
+        (
+            "POST",
+            "/incidents/PINC001/responder_requests",
+            {
+                "requester_id": "PUSR001",
+                "responder_request_targets": [reference("PUSR002", "user"), reference("PESC001", "escalation_policy")],
+            },
+            [("incident", "PINC001"), ("user", "PUSR002"), ("escalation_policy", "PESC001")],
+        ),
+        (
+            "PUT",
+            "/incidents/PINC001/alerts",
+            {"alerts": [{"id": "PALERT1", "status": "resolved", "incident": reference("PINC002", "incident")}]},
+            [("incident", "PINC001"), ("incident", "PINC002")],
+        ),
+        (
+            "PUT",
+            "/incidents/PINC001",
+            incident(
+                id="PINC001", assignments=[{"assignee": {"id": "PUSR001"}}], priority=reference("PPRI001", "priority")
+            ),
+            [("incident", "PINC001"), ("user", "PUSR001"), ("priority", "PPRI001")],
+        ),
+        (
+            "PUT",
+            "/services/PSVC001",
+            {"service": {"id": "PSVC009", "type": "service", "escalation_policy": {"id": "PESC001"}}},
+            [("service", "PSVC001"), ("service", "PSVC009"), ("escalation_policy", "PESC001")],
+        ),
+        (
+            "POST",
+            "/incident_workflows/PWFL001/instances",
+            {"incident_workflow_instance": {"id": "my-own-name", "incident": reference("PINC001", "incident")}},
+            [("incident_workflow", "PWFL001"), ("incident", "PINC001")],
+        ),
+    ],
+)
+def test_whatever_a_body_refers_to_is_a_target_after_what_the_path_names(
+    method: str, path: str, body: Any, targets: list[tuple[str, str]]
+) -> None:
+    assert [(target.type, target.id) for target in call(method, path, body).targets] == targets
+
+
+def test_a_reference_whose_type_and_place_disagree_is_a_target_as_both() -> None:
+    body = {"maintenance_window": {"services": [reference("PSVC001", "user")]}}
+    assert call("POST", "/maintenance_windows", body).targets == (
+        Target("user", "PSVC001"),
+        Target("service", "PSVC001"),
+    )
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [
+        {"id": "PSVC001"},
+        {"id": "PSVC001", "type": "somebody@example.com"},
+        {"id": "PSVC001", "type": ["service"]},
+        {"id": "a person's name", "type": "user_reference"},
+        {"id": 4155550100, "type": "user_reference"},
+        {"type": "user_reference"},
+    ],
+)
+def test_what_is_no_reference_is_no_target(stray: Any) -> None:
+    assert call("POST", "/maintenance_windows", {"details": stray}).targets == ()
+
+
+def test_a_call_has_so_many_targets_and_none_twice() -> None:
+    rows = [{"status": "acknowledged"}] * (MAXIMUM_TARGETS + 50)
+    found = call("PUT", "/incidents", bulk(*rows))
+    assert [target.id for target in found.targets] == [f"P{number}" for number in range(MAXIMUM_TARGETS)]
+    same = call("PUT", "/incidents", {"incidents": [reference("PINC001", "incident")] * 3})
+    assert same.targets == (Target("incident", "PINC001"),)
+
+
+anything = st.recursive(
+    st.none() | st.integers() | st.text(max_size=5) | st.sampled_from(["PSVC001", "service_reference", "user"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["id", "type", "service", "services", "assignee", "x"]), inner, max_size=4)
+    ),
+    max_leaves=30,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["incident", "service", "id", "type"]), anything, max_size=4))
+def test_no_body_makes_a_target_of_words_that_are_not_pagerdutys(body: dict[str, Any]) -> None:
+    targets = call("PUT", ONE, body).targets
+    assert targets[0] == Target("incident", "PT4KHLK")
+    assert len(targets) == len(set(targets)) <= MAXIMUM_TARGETS
+    for target in targets:
+        assert target.type in REFERRED
+        assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", target.id)
+
+
+def test_a_body_that_pagerduty_does_not_require_may_be_left_out() -> None:
+    for method, path in (
+        ("GET", "/analytics/raw/incidents/PINC001/responses"),
+        ("PUT", "/teams/PTEAM01/users/PUSR001"),
+    ):
+        left_out = call(method, path)
+        assert (left_out.problem, len(left_out.tools)) == ("", 1)
+        assert left_out.request is not None
+        assert left_out.request.body is None
+        empty = call(method, path, {}).request
+        assert empty is not None
+        assert empty.body == b"{}"
+        assert "JSON object" in call(method, path, []).problem
+    assert "needs a JSON body" in call("PUT", "/services/PSVC001").problem
+    assert "needs a JSON body" in call("POST", "/automation_actions/actions/PACT001/invocations").problem
+
+
+def test_no_body_may_be_left_out_that_the_schema_requires_or_anything_in_it(schema_dir: Path) -> None:
+    for operation_id in BODY_OPTIONAL:
+        operation = OPERATIONS[operation_id]
+        assert operation.has_body
+        body = published(schema_dir, operation.method, operation.path)["requestBody"]
+        assert not body.get("required")
+        assert not body["content"]["application/json"]["schema"].get("required")
+
+
+def test_an_operation_without_a_tool_is_refused_by_its_name_with_the_reason_and_what_to_use() -> None:
     found = call("DELETE", "/users/PUSR001")
     assert found.operation is not None
     assert (found.operation.id, found.tools, found.request) == ("deleteUser", (), None)
-    assert "no tool of the catalogue covers it" in found.refusal
-    assert all(tool in TOOLS for tool in names(found))
+    assert found.targets == (Target("user", "PUSR001"),)
+    assert REFUSALS["deleteUser"].because in found.refusal
+    assert found.refusal.startswith("deleteUser is refused.")
+    assert REFUSALS["deleteUser"].instead in found.remedy
+
+
+def test_the_one_parameter_that_pagerduty_repeats_without_brackets_may_be() -> None:
+    asked = call("GET", "/standards/scores/technical_services", query="ids=PSVC000&ids=PSVC001")
+    assert asked.problem == ""
+    assert asked.arguments["query"] == {"ids": ["PSVC000", "PSVC001"]}
+    assert asked.request is not None
+    assert asked.request.query == "ids=PSVC000&ids=PSVC001"
+    assert call("GET", "/incidents", query="limit=1&limit=2").fault == "query_duplicate"

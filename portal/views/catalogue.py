@@ -1,0 +1,74 @@
+"""``/catalogue/``: every tool, and every operation of PagerDuty's that is refused, with why and what to use instead."""
+
+from __future__ import annotations
+
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.utils.cache import patch_vary_headers
+from django.views.decorators.http import require_safe
+
+from integrations.pagerduty.catalog import OPERATIONS, REASONS, REFUSALS, TOOLS
+from integrations.pagerduty.listing import BOUNDS_TOLD, Refused, Served, anchor, refused, served, title
+from policies.core.call import Operation
+from portal.forms import CatalogueForm
+from portal.http import Request
+
+SERVED_KINDS = {"", "served", "reads", "writes"}
+
+
+@require_safe
+def index(request: Request) -> HttpResponse:
+    form = CatalogueForm(request.GET or None)
+    values = form.cleaned_data if form.is_valid() else {"text": "", "what": "", "risk": ""}
+    words, what, risk = values["text"].lower().split(), values["what"], values["risk"]
+    # What is wrong in the form fits nothing.
+    fits = not form.errors
+    tools = {
+        category: [row for row in rows if _is_kind(row, what, risk) and _holds(_tool_text(row, category), words)]
+        for category, rows in served().items()
+        if fits and what in SERVED_KINDS
+    }
+    refusals = {
+        reason: [row for row in rows if _holds(_refused_text(row), words)]
+        for reason, rows in refused().items()
+        if fits and not risk and what in ("", "refused")
+    }
+    context = {
+        "form": form,
+        "tools": [(category, anchor(category), rows) for category, rows in tools.items() if rows],
+        "refusals": [(title(reason), reason, REASONS[reason], rows) for reason, rows in refusals.items() if rows],
+        "filtered": bool(words or what or risk or not fits),
+        "found": (sum(map(len, tools.values())), sum(map(len, refusals.values()))),
+        "counts": (len(OPERATIONS), len(OPERATIONS) - len(REFUSALS), len(TOOLS), len(REFUSALS)),
+        "bounds": BOUNDS_TOLD.values(),
+    }
+    # What goes back in the history of htmx's wants the whole page.
+    part = request.htmx and not request.htmx.history_restore_request
+    answer = render(request, "catalogue/_found.html" if part else "catalogue/index.html", context)
+    # Both have the same address.
+    patch_vary_headers(answer, ["HX-Request"])
+    return answer
+
+
+def _is_kind(row: Served, what: str, risk: str) -> bool:
+    does = "writes" if row.tool.writes else "reads"
+    return what in ("", "served", does) and risk in ("", row.tool.risk.value)
+
+
+def _holds(text: str, words: list[str]) -> bool:
+    return all(word in text for word in words)
+
+
+def _tool_text(row: Served, category: str) -> str:
+    tool = row.tool
+    told = (category, tool.name, tool.title, tool.description, *tool.scopes, *row.aliases)
+    return "\n".join((*told, *map(_operation_text, row.operations))).lower()
+
+
+def _refused_text(row: Refused) -> str:
+    told = (title(row.reason), REASONS[row.reason], row.instead, _operation_text(row.operation))
+    return "\n".join(told).lower()
+
+
+def _operation_text(operation: Operation) -> str:
+    return f"{operation.id}\n{operation.method} {operation.path}"

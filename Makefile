@@ -8,7 +8,7 @@ ARGS ?=
 PYTEST ?= .venv/bin/pytest -n 2 --dist loadfile
 COVERED := .venv/bin/coverage run -m pytest -n 2 --dist loadfile
 
-.PHONY: setup demo test test-services check coverage coverage-report bench clean
+.PHONY: setup demo test test-services test-live check coverage coverage-report bench clean
 
 setup: .venv/.ready
 
@@ -34,6 +34,10 @@ test: setup .tools/pagerduty-5.3/.ready
 test-services: setup .tools/pagerduty-5.3/.ready
 	DATABASE_URL=$${DATABASE_URL:-postgres://postgres@127.0.0.1:5432/pagewarden} \
 	REDIS_URL=$${REDIS_URL:-redis://127.0.0.1:6379/0} $(PYTEST)
+
+# Every read once against a true account: docs/live-test.md.
+test-live: setup
+	@.venv/bin/python -m tests.live $(ARGS)
 
 check: setup
 	.venv/bin/ruff check .

@@ -115,10 +115,11 @@ class Portal:
             database.commit()
             database.close()
 
-    def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, check: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run a Python module or ``manage.py`` command in the portal's environment."""
+        command = [sys.executable, *arguments]
         result = subprocess.run(
-            [sys.executable, *arguments], env=self.env, cwd=ROOT, capture_output=True, text=True, timeout=120
+            command, env=self.env, cwd=ROOT, capture_output=True, text=True, timeout=120, input=stdin
         )
         if check and result.returncode != 0:
             raise AssertionError(f"{arguments} ended with {result.returncode}:\n{result.stdout}\n{result.stderr}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import http.client
 import json
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from tests.calls import calls
 from tests.gateway.processes import Portal, free_port, received, running
 from tests.published_schema import nodes, published
 
@@ -134,27 +136,16 @@ def test_every_hostile_request_gets_a_4xx_and_an_entry(portal: Portal, upstream:
     assert portal.call("POST", "/incidents/PT4KHLK/notes", GOOD).status == 201  # and it still works
 
 
+NOW = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
 WRONG: tuple[Any, ...] = (None, 3, "x", True, [], [1], {}, {"id": []})
 FIELDS = ("id", "type", "name", "service", "status", "start")
-ROOTS = {
-    "Note": ("note",),
-    "Incident": ("incident", "incidents"),
-    "EscalationPolicy": ("escalation_policy",),
-    "Override": ("override", "overrides"),
-    "CustomShifts": ("custom_shifts",),
-    "Schedule": ("schedule",),
-    "Analytics": ("filters", "starting_after", "limit"),
-}
-"""Part of an operation's id → what its body holds at the top. The first that fits counts."""
 
 
-def wrong_bodies(name: str) -> Iterator[Any]:
+def wrong_bodies(right: dict[str, Any]) -> Iterator[Any]:
     """Objects that are JSON and no request of the operation: what only PagerDuty can judge."""
     yield {}
-    analytics = "Analytics" in name
-    roots = next(roots for part, roots in ROOTS.items() if part in name and (analytics is (part == "Analytics")))
     for wrong in WRONG:
-        for root in roots:
+        for root in right:
             yield {root: wrong}
             yield {root: [wrong]}
             yield {root: dict.fromkeys(FIELDS, wrong)}
@@ -162,11 +153,11 @@ def wrong_bodies(name: str) -> Iterator[Any]:
 
 
 def test_objects_of_the_wrong_types_are_answered_by_the_account_and_each_is_on_record(tmp_path: Path) -> None:
-    from integrations.pagerduty.catalog import OPERATIONS, TOOLS
-    from integrations.pagerduty.sandbox.world import demo_from_email, demo_tokens
+    from integrations.pagerduty.catalog import TOOLS
+    from integrations.pagerduty.sandbox.world import demo_from_email, demo_tokens, generate
 
     port = free_port()
-    with running("-m", "integrations.pagerduty.sandbox", "--port", str(port), port=port):
+    with running("-m", "integrations.pagerduty.sandbox", "--port", str(port), "--now", NOW.isoformat(), port=port):
         portal = Portal(tmp_path, f"http://127.0.0.1:{port}")
         try:
             portal.seed(
@@ -175,15 +166,11 @@ def test_objects_of_the_wrong_types_are_answered_by_the_account_and_each_is_on_r
             portal.start()
             connection = http.client.HTTPConnection("127.0.0.1", portal.port, timeout=20)
             decisions = set()
-            for name in sorted({name for tool in TOOLS.values() for name in tool.operations}):
-                operation = OPERATIONS[name]
-                if not operation.has_body:
-                    continue
-                target = "/pagerduty" + re.sub(r"{\w+}", "PI000000", operation.path)
-                for document in wrong_bodies(name):
+            for name, (method, path, right) in calls(generate(7, NOW)).items():
+                for document in wrong_bodies(right) if isinstance(right, dict) else ():
                     connection.request(
-                        operation.method,
-                        target,
+                        method,
+                        f"/pagerduty{path}",
                         body=json.dumps(document).encode(),
                         headers={
                             "Authorization": f"Token token={portal.seeded['key']}",

@@ -77,7 +77,8 @@ def _digest(portal: Portal, texts: tuple[str, ...]) -> frozenset[str]:
         "import django, hashlib, json, sys; django.setup()\nfrom django.conf import settings\n"
         "from policies.core.redact import Redactor\n"
         "r = Redactor(hashlib.blake2b(settings.SECRET_KEY.encode(), person=b'redaction', digest_size=32).digest())\n"
-        f"print(json.dumps([r.digest(t) for t in {list(texts)!r}]))",
+        "print(json.dumps([r.digest(t) for t in json.load(sys.stdin)]))",
+        stdin=json.dumps(texts),
     ).stdout
     return frozenset(json.loads(out))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import select
 import socket
 import ssl
 import time
@@ -33,7 +34,7 @@ ACCEPT: Final = "application/vnd.pagerduty+json;version=2"
 USER_AGENT: Final = "Pagewarden/0.1"
 READ_ATTEMPTS: Final = 2
 CONNECTIONS: Final = 100
-"""To one host at most, of reads; as many again of writes."""
+"""For the reads of one of the portal's connections at most."""
 IDLE_SECONDS: Final = 30.0
 """How long a read's connection is kept for the next."""
 HEADERS_LIMIT: Final = 65_536
@@ -89,13 +90,20 @@ class _Exchange(asyncio.Protocol):
     def ask(self, message: bytes) -> asyncio.Future[Reply]:
         """Send a whole request; a reply, whatever comes back. To give up, ``abort``."""
         self._headers: list[tuple[str, str]] = []
-        self._chunks: list[bytes] = []
-        self._size = self._received = self._head = 0
+        self._body = bytearray()
+        self._received = self._head = 0
         self._headed = self._framed = False
         self._asked = asyncio.get_running_loop().create_future()
         self.usable = False
         self._transport.write(message)
         return self._asked
+
+    def is_silent(self) -> bool:
+        """Whether nothing has arrived that the loop has not read yet: nobody has asked for anything."""
+        descriptor = self._transport.get_extra_info("socket").fileno()
+        waiting = select.poll()
+        waiting.register(descriptor, select.POLLIN)
+        return descriptor >= 0 and not waiting.poll(0)
 
     def abort(self) -> None:
         self.usable = False
@@ -152,11 +160,10 @@ class _Exchange(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         if self._asked is None:
             return
-        self._size += len(body)
-        if self._size > self._limit:
+        # Not a list of pieces: of a body in pieces of two bytes they would take sixty times its size.
+        self._body += body
+        if len(self._body) > self._limit:
             self._fail("too_large", f"over {self._limit} bytes")
-        else:
-            self._chunks.append(body)
 
     def on_message_complete(self) -> None:
         if self._asked is None:
@@ -169,7 +176,7 @@ class _Exchange(asyncio.Protocol):
             self._framed = False
 
     def _answer(self) -> None:
-        status, headers, body = self._parser.get_status_code(), tuple(self._headers), b"".join(self._chunks)
+        status, headers, body = self._parser.get_status_code(), tuple(self._headers), bytes(self._body)
         reply = Reply(status, headers, body)
         # Identity was asked for; a server that compresses all the same is decoded, under the same limit.
         encoding = next((value.strip().lower() for name, value in headers if name == "content-encoding"), "identity")
@@ -189,7 +196,7 @@ class _Exchange(asyncio.Protocol):
 
 
 class _Origin:
-    """A host of PagerDuty's, and the connections that are open to it."""
+    """A host of PagerDuty's, and what is open to it for one of the portal's connections."""
 
     def __init__(self, base_url: str) -> None:
         parts = urlsplit(base_url)
@@ -207,7 +214,7 @@ class _Origin:
         fresh = time.monotonic() - IDLE_SECONDS
         while self._idle:
             exchange = self._idle.pop()
-            if exchange.usable and exchange.idle_since > fresh:
+            if exchange.usable and exchange.idle_since > fresh and exchange.is_silent():
                 return exchange
             exchange.abort()
         return None
@@ -258,7 +265,7 @@ def _decompressed(reply: Reply, encoding: str, limit: int) -> Reply:
         return broken
     if len(body) > limit:
         return Reply(reply.status, failure="too_large", detail=f"over {limit} bytes")
-    return Reply(reply.status, reply.headers, body) if stream.eof else broken
+    return Reply(reply.status, reply.headers, body) if stream.eof and not stream.unused_data else broken
 
 
 class Transport:
@@ -271,7 +278,8 @@ class Transport:
         if settings.PAGERDUTY_CA_FILE:
             tls.load_verify_locations(settings.PAGERDUTY_CA_FILE)
         self._tls = tls
-        self._origins: dict[str, _Origin] = {}
+        # By connection, too: should a connection to PagerDuty ever be out of step, it is so with one tenant's answers alone.
+        self._origins: dict[tuple[str, str], _Origin] = {}
         # No cookies, no proxies and no .netrc of the environment: one tenant's would go out with another's call.
         self._writes = httpx.AsyncHTTPTransport(
             verify=tls, trust_env=False, retries=0, limits=httpx.Limits(max_connections=100, keepalive_expiry=3)
@@ -338,9 +346,10 @@ class Transport:
         return opened
 
     async def _read(self, connection: Connection, request: Request, target: str, opened: _Opened) -> Reply:
-        origin = self._origins.get(connection.base_url)
+        key = (connection.base_url, connection.id)
+        origin = self._origins.get(key)
         if origin is None:
-            origin = self._origins[connection.base_url] = _Origin(connection.base_url)
+            origin = self._origins[key] = _Origin(connection.base_url)
         target = origin.prefix + target
         if not _PLAIN.fullmatch(target):
             raise ValueError("The request's target was not encoded.")  # a space in it would end it
@@ -357,9 +366,14 @@ class Transport:
                 try:
                     async with asyncio.timeout(self.connect_limit):
                         exchange = await origin.connect(self._tls, self.answer_limit)
-                except OSError as error:
+                except (OSError, UnicodeError) as error:
                     return _not_connected(error)
-            return await origin.ask(exchange, message)
+                return await origin.ask(exchange, message)
+            reply = await origin.ask(exchange, message)
+        if reply.status == 408:
+            # What a load balancer says of a kept connection that it closes, and nothing about this request.
+            return Reply(0, failure="disconnected", detail="408 on a kept connection")
+        return reply
 
     async def _write(self, connection: Connection, request: Request, target: str, opened: _Opened) -> Reply:
         sent = httpx.Headers(opened.headers, encoding="ascii")
@@ -417,13 +431,13 @@ def _detail(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:200]
 
 
-def _not_connected(error: OSError) -> Reply:
+def _not_connected(error: OSError | UnicodeError) -> Reply:
     """Why there is no connection: nothing was sent."""
     if isinstance(error, TimeoutError):
         failure = "connect_timeout"
     elif isinstance(error, ssl.SSLError):
         failure = "tls"
-    elif isinstance(error, socket.gaierror):
+    elif isinstance(error, socket.gaierror | UnicodeError):  # a name that is none cannot even be asked for
         failure = "resolve"
     else:
         failure = "connect"

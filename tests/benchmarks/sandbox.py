@@ -1,22 +1,35 @@
 """The simulated PagerDuty by itself: memory, seconds until it answers, and how long its lists take.
 
 ``python -m tests.benchmarks.sandbox [--size demo] [--rounds 40]``; both sizes without. Memory: proportional set size, 10^6 bytes.
+``--walk``: PagerDuty's own client reads a year of incidents and of log entries on the stress size, by halved windows.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime as dt
 import json
+import os
 import statistics
+import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-from integrations.pagerduty.sandbox.world import SIZES, demo_from_email, demo_tokens
+import pagerduty
+import trustme
+
+from integrations.pagerduty.sandbox.world import DAY, SIZES, demo_from_email, demo_tokens, generate, iso
 from tests.gateway.processes import free_port, running
 
+MOST = 10_000
+"""Rows that a list can be paged through."""
+LONGEST = 180 * DAY
+"""A window that no list refuses."""
 READS = (
     "/incidents?limit=100",
     "/incidents?limit=100&statuses[]=triggered&statuses[]=acknowledged&date_range=all&sort_by=created_at:desc&total=true",
@@ -56,6 +69,62 @@ def get(url: str, path: str) -> Any:
         return json.loads(answer.read())
 
 
+@contextlib.contextmanager
+def stress(folder: Path, now: str) -> Iterator[tuple[Any, float, int, Path]]:
+    """A big account over TLS, for its client speaks to nobody without: the client, seconds until the account answered it, the
+    process, and the file of its truth."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    issued = authority.issue_cert("127.0.0.1")
+    issued.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
+    (folder / "key.pem").write_bytes(issued.private_key_pem.bytes())
+    port, truth = free_port(), folder / "truth.json"
+    command = ("-m", "integrations.pagerduty.sandbox", "--port", str(port), "--size", "stress", "--now", now)
+    tls = ("--tls-cert", str(folder / "cert.pem"), "--tls-key", str(folder / "key.pem"))
+    started = time.monotonic()
+    with (
+        running(*command, *tls, "--truth", str(truth), port=port) as process,
+        mock.patch.dict(os.environ, {"SSL_CERT_FILE": str(folder / "ca.pem")}),
+    ):
+        client = pagerduty.RestApiV2Client(
+            demo_tokens(7)["account"].value, default_from=demo_from_email(7), base_url=f"https://127.0.0.1:{port}"
+        )
+        client.rget("/abilities")
+        yield client, time.monotonic() - started, process.pid, truth
+
+
+def walked(client: Any, path: str, since: float, until: float) -> list[dict[str, Any]]:
+    """All rows of a window, halved until each half can be paged through; windows end a second before the next begins."""
+    window = {"since": iso(since), "until": iso(until)}
+    count = (
+        client.get(path, params={**window, "limit": 1, "total": "true"}).json().get("total")
+        if until - since < LONGEST
+        else None
+    )
+    if count is None or count > MOST:
+        middle = (since + until) // 2
+        return walked(client, path, since, middle) + walked(client, path, middle + 1, until)
+    rows = list(client.iter_all(path, params=window, page_size=100))
+    assert len(rows) == count
+    return rows
+
+
+def walk() -> None:
+    now = dt.datetime.now(dt.UTC).replace(minute=0, second=0, microsecond=0)
+    with tempfile.TemporaryDirectory() as folder, stress(Path(folder), now.isoformat()) as (client, _, _, _):
+        world = generate(7, now, size="stress")
+        expected = {
+            "incidents": [incident.id for incident in world.incidents],
+            "log_entries": [row.id for incident in world.incidents for row in incident.happenings()],
+        }
+        end = now.timestamp()
+        for path, ids in expected.items():
+            started = time.monotonic()
+            rows = [row["id"] for row in walked(client, path, end - 366 * DAY, end + DAY)]
+            told = "each once" if sorted(rows) == sorted(ids) else "NOT THOSE OF THE ACCOUNT"
+            print(f"  /{path}: {len(rows):,} rows in {time.monotonic() - started:.0f} s, {told}", flush=True)
+
+
 def measure(size: str, rounds: int) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -88,7 +157,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, help="of the account; both without")
     parser.add_argument("--rounds", type=int, default=40, help="calls of each read")
+    parser.add_argument("--walk", action="store_true", help="read the big account's history to its end")
     options = parser.parse_args()
+    if options.walk:
+        walk()
+        return
     for size in [options.size] if options.size else SIZES:
         measure(size, options.rounds)
 

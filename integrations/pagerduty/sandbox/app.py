@@ -224,6 +224,8 @@ class Sandbox:
         )
         ask.include = ask.many("include")
         self.world.wake(ask.now)
+        if method != "GET":
+            self.world.kept = None
         try:
             return recorded(ask, method, template, ops.ROUTES[method, template])
         finally:

@@ -32,7 +32,13 @@ FAR: Final = 90 * DAY
 LONGEST_WINDOW: Final = 184 * DAY
 """Six months: the widest window of incidents and log entries."""
 ROW_LIMIT: Final = 10_000
+PAGING: Final = frozenset({"limit", "offset", "total"})
 BULK_LIMIT: Final = 250
+
+
+def to_its_end(window: tuple[float, float]) -> tuple[float, float]:
+    """A window of what happened: its last second counts whole, for times are shown in whole seconds."""
+    return window[0], window[1] + 0.999999
 
 
 class ApiError(Exception):
@@ -139,6 +145,17 @@ class Ask:
         if missing := [name for name in ("since", "until") if not self.one(name)]:
             raise invalid(*(f"{name.capitalize()} cannot be empty" for name in missing))
         return self.window(0, 0, zone=zone)
+
+    def kept(self, name: str, make: Callable[[], list[Any]]) -> list[Any]:
+        """What ``make`` gives, made once for all the pages of a list whose window is given. Making it is most of what a page
+        of a long list costs."""
+        if not (self.one("since") and self.one("until")):
+            return make()
+        asked = {key: tuple(values) for key, values in self.query.items() if key not in PAGING}
+        key = (name, tuple(sorted(asked.items())))
+        if self.world.kept is None or self.world.kept[0] != key:
+            self.world.kept = (key, make())
+        return self.world.kept[1]
 
     def rows_asked(self, default: int, most: int) -> tuple[int, int]:
         """Limit and offset."""

@@ -369,6 +369,8 @@ class World:
     """Users (by place) who are reached otherwise than usual: their contact methods and notification rules."""
     planted: dict[str, Any] = field(default_factory=dict)
     """What was planted, for ``truth.json`` alone: no operation tells it."""
+    kept: tuple[object, list[Any]] | None = None
+    """The rows of the list that was asked for last, for whoever pages through it: gone with the next change."""
     counter: int = 0
 
     def next_id(self, prefix: str) -> str:
@@ -377,6 +379,8 @@ class World:
 
     def wake(self, now: float) -> None:
         """Trigger again what was snoozed until before ``now``."""
+        if self.snoozed:
+            self.kept = None
         for place in list(self.snoozed):
             incident = self.incidents[place]
             if incident.extra is None or incident.extra.snoozed_until is None:

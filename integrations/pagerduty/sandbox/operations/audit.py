@@ -7,7 +7,7 @@ import binascii
 import re
 from typing import Final
 
-from integrations.pagerduty.sandbox.ask import ApiError, Ask, Result, invalid, route
+from integrations.pagerduty.sandbox.ask import ApiError, Ask, Result, invalid, route, to_its_end
 from integrations.pagerduty.sandbox.audit import TYPES, actor_of, record_document
 from integrations.pagerduty.sandbox.world import DAY, Audited
 
@@ -26,9 +26,10 @@ def list_audit_records(ask: Ask) -> Result:
     world = ask.world
     if ask.token.kind == "user" and world.users[ask.token.user or 0]["role"] not in ("owner", "admin"):
         raise ApiError(403, "Access Denied", 2010, ["Only administrators can read the audit trail."])
-    since, until = ask.window(ask.now - DAY, ask.now)
-    if until - since > WIDEST:
+    window = ask.window(ask.now - DAY, ask.now)
+    if window[1] - window[0] > WIDEST:
         raise invalid("Until must not be more than 31 days after Since.")
+    since, until = to_its_end(window)
     for name, choices in CHOICES.items():
         if not ask.many(name) <= {*choices, ""}:
             raise invalid(f"{name.replace('_', ' ').capitalize()} must be {' or '.join(choices)}.")

@@ -16,6 +16,7 @@ from integrations.pagerduty.sandbox.ask import (
     not_found,
     of_teams,
     route,
+    to_its_end,
 )
 from integrations.pagerduty.sandbox.documents import Document
 from integrations.pagerduty.sandbox.operations.related import neighbours
@@ -32,7 +33,7 @@ def _page(ask: Ask, rows: Iterable[Change]) -> Result:
         # A plus that was not escaped is a space by now.
         if ask.one(name) and not _UTC.fullmatch(ask.one(name).replace(" ", "+")):
             raise invalid(f"{name.capitalize()} must be a UTC time, YYYY-MM-DDThh:mm:ssZ.")
-    since, until = ask.window(0, max(ask.now, ask.time("since", 0)) + 1)
+    since, until = to_its_end(ask.window(0, max(ask.now, ask.time("since", 0)) + 1))
     found = [row for row in rows if since <= row.at <= until]
     if teams := ask.many("team_ids"):
         services = {place for place, service in enumerate(ask.world.services) if of_teams([service], teams)}

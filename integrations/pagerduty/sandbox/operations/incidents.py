@@ -18,6 +18,7 @@ from integrations.pagerduty.sandbox.ask import (
     invalid,
     of_teams,
     route,
+    to_its_end,
 )
 from integrations.pagerduty.sandbox.documents import Document
 from integrations.pagerduty.sandbox.operations.oncalls import now_on_call
@@ -50,7 +51,7 @@ def list_incidents(ask: Ask) -> Result:
     zone = ask.zone()
     if ask.one("date_range") != "all":
         # As its maintainers say (pdpyras #46): a month from ``since``, or to ``until``, where only that is given.
-        since, until = ask.window(ask.now - MONTH, ask.now + 1, LONGEST_WINDOW, width=MONTH, zone=zone)
+        since, until = to_its_end(ask.window(ask.now - MONTH, ask.now + 1, LONGEST_WINDOW, width=MONTH, zone=zone))
         rows = created_between(rows, since, until)
     services = ask.world.services
     values: dict[str, Callable[[Incident], str]] = {

@@ -17,6 +17,7 @@ from integrations.pagerduty.sandbox.ask import (
     not_found,
     of_teams,
     route,
+    to_its_end,
 )
 from integrations.pagerduty.sandbox.documents import Document
 from integrations.pagerduty.sandbox.history import LONGEST
@@ -49,19 +50,23 @@ def _show(ask: Ask, row: Row) -> Document:
 @route("GET", "/incidents/{id}/log_entries", "incidents.read")
 def list_incident_log_entries(ask: Ask) -> Result:
     incident = find_incident(ask.world, ask.path["id"])
-    rows = _entries(ask, [incident], *ask.window(0, ask.now + 1, zone=ask.zone()))
+    rows = _entries(ask, [incident], *to_its_end(ask.window(0, ask.now + 1, zone=ask.zone())))
     return 200, ask.page("log_entries", rows, lambda row: _show(ask, row))
 
 
 @route("GET", "/log_entries", "incidents.read")
 def list_log_entries(ask: Ask) -> Result:
-    since, until = ask.window(ask.now - MONTH, ask.now + 1, LONGEST_WINDOW, width=MONTH, zone=ask.zone())
+    window = ask.window(ask.now - MONTH, ask.now + 1, LONGEST_WINDOW, width=MONTH, zone=ask.zone())
+    since, until = to_its_end(window)
     teams = ask.many("team_ids")
     services = {place for place, service in enumerate(ask.world.services) if of_teams([service], teams)}
     near = [incident for incident in active(ask.world.incidents, since, until) if incident.service in services]
-    if not ask.flag("total"):
-        near = _newest(near, since, until, sum(ask.rows_asked(25, 100)) + 1, overview=ask.flag("is_overview"))
-    rows = _entries(ask, near, since, until)
+    limit, offset = ask.rows_asked(25, 100)
+    if offset or ask.flag("total"):
+        rows = ask.kept("log_entries", lambda: _entries(ask, near, since, until))
+    else:
+        newest = _newest(near, since, until, limit + 1, overview=ask.flag("is_overview"))
+        rows = _entries(ask, newest, since, until)
     return 200, ask.page("log_entries", rows, lambda row: _show(ask, row))
 
 

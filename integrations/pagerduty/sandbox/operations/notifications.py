@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from integrations.pagerduty.sandbox import documents as docs
-from integrations.pagerduty.sandbox.ask import Ask, Result, invalid, route
+from integrations.pagerduty.sandbox.ask import Ask, Result, invalid, route, to_its_end
 from integrations.pagerduty.sandbox.documents import Document
 from integrations.pagerduty.sandbox.operations.log_entries import active
 from integrations.pagerduty.sandbox.world import DAY, Happening, iso
@@ -18,12 +18,19 @@ TYPES: Final = ("sms_notification", "email_notification", "phone_notification", 
 @route("GET", "/notifications", "users:notifications.read")
 def list_notifications(ask: Ask) -> Result:
     zone = ask.zone()
-    since, until = ask.required_window(zone)
-    if until - since >= WIDEST:
+    window = ask.required_window(zone)
+    if window[1] - window[0] >= WIDEST:
         raise invalid("The time range must be less than 3 months.")
+    since, until = to_its_end(window)
     wanted = ask.one("filter")
     if wanted not in ("", *TYPES):
         raise invalid(f"Filter must be {' or '.join(TYPES)}.")
+    rows = ask.kept("notifications", lambda: _notifications(ask, since, until, wanted))
+    return 200, ask.page("notifications", rows, lambda row: docs.in_zone(_document(ask, row), zone))
+
+
+def _notifications(ask: Ask, since: float, until: float, wanted: str) -> list[Happening]:
+    """The oldest first."""
     rows = [
         happening
         for incident in active(ask.world.incidents, since, until)
@@ -32,8 +39,7 @@ def list_notifications(ask: Ask) -> Result:
     ]
     if wanted:
         rows = [row for row in rows if row.channel["notification"]["type"] == wanted]
-    rows.sort(key=lambda row: row.at)
-    return 200, ask.page("notifications", rows, lambda row: docs.in_zone(_document(ask, row), zone))
+    return sorted(rows, key=lambda row: row.at)
 
 
 def _document(ask: Ask, happening: Happening) -> Document:

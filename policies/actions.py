@@ -438,6 +438,11 @@ def do_issue_key(
 ) -> tuple[AgentKey, str]:
     """A new key and its secret, which is shown this once."""
     require_manager(by, team, "issue agent keys")
+    if Stop.objects.filter(team_id=team.pk, by_administrator=True).exists():
+        # Else whoever holds the key that was stopped is given another.
+        require_administrator(
+            by, f"issue keys of {team.name} while it or one of its keys is stopped by an administrator"
+        )
     reason = clean_reason(reason)
     name = plain(name, "The key's name", maximum=100)
     if expires_at is not None and expires_at <= timezone.now():
@@ -545,16 +550,21 @@ def do_stop(*, by: By, reason: str, team: Team | None = None, key: AgentKey | No
 @transaction.atomic
 def do_lift_stop(stop: Stop, *, by: By, reason: str) -> None:
     """What an administrator stopped only an administrator sets going again."""
+    # As it is now: an administrator may have taken it over since it was read.
+    standing = Stop.objects.select_for_update().filter(pk=stop.pk).first()
+    if standing is None:
+        return
+    stop = standing
     team = Team.objects.filter(pk=stop.team_id).first() if stop.team_id is not None else None
     if stop.by_administrator or team is None:
         require_administrator(by, "lift what an administrator has stopped")
     else:
         require_manager(by, team, "lift a stop of its assistants")
     reason = plain(reason, "The reason", maximum=500)
-    if Stop.objects.filter(pk=stop.pk).delete()[0]:
-        record_change(
-            by=by, team=team, action="lift_stop", target=stop.target, before=stop.reason, after=None, reason=reason
-        )
+    stop.delete()
+    record_change(
+        by=by, team=team, action="lift_stop", target=stop.target, before=stop.reason, after=None, reason=reason
+    )
 
 
 # Sign-ins

@@ -247,6 +247,29 @@ def test_what_an_administrator_stopped_a_manager_cannot_set_going(cast: Cast) ->
     assert not Stop.objects.exists()
 
 
+def test_a_stop_that_an_administrator_took_over_meanwhile_is_not_a_managers_to_lift(cast: Cast) -> None:
+    read = actions.do_stop(by=cast.mina, reason="mine", team=cast.payments)
+    actions.do_stop(by=cast.ada, reason="hers", team=cast.payments)
+    with pytest.raises(Refused):
+        actions.do_lift_stop(read, by=cast.mina, reason="over")
+    assert Stop.objects.exists()
+    actions.do_lift_stop(read, by=cast.ada, reason="over")
+    before = ConfigChange.objects.count()
+    actions.do_lift_stop(read, by=cast.ada, reason="again")  # it is gone: nothing happens
+    assert ConfigChange.objects.count() == before
+
+
+def test_no_manager_goes_around_an_administrators_stop_with_another_key(cast: Cast) -> None:
+    key, _ = actions.do_issue_key(cast.payments, name="bot", by=cast.mina, tools=TOOLS)
+    stop = actions.do_stop(by=cast.ada, reason="it pages people", key=key)
+    with pytest.raises(Refused, match="while it or one of its keys is stopped"):
+        actions.do_issue_key(cast.payments, name="other bot", by=cast.mina, tools=TOOLS)
+    actions.do_issue_key(cast.search, name="bot", by=cast.omar, tools=TOOLS)
+    actions.do_issue_key(cast.payments, name="by her", by=cast.ada, tools=TOOLS)
+    actions.do_lift_stop(stop, by=cast.ada, reason="mended")
+    actions.do_issue_key(cast.payments, name="third bot", by=cast.mina, tools=TOOLS)
+
+
 def test_the_command_stops_tells_and_lifts(cast: Cast) -> None:
     def run(*arguments: str) -> str:
         out = StringIO()

@@ -32,8 +32,8 @@ RESERVED: Final = ("/incidents/count",)
 STATUSES: Final = frozenset({"acknowledged", "triggered"})
 PAGING: Final = frozenset({"limit", "offset", "total"})
 """What the query of an update of incidents may hold, by PagerDuty's schema."""
-REPEATED: Final = frozenset({"ids"})
-"""The one parameter that PagerDuty's schema lets repeat without ``[]`` in its name (``/standards/scores/{resource_type}``)."""
+REPEATED: Final[Mapping[str, frozenset[str]]] = {"listResourceStandardsManyServices": frozenset({"ids"})}
+"""The one parameter that PagerDuty's schema lets repeat without ``[]`` in its name, by its operation."""
 CREDENTIAL_PARAMETERS: Final = frozenset({"token", "access_token", "api_key", "auth_token"})
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
@@ -151,7 +151,7 @@ def resolve(call: Call) -> Resolution:
     body: Any = None
     sent: bytes | None = None
     try:
-        pairs, query = _read_query(call.query)
+        pairs, query = _read_query(call.query, REPEATED.get(operation.id, frozenset()))
     except Unreadable as error:
         problem = error
     try:
@@ -160,7 +160,7 @@ def resolve(call: Call) -> Resolution:
         problem = problem or error
     tools = _select(operation, served, pairs, body)
     problem = problem or _disallowed(tools, pairs) or _ambiguous(operation, pairs, body)
-    arguments = {"path": captured, "query": _grouped(pairs), "body": body}
+    arguments = {"path": captured, "query": _grouped(pairs, REPEATED.get(operation.id, frozenset())), "body": body}
     targets = _targets(operation, captured, body)
     return Resolution(
         operation,
@@ -175,7 +175,7 @@ def resolve(call: Call) -> Resolution:
     )
 
 
-def _read_query(query: str) -> tuple[list[tuple[str, str]], str]:
+def _read_query(query: str, repeated: frozenset[str]) -> tuple[list[tuple[str, str]], str]:
     """The parameters, and the query as it is sent."""
     if not query:
         return [], ""
@@ -200,7 +200,7 @@ def _read_query(query: str) -> tuple[list[tuple[str, str]], str]:
             raise Unreadable(
                 "query_credential", "Credentials do not belong in the query: use the Authorization header."
             )
-        if not name.endswith("[]") and name not in REPEATED:
+        if not name.endswith("[]") and name not in repeated:
             if name in seen:
                 raise Unreadable("query_duplicate", f"The query has the parameter {name} twice.")
             seen.add(name)
@@ -209,10 +209,10 @@ def _read_query(query: str) -> tuple[list[tuple[str, str]], str]:
     return pairs, canonical or urlencode(pairs)
 
 
-def _grouped(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def _grouped(pairs: Sequence[tuple[str, str]], repeated: frozenset[str] = frozenset()) -> dict[str, Any]:
     grouped: dict[str, Any] = {}
     for name, value in pairs:
-        if name.endswith("[]") or name in REPEATED:
+        if name.endswith("[]") or name in repeated:
             grouped.setdefault(name, []).append(value)
         else:
             grouped[name] = value
@@ -304,6 +304,13 @@ def _select(
             return (TOOLS["list_oncalls"],)
         # PagerDuty ignores a filter that it cannot read, and then lists everybody.
         return (TOOLS["get_user_oncall_status"],) if all(_ID.fullmatch(value) for value in people) else served
+    if operation.id in ("updateIncidentAlert", "updateIncidentAlerts"):
+        # An incident whose last alert is resolved is resolved itself.
+        alerts = _elements(body, "alert" if operation.id == "updateIncidentAlert" else "alerts")
+        plain = all(isinstance(alert, dict) and alert.get("status") in (None, "triggered") for alert in alerts)
+        if alerts and plain and len(body) == 1:
+            return (TOOLS["update_incident_alerts"],)
+        return served
     if operation.id in ("updateIncident", "updateIncidents"):
         needed: set[str] = set()
         if not isinstance(body, dict) or len(body) != 1 or not PAGING.issuperset(name for name, _ in pairs):
@@ -319,10 +326,14 @@ def _select(
 
 def _incidents(operation: Operation, body: Any) -> list[Any]:
     """The incidents of a body; empty where it has none, or has them in a form that this operation does not read."""
-    name = "incident" if operation.id == "updateIncident" else "incidents"
+    return _elements(body, "incident" if operation.id == "updateIncident" else "incidents")
+
+
+def _elements(body: Any, name: str) -> list[Any]:
+    """What stands under ``name`` in a body: one object, or where the name is a plural a list of them."""
     if not isinstance(body, dict) or name not in body:
         return []
-    if name == "incident":
+    if not name.endswith("s"):
         return [body[name]]
     return body[name] if isinstance(body[name], list) else []
 

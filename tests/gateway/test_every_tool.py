@@ -61,6 +61,10 @@ class Visit:
                 for incident in incidents
             )
             return ["update_incident"] * updates + ["resolve_incident"] * resolves
+        if self.operation in ("updateIncidentAlert", "updateIncidentAlerts"):
+            alerts = self.body["alerts"] if self.operation == "updateIncidentAlerts" else [self.body["alert"]]
+            resolves = any(alert.get("status") == "resolved" for alert in alerts)
+            return ["resolve_incident"] * resolves + ["update_incident_alerts"]
         return [tool.name for tool in tools_for(self.operation)]
 
 

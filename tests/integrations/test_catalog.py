@@ -116,7 +116,7 @@ def test_every_operation_worth_a_tool_has_one_with_its_risk_and_default(schema_d
     assert len(rows) == 94
     for row in rows:
         stated = (row["risk"], "on" if row["default_enabled"] else "off")
-        assert [(tool.risk.value, tool.default.value) for tool in tools_for(row["operation_id"])] == [stated], row
+        assert {(tool.risk.value, tool.default.value) for tool in tools_for(row["operation_id"])} == {stated}, row
 
 
 LEFT_OUT = {

@@ -57,7 +57,54 @@ def test_headers_that_are_sent_along_keep_their_names_and_nothing_of_what_they_s
     assert masked({"of": [method]}) == {"of": [{**method, field: [{"name": "Authorization", "value": "[masked]"}]}]}
 
 
-@pytest.mark.parametrize("odd", [None, [], "x", [1, None, [], {"name": "A"}], {"value": "x"}])
+def test_the_values_of_headers_that_are_an_object_are_masked() -> None:
+    assert masked({"headers": {"Authorization": "Basic abc"}}) == {"headers": {"Authorization": "[masked]"}}
+
+
+def test_what_somebody_typed_into_a_step_or_an_action_is_masked_and_its_names_are_not() -> None:
+    step = {"action_configuration": {"inputs": [{"name": "Token", "parameter_type": "password", "value": "hunter2"}]}}
+    assert masked({"steps": [step]})["steps"][0]["action_configuration"]["inputs"] == [
+        {"name": "Token", "parameter_type": "password", "value": "[masked]"}
+    ]
+    action = {"name": "Post", "url": "https://hooks.example.com/T0/B0/abc", "parameters": [{"key": "k", "value": "v"}]}
+    assert masked({"actions": {"automation_actions": [action]}})["actions"]["automation_actions"] == [
+        {"name": "Post", "url": "https://hooks.example.com/[masked]", "parameters": [{"key": "k", "value": "[masked]"}]}
+    ]
+
+
+def test_of_the_address_of_a_hook_or_a_conference_the_host_alone_is_shown() -> None:
+    assert masked({"delivery_method": {"url": "https://hooks.example.com/services/x?k=1"}}) == {
+        "delivery_method": {"url": "https://hooks.example.com/[masked]"}
+    }
+    assert masked({"delivery_method": {"url": "hooks.example.com"}}) == {"delivery_method": {"url": "[masked]"}}
+    assert masked({"url": "https://example.com/schema"}) == {"url": "https://example.com/schema"}
+    bridge = {"conference_number": "+1 415-555-1212,,,,1234#", "conference_url": "https://meet.example.com/1?pwd=2"}
+    assert masked({"conference_bridge": bridge})["conference_bridge"] == {
+        "conference_number": "•••4#",
+        "conference_url": "https://meet.example.com/[masked]",
+    }
+
+
+def test_who_wrote_to_an_email_integration_is_masked_and_other_ends_are_not() -> None:
+    channel = {"type": "email", "from": "ann@example.com", "to": "alerts@acme.example", "subject": "Down"}
+    assert masked({"channel": channel}) == {"channel": {**channel, "from": "•••om", "to": "•••le"}}
+    assert masked({"changed_actions": [{"type": "unacknowledge", "to": "triggered"}]}) == {
+        "changed_actions": [{"type": "unacknowledge", "to": "triggered"}]
+    }
+
+
+@pytest.mark.parametrize("name", ["email", "Routing Key", "api_key", "Phone Number"])
+def test_an_audit_records_field_is_known_however_its_name_is_spelled(name: str) -> None:
+    assert masked([{"name": name, "before_value": "a@x.example", "value": "b"}]) == [
+        {"name": name, "before_value": "[masked]", "value": "[masked]"}
+    ]
+
+
+def test_several_addresses_are_masked_one_by_one() -> None:
+    assert masked({"address": ["+14155550100", "a@example.com"]}) == {"address": ["•••00", "•••om"]}
+
+
+@pytest.mark.parametrize("odd", [None, [], "x", [1, None, [], {"name": "A"}]])
 def test_headers_that_are_none_are_left_as_they_are(odd: Any) -> None:
     assert masked({"custom_headers": odd}) == {"custom_headers": odd}
 

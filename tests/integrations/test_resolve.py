@@ -512,3 +512,23 @@ def test_the_one_parameter_that_pagerduty_repeats_without_brackets_may_be() -> N
     assert asked.request is not None
     assert asked.request.query == "ids=PSVC000&ids=PSVC001"
     assert call("GET", "/incidents", query="limit=1&limit=2").fault == "query_duplicate"
+
+
+@pytest.mark.parametrize("operation", ["updateIncidentAlerts", "updateIncidentAlert"])
+def test_resolving_alerts_needs_the_tool_that_resolves_incidents_too(operation: str) -> None:
+    both = {"update_incident_alerts", "resolve_incident"}
+
+    def needed(*alerts: Any, **more: Any) -> set[str]:
+        if operation == "updateIncidentAlerts":
+            return set(names(call("PUT", "/incidents/PT4KHLK/alerts", {"alerts": list(alerts), **more})))
+        return set(names(call("PUT", "/incidents/PT4KHLK/alerts/PALERT1", {"alert": alerts[0], **more})))
+
+    moved = {"id": "PALERT1", "type": "alert", "incident": {"id": "PT4KHLL", "type": "incident_reference"}}
+    assert needed(moved) == needed({"id": "PALERT1", "status": "triggered"}) == {"update_incident_alerts"}
+    assert needed({"id": "PALERT1", "status": "resolved"}) == both
+    odds: tuple[Any, ...] = ({"status": "Resolved"}, {"status": ["resolved"]}, {"status": 1}, "resolved", [], 1)
+    for odd in odds:
+        assert needed(odd) == both, odd
+    assert needed(moved, incident={"status": "resolved"}) == both
+    if operation == "updateIncidentAlerts":
+        assert needed(moved, {"id": "PALERT2", "status": "resolved"}) == both

@@ -8,11 +8,13 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -39,14 +41,32 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def fresh(folder: Path) -> Path:
-    """An empty data folder. What an earlier demo left is removed; anybody else's files are not."""
-    if folder.exists() and any(folder.iterdir()):
-        if not (folder / MARKER).exists():
-            sys.exit(f"{folder} is not empty and was not made by a demo: choose another --data-dir.")
-        shutil.rmtree(folder)
+    """An empty data folder, which is this demo's until it ends. What an earlier demo left is removed; anybody else's files,
+    and those of a demo that runs, are not."""
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).exists():
+        sys.exit(f"{folder} is not empty and was not made by a demo: choose another --data-dir.")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (folder / MARKER).touch()
+    descriptor = os.open(folder / MARKER, os.O_RDWR | os.O_CREAT, 0o600)  # open, and so locked, until the process ends
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f"A demo runs in {folder} already: end it, or choose another --data-dir.")
+    for each in folder.iterdir():
+        if each.is_dir() and not each.is_symlink():
+            shutil.rmtree(each)
+        elif each.name != MARKER:
+            each.unlink()
     return folder
+
+
+def check_free(port: int, option: str) -> None:
+    """End with a sentence where something listens on a port: the servers themselves would share it in silence."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            sys.exit(f"Port {port} cannot be used ({error.strerror}): choose another with {option}.")
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -248,6 +268,8 @@ def main(argv: list[str] | None = None) -> None:
     if options.info:
         # Whoever waits for it must not read the keys of an earlier demo.
         options.info.unlink(missing_ok=True)
+    check_free(options.port, "--port")
+    check_free(options.sandbox_port, "--sandbox-port")
     values = environment(options, folder)
     os.environ |= values
     stop = threading.Event()

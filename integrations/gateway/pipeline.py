@@ -272,7 +272,7 @@ class Pipeline:
             return decide_all(state.policy, identified.principal, resolution.tools, decision_id)
         return Verdict(
             Decision.DENY,
-            "not_in_catalogue",
+            "refused_operation" if resolution.operation else "not_in_catalogue",
             resolution.refusal,
             resolution.remedy or "Only what the catalogue lists can be called: see the tools page of your team.",
             state.policy.version,

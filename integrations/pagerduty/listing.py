@@ -100,8 +100,8 @@ def _lines() -> Iterator[str]:
     for reason, found in refusals.items():
         yield f"| [{title(reason)}](#{anchor(title(reason))}) | {len(found)} |"
     yield ""
-    yield "**Default** is the state of a tool in a new team. **Bounds** is how a tool is held on a connection that is bound to"
-    yield "some of an account's teams or services:"
+    yield "**Default** is the state of a tool in a new team. **Bounds** is how a tool will be held on a connection that is bound to"
+    yield "some of an account's teams or services; for now every call on such a connection is denied:"
     yield ""
     for short, sentence in BOUNDS_TOLD.values():
         yield f"- *{short}*: {sentence}."
@@ -117,6 +117,8 @@ def _lines() -> Iterator[str]:
             yield _cells(_tool(row))
     yield ""
     yield "# Refused operations"
+    yield ""
+    yield "Where Terraform is named it needs a PagerDuty token of its own: an agent key lets it do no more than an assistant."
     for reason, found in refusals.items():
         yield ""
         yield f"## {title(reason)}"

@@ -17,6 +17,7 @@ from integrations.gateway.integration import Request, Resolution
 from integrations.pagerduty.catalog import INCLUDES, OPERATIONS, REFUSALS, TOOLS, tools_for
 from policies.core.call import Call, Operation, Target, Tool
 
+TERRAFORM: Final = " Terraform with a PagerDuty token of its own: through this door it would be refused, too."
 MAXIMUM_PATH: Final = 2048
 MAXIMUM_DEPTH: Final = 64
 MAXIMUM_VALUES: Final = 20_000
@@ -143,7 +144,7 @@ def resolve(call: Call) -> Resolution:
             arguments={"path": captured},
             shape=shape,
             refusal=f"{operation.id} is refused. {refused.because}",
-            remedy=f"Instead: {refused.instead}",
+            remedy=f"Instead: {refused.instead}{TERRAFORM if 'pagerduty_' in refused.instead else ''}",
         )
     problem: Unreadable | None = None
     pairs: list[tuple[str, str]] = []

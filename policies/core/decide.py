@@ -61,7 +61,9 @@ def decide(policy: Policy, principal: Principal, tool: Tool, decision_id: str) -
             Decision.DENY,
             "stopped",
             f"{stop[0]} has been stopped: {stop[1]}.",
-            "Ask an administrator, or a manager of the team, whether the stop can be lifted.",
+            "Ask an administrator whether the stop can be lifted."
+            if EVERYTHING in policy.stops
+            else f"Ask a manager of {principal.team}, or an administrator if they did it, whether the stop can be lifted.",
         )
     if tool.name in policy.locked:
         why = policy.locked[tool.name]

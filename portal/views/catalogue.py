@@ -51,6 +51,14 @@ def _found(words: tuple[str, ...], what: str, risk: str, *, fits: bool) -> SafeS
         for reason, rows in refused().items()
         if fits and not risk and what in ("", "refused")
     }
+    # Whoever types a whole name wants that, and not what has it in its middle.
+    name = " ".join(words)
+    exact = (
+        {category: [row for row in rows if name in _names(row)] for category, rows in tools.items()},
+        {reason: [row for row in rows if name in _names(row)] for reason, rows in refusals.items()},
+    )
+    if any(exact[0].values()) or any(exact[1].values()):
+        tools, refusals = exact
     context = {
         "tools": [(category, anchor(category), rows) for category, rows in tools.items() if rows],
         "refusals": [(title(reason), reason, REASONS[reason], rows) for reason, rows in refusals.items() if rows],
@@ -68,6 +76,12 @@ def _is_kind(row: Served, what: str, risk: str) -> bool:
 
 def _holds(text: str, words: Sequence[str]) -> bool:
     return all(word in text for word in words)
+
+
+def _names(row: Served | Refused) -> set[str]:
+    if isinstance(row, Refused):
+        return {row.operation.id.lower()}
+    return {row.tool.name, row.tool.title.lower(), *(operation.id.lower() for operation in row.operations)}
 
 
 def _tool_text(row: Served, category: str) -> str:

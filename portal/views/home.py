@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from django.db.models import Count, Q
 from django.http import HttpResponse
 from django.shortcuts import render
@@ -10,7 +12,7 @@ from django.views.decorators.http import require_safe
 
 from integrations.actions import warnings
 from integrations.models import Connection
-from policies.models import Entry, Team
+from policies.models import Entry, Stop, Team
 from portal.forms import in_words
 from portal.http import Request
 
@@ -29,6 +31,14 @@ def index(request: Request) -> HttpResponse:
             "teams": teams,
             "connections": connections,
             "told": [(connection, said) for connection in connections for said in warnings(connection, now)],
-            "denied": [(row, in_words(row.tool)) for row in denied],
+            "denied": [(row, *_told(row)) for row in denied],
+            "stops": Stop.objects.visible_to(request.user) | Stop.objects.filter(team_id=None),
         },
     )
+
+
+def _told(row: Entry) -> tuple[str, str]:
+    """What was denied, and to whom."""
+    details = json.loads(row.record)["details"]
+    asked = " ".join(part for part in (details.get("method"), details.get("path")) if isinstance(part, str))
+    return in_words(row.tool) or asked or "a call", details.get("actor", {}).get("name", row.actor)

@@ -7,6 +7,7 @@ from itertools import groupby
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
+from django.db.models import Q
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -17,7 +18,7 @@ from integrations.pagerduty.catalog import CATEGORIES, PRESETS, TOOLS
 from policies.actions import Refused, do_apply_preset, do_set_tools, preset_changes
 from policies.core.call import Risk, State, Tool
 from policies.core.decide import Policy
-from policies.models import ConfigChange, Team
+from policies.models import ConfigChange, Stop, Team
 from policies.snapshot import current_version, load_policy
 from portal.forms import PresetForm, in_words
 from portal.http import Request, managed_team, may_manage, refusals_in, sentences, visible_team
@@ -76,6 +77,7 @@ def index(request: Request, slug: str) -> HttpResponse:
         "changes": changes,
         "troubles": [(row, said) for row in team.connections.all() for said in troubles(row, now)],
         "may_manage": may_manage(request, team),
+        "stops": Stop.objects.filter(Q(team_id=None) | Q(team_id=team.pk)),
     }
     return render(request, "tools/index.html", context)
 

@@ -89,7 +89,7 @@ def test_a_refused_operation_says_why_and_what_instead_and_so_does_its_entry(
     [entry] = last(portal, answer.headers["x-pagewarden-decision"])
     details = entry["record"]["details"]
     assert (entry["verdict"], entry["outcome"], entry["tool"]) == ("deny", "denied", "")
-    assert (details["rule"], details["operation"]) == ("not_in_catalogue", "deleteUser")
+    assert (details["rule"], details["operation"]) == ("refused_operation", "deleteUser")
     assert (details["reason"], details["remedy"]) == (why, instead)
     assert len(received(upstream[1])) == before
 

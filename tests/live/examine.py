@@ -110,7 +110,11 @@ def _through_the_door(portal: Portal, key: str) -> Send:
         nonlocal reached
         answer = portal.call(method, path, body, key=key)
         told = answer.body.decode()[:500]
-        if answer.status == 429 or (answer.status >= 500 and (not reached or _REFUSED_TOKEN in told)):
+        if _REFUSED_TOKEN in told:
+            raise CouldNotRun(
+                "PagerDuty does not know this token: is it whole and still in use, and is the region right?"
+            )
+        if answer.status == 429 or (answer.status >= 500 and not reached):
             found = match(method, path.partition("?")[0])
             raise CouldNotRun(f"{method} {found[0].path if found else '?'} was answered {answer.status}: {told}")
         reached = True

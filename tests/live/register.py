@@ -8,6 +8,7 @@ import secrets
 import sys
 
 import django
+from django.core.exceptions import ValidationError
 
 
 def register(token: str, region: str, from_email: str) -> str:
@@ -37,4 +38,7 @@ def register(token: str, region: str, from_email: str) -> str:
 
 if __name__ == "__main__":
     django.setup()
-    sys.stdout.write(register(**json.load(sys.stdin)))
+    try:
+        sys.stdout.write(register(**json.load(sys.stdin)))
+    except ValidationError as error:
+        sys.exit(" ".join(error.messages))

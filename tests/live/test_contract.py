@@ -157,14 +157,13 @@ def test_what_cannot_run_says_why(environment: dict[str, str], says: str, tmp_pa
 def test_an_account_that_cannot_be_asked_ends_the_run_after_one_call(
     account: str, tmp_path: Path, trouble: str
 ) -> None:
-    url, says = account, "PagerDuty refused the connection's own token."
+    url, says = account, "PagerDuty does not know this token"
     if trouble == "nobody there":
         url, says = f"http://127.0.0.1:{free_port()}", "PagerDuty could not be reached."
     token = OTHER["revoked"].value
     report = tmp_path / "report.json"
     ran = run(report, PAGERDUTY_LIVE_TOKEN=token, PAGERDUTY_LIVE_REGION="sandbox", PAGERDUTY_SANDBOX_URL=url)
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert "GET /abilities was answered 502" in ran.stderr
     assert says in ran.stderr
     assert token not in ran.stderr
     assert not report.exists()

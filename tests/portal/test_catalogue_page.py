@@ -85,6 +85,12 @@ def test_what_to_use_instead_links_to_the_tool(client: Client, cast: Cast) -> No
     assert '<a href="/catalogue/#list_abilities"><code>list_abilities</code></a>' in page
 
 
+@pytest.mark.parametrize("name", ["deleteUser", "deleteuser", "list_incidents", "listPriorities"])
+def test_a_whole_name_finds_that_alone(client: Client, cast: Cast, name: str) -> None:
+    found = rows(shown(client, cast, f"?text={name}"))
+    assert found == {{"deleteuser": "deleteUser", "listPriorities": "list_priorities"}.get(name, name)}
+
+
 @pytest.mark.parametrize(
     ("query", "there", "not_there"),
     [

@@ -70,7 +70,7 @@ def test_the_info_of_an_earlier_demo_is_taken_away_at_once_and_a_taken_port_ends
             timeout=90,
         )
     assert ran.returncode == 1
-    assert "is its port taken?" in ran.stderr
+    assert f"Port {ports[3]} cannot be used" in ran.stderr
     assert not info.exists()
 
 
@@ -185,6 +185,30 @@ def test_each_agent_may_what_its_preset_says(demo: tuple[dict[str, Any], Path, s
     assert "every team" in auditor.get("/audit/")
     admin = Person(info["url"], info["admin"])
     assert "Site administration" in admin.get("/admin/")
+
+
+def test_another_demo_takes_neither_the_folder_nor_the_ports_of_one_that_runs(
+    demo: tuple[dict[str, Any], Path, subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    info, _, _ = demo
+    ports = [url.rpartition(":")[2] for url in (info["url"], info["sandbox_url"])]
+    folder = info["data_dir"]
+    for arguments, said in (
+        (("--data-dir", folder, "--port", str(free_port()), "--sandbox-port", str(free_port())), "A demo runs in"),
+        (("--data-dir", str(tmp_path), "--port", ports[0], "--sandbox-port", str(free_port())), f"Port {ports[0]}"),
+        (("--data-dir", str(tmp_path), "--port", str(free_port()), "--sandbox-port", ports[1]), f"Port {ports[1]}"),
+    ):
+        ran = subprocess.run(
+            [sys.executable, "manage.py", "demo", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
+        assert ran.returncode == 1
+        assert said in ran.stderr
+        assert "Traceback" not in ran.stderr
+    alone = [sys.executable, "-m", "integrations.pagerduty.sandbox", "--port", ports[1]]
+    ran = subprocess.run(alone, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, "cannot be used" in ran.stderr) == (1, True)
+    assert call(f"{info['rest_url']}/incidents?limit=1", info["agents"]["reader"]["key"])[0] == 200
+    assert (Path(folder) / "pagewarden.sqlite3").exists()
 
 
 def test_ctrl_c_ends_all_of_it(demo: tuple[dict[str, Any], Path, subprocess.Popen[bytes]]) -> None:

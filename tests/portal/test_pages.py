@@ -524,3 +524,43 @@ def test_pages_cost_a_fixed_number_of_queries(
     as_(client, cast, "mina")
     with django_assert_max_num_queries(16):
         assert client.get(page).status_code == 200
+
+
+def test_what_is_stopped_is_said_where_its_people_look(client: Client, cast: Cast) -> None:
+    from policies.actions import do_stop
+
+    do_stop(by=cast.mina, reason="it loops", team=cast.payments)
+    client.force_login(cast.mina)
+    for page in ("/", "/teams/payments/tools/"):
+        shown = client.get(page).content.decode()
+        assert "<strong>Payments has been stopped</strong> by mina@example.com" in shown
+        assert "it loops" in shown
+    client.force_login(cast.omar)
+    for page in ("/", "/teams/search/tools/"):
+        assert "has been stopped" not in client.get(page).content.decode()
+    do_stop(by=cast.ada, reason="fire")
+    for page in ("/", "/teams/search/tools/"):
+        assert "<strong>Everything has been stopped</strong>" in client.get(page).content.decode()
+
+
+def test_what_was_denied_says_what_it_was_and_to_whom(client: Client, cast: Cast) -> None:
+    import datetime as dt
+
+    from policies.core.call import Entry as Made
+    from policies.core.call import EntryKind, Outcome
+    from policies.journal import append_in_transaction
+
+    details = {
+        "method": "DELETE",
+        "path": "/users/{id}",
+        "actor": {"kind": "agent", "id": "key:1", "name": "night bot"},
+    }
+    for decision, told in (("d1", details), ("d2", {"rule": "error"})):
+        append_in_transaction(
+            Made(EntryKind.RESULT, dt.datetime.now(dt.UTC), decision, cast.payments.pk, "key:1", verdict="deny",
+                 outcome=Outcome.DENIED, details=told)
+        )  # fmt: skip
+    client.force_login(cast.mina)
+    shown = client.get("/").content.decode()
+    assert "DELETE /users/{id}</a> by night bot" in shown
+    assert "a call</a> by key:1" in shown

@@ -6,6 +6,7 @@ import argparse
 import datetime as dt
 import gc
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -31,8 +32,19 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def check_free(host: str, port: int) -> None:
+    """End with a sentence where something listens already: the server itself would share the port in silence."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            sys.exit(f"{host} port {port} cannot be used ({error.strerror}): choose another with --port.")
+
+
 def main() -> None:
     options = arguments()
+    check_free(options.host, options.port)
     for name, token in demo_tokens(options.seed).items():
         print(f"{name}: {token.value}")
     print(f"From: {demo_from_email(options.seed)}", flush=True)

@@ -72,8 +72,48 @@ def test_the_client_reads_every_list_to_its_end_without_a_duplicate_or_a_miss(
     members = [row["user"]["id"] for row in client.iter_all(f"teams/{world.teams[team]['id']}/members", page_size=7)]
     assert sorted(members) == sorted(world.users[place]["id"] for place in world.members[team])
     assert ids(client.iter_all(f"services/{service}/change_events", page_size=3))
-    oncalls = [json.dumps(row, sort_keys=True) for row in client.iter_all("oncalls", page_size=100)]
-    assert len(oncalls) == len(set(oncalls)) > SIZE.policies
+    several = max(world.incidents[:500], key=lambda row: len(row.alert_list()))
+    assert len(ids(client.iter_all(f"incidents/{several.id}/alerts", page_size=2))) == len(several.alert_list()) > 2
+    rota = max(world.v3, key=lambda row: len(row["custom_shifts"]) + len(row["overrides"]))
+    year = {"since": iso(END - 180 * DAY), "until": iso(END + 180 * DAY)}
+    for path, expected in (
+        ("rotations", rota["rotations"]),
+        (f"rotations/{rota['rotations'][0]['id']}/events", rota["rotations"][0]["events"]),
+        ("custom_shifts", rota["custom_shifts"]),
+        ("overrides", rota["overrides"]),
+    ):
+        read = ids(client.iter_all(f"v3/schedules/{rota['id']}/{path}", params=dict(year), page_size=1))
+        assert sorted(read) == sorted(row["id"] for row in expected), path
+
+
+def test_the_client_reads_who_is_on_call_at_every_level_of_every_policy(
+    account: tuple[Any, float, int, Path], world: World
+) -> None:
+    client = account[0]
+    rows = list(client.iter_all("oncalls", page_size=100))
+    assert len({json.dumps(row, sort_keys=True) for row in rows}) == len(rows)
+    found: dict[tuple[str, int, str], set[str]] = {}
+    for row in rows:
+        target = row["schedule"]["id"] if row["schedule"] else row["user"]["id"]
+        key = (row["escalation_policy"]["id"], row["escalation_level"], target)
+        found.setdefault(key, set()).add(row["user"]["id"])
+    people = {row["id"] for row in world.users}
+    at = {"since": iso(END), "until": iso(END + 1)}
+    covered: dict[str, set[str]] = {}
+    for policy in world.policies:
+        for level, rule in enumerate(policy["escalation_rules"], start=1):
+            for target in rule["targets"]:
+                key = (policy["id"], level, target["id"])
+                if target["id"] in people:
+                    assert found.pop(key) == {target["id"]}, key
+                elif target["type"] == "schedule_reference":
+                    if target["id"] not in covered:
+                        users = client.rget(f"schedules/{target['id']}/users", params=at)
+                        covered[target["id"]] = {user["id"] for user in users}
+                    assert found.pop(key, set()) == covered[target["id"]], key
+    # What is left is of v3 schedules.
+    assert {key[2] for key in found} <= {row["id"] for row in world.v3}
+    assert len(covered) > SIZE.schedules / 2
 
 
 def test_the_client_reads_what_is_paged_by_a_cursor(account: tuple[Any, float, int, Path], world: World) -> None:

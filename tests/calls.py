@@ -32,8 +32,8 @@ def calls(world: World) -> Calls:
     events = f"{rotas}/rotations/{rotation['id']}/events"
     sunny, rotations = f"/v3/schedules/{world.v3[2]['id']}", [row["id"] for row in world.v3[2]["rotations"]]
     custom = f"/v3/schedules/{world.v3[3]['id']}/custom_shifts"
-    used = {row["escalation_policy"]["id"] for row in world.services}
-    unused = next(row["id"] for row in world.policies if row["id"] not in {policy, *used})
+    # Where each policy has services, those of the one with the fewest go over to the first.
+    given_up = min(world.policies[1:], key=lambda row: len(_services_of(world, row)))
     later = next(
         (row["id"], override["id"])
         for row in world.schedules
@@ -218,7 +218,15 @@ def calls(world: World) -> Calls:
                 }
             },
         ),
-        "deleteEscalationPolicy": ("DELETE", f"/escalation_policies/{unused}", None),
+        **{
+            f"updateService {number}": (
+                "PUT",
+                f"/services/{moved}",
+                {"service": {"escalation_policy": {"id": policy, "type": "escalation_policy_reference"}}},
+            )
+            for number, moved in enumerate(_services_of(world, given_up), 2)
+        },
+        "deleteEscalationPolicy": ("DELETE", f"/escalation_policies/{given_up['id']}", None),
         "listSchedules": ("GET", "/schedules?include[]=schedule_layers", None),
         "listSchedules 2": (
             "GET",
@@ -409,6 +417,10 @@ def calls(world: World) -> Calls:
         "listAuditRecords": ("GET", "/audit/records?limit=50", None),
         "listAuditRecords 2": ("GET", "/audit/records?since=2026-11-01T00:00:00Z&until=2026-11-20T00:00:00Z", None),
     }
+
+
+def _services_of(world: World, policy: dict[str, Any]) -> list[str]:
+    return [row["id"] for row in world.services if row["escalation_policy"]["id"] == policy["id"]]
 
 
 def _account_calls(world: World) -> Calls:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+import time
+import tracemalloc
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -639,3 +641,108 @@ def test_calendar_addresses_are_secret_and_of_both_kinds(ask: Ask) -> None:
     assert schedule["http_cal_url"].startswith("https://")
     assert schedule["web_cal_url"] == schedule["http_cal_url"].replace("https://", "webcal://")
     assert schedule["self"] == "https://api.pagerduty.com/v3/schedules/PV3S000"
+
+
+def window_of(since: float, days: float) -> str:
+    return f"since={iso(since)}&until={iso(since + days * DAY)}"
+
+
+PARTS = "limit=100&include[]=final_schedule&include[]=schedule_layers&include[]=overrides_subschedule&overflow=true"
+BOUNDED = {
+    f"/schedules?{PARTS}": 92,
+    "/schedules/PSCH001?overflow=true": 400,
+    "/schedules/PSCH001/users?": 400,
+    "/v3/schedules/PV3S002?include[]=final_schedule&overflow=true": 400,
+    "/oncalls?limit=100&include[]=schedules&include[]=users": 90,
+}
+"""Reads that are rendered for a window, and how many days it may have."""
+
+
+@pytest.mark.parametrize(("path", "days"), BOUNDED.items())
+def test_a_window_that_cannot_be_rendered_at_once_is_refused(ask: Ask, path: str, days: int) -> None:
+    for low, high in (("1990-01-01", "2090-01-01"), ("1970-01-02", "2199-12-30"), ("1970-01-02", "1990-01-01")):
+        answer = ask("GET", f"{path}&since={low}&until={high}")
+        assert answer.status_code == 400
+        assert answer.json()["error"]["code"] == 2001
+    assert f"{days} days" in ask("GET", f"{path}&{window_of(AT - 500 * DAY, days + 1)}").json()["error"]["errors"][0]
+    assert ask("GET", f"{path}&{window_of(AT - 500 * DAY, days)}").status_code == 200
+    assert ask("GET", f"{path}&since=1970-01-02&until=1970-01-09").status_code == 200
+    if not path.startswith("/oncalls"):
+        assert ask("GET", f"{path}&since=2199-12-01&until=2199-12-30").status_code == 200
+
+
+@pytest.mark.parametrize(("path", "days"), BOUNDED.items())
+def test_the_widest_window_takes_neither_long_nor_much_memory(ask: Ask, path: str, days: int) -> None:
+    ask("GET", "/schedules?limit=1")
+    tracemalloc.start()
+    try:
+        answer = ask("GET", f"{path}&{window_of(AT - days * DAY / 2, days)}")
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert answer.status_code == 200
+    assert most < 60e6
+    begun = time.process_time()
+    ask("GET", f"{path}&{window_of(AT - days * DAY / 2 - DAY, days)}")
+    assert time.process_time() - begun < 2
+
+
+def test_a_preview_and_a_change_are_not_rendered_for_a_century_or_by_the_hour_for_a_year(
+    ask: Ask, sandbox: Sandbox
+) -> None:
+    users = [{"user": {"id": user["id"], "type": "user_reference"}} for user in sandbox.world.users[:2]]
+    begin = {"start": "2026-01-01T00:00:00Z", "rotation_virtual_start": "2026-01-01T00:00:00Z"}
+    layer = {**begin, "rotation_turn_length_seconds": HOUR, "users": users}
+    before = copy.deepcopy(sandbox.world.schedules)
+    for method, path in (("POST", "/schedules/preview"), ("PUT", "/schedules/PSCH000")):
+        for layers, days in (([layer], 36_500), ([layer], 401), ([layer] * 100, 400)):
+            body = {"schedule": {"type": "schedule", "name": "X", "time_zone": "UTC", "schedule_layers": layers}}
+            answer = ask(method, f"{path}?{window_of(AT, days)}", body)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, 2001)
+    assert sandbox.world.schedules == before
+
+
+def test_the_overrides_of_a_deleted_rotation_are_gone_with_it_and_stay_in_the_past(ask: Ask) -> None:
+    path = "/v3/schedules/PV3S000"
+    rotation = ask("GET", f"{path}/rotations").json()["rotations"][0]["id"]
+    [on] = final(ask, path, iso(AT - HOUR), iso(AT - HOUR / 2))
+    spans = (AT - 2 * HOUR, AT + HOUR), (AT + 3 * DAY, AT + 4 * DAY)
+    asked = [
+        override("", low, high, on["member"]["user_id"], "PUSR005", rotation_id=rotation) | {"type": "override_shift"}
+        for low, high in spans
+    ]
+    past, coming = made(ask, f"{path}/overrides", {"overrides": asked})["overrides"]
+    window = window_of(AT - DAY, 30)
+    listed = {row["id"] for row in ask("GET", f"{path}/overrides?{window}").json()["overrides"]}
+    assert {past["id"], coming["id"]} <= listed
+    assert "PUSR005" in {row["id"] for row in ask("GET", f"{path}?include[]=users").json()["schedule"]["users"]}
+    before = final(ask, path, iso(AT - HOUR), iso(AT - HOUR / 2))
+    assert [row["member"]["user_id"] for row in before] == ["PUSR005"]
+    assert ask("DELETE", f"{path}/rotations/{rotation}").status_code == 204
+    assert ask("GET", f"{path}/overrides?{window}").json()["overrides"] == []
+    for gone in (past, coming):
+        for method, body in (("GET", None), ("PUT", {"override": {}}), ("DELETE", None)):
+            assert ask(method, f"{path}/overrides/{gone['id']}", body).status_code == 404
+    assert ask("GET", f"{path}?include[]=users").json()["schedule"]["users"] == []
+    assert final(ask, path, iso(AT - HOUR), iso(AT - HOUR / 2)) == before
+
+
+def test_whoever_is_overridden_has_a_place_in_what_is_overridden(ask: Ask, rota: tuple[str, str]) -> None:
+    path, rotation = rota
+    made(ask, f"{rotation}/events", {"event": EVENT})
+    custom = made(ask, f"{path}/custom_shifts", {"custom_shifts": [shift(AT + DAY, 4, "PUSR003")]})["custom_shifts"][0]
+    sources = {"rotation_id": rotation.rpartition("/")[2]}, {"custom_shift_id": custom["id"]}
+
+    def status(source: Document, old: str, new: str = "PUSR002") -> int:
+        row = override("", AT + DAY, AT + 2 * DAY, old, new, **source) | {"type": "override_shift"}
+        answer = ask("POST", f"{path}/overrides", {"overrides": [row]})
+        if answer.status_code == 400:
+            assert set(answer.json()["error"]["errors"]) == {"override.overridden_member"}
+        return answer.status_code
+
+    assert [status(sources[0], user) for user in ("PUSR000", "PUSR001")] == [201, 201]
+    assert [status(sources[0], user) for user in ("PUSR003", "PUSR004", "")] == [400, 400, 400]
+    assert [status(sources[1], user) for user in ("PUSR003", "PUSR000")] == [201, 400]
+    # By an override one has a place, too.
+    assert status(sources[0], "PUSR002", "PUSR004") == 201
+    assert status(sources[1], "PUSR004") == 400

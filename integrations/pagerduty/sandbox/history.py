@@ -81,6 +81,19 @@ class Rhythm:
         weight = HOURS[moment.hour] * (WEEKEND if moment.weekday() > 4 else 1.0)
         return weight * self.step[1] if self.step and at >= self.step[0] else weight
 
+    def is_after(self, at: float) -> bool:
+        return self.step is not None and at >= self.step[0]
+
+    def room(self, now: float, total: int, planted: list[float]) -> list[int]:
+        """How many follow the rhythm before the step and after it, so that with what is planted and what is open there are
+        ``total``, and the mean of a day rises by the step exactly."""
+        if self.step is None:
+            return [total - 2 * OPEN - len(planted), 0]
+        begin, ratio = self.step
+        before = round(total * (begin - self.start) / (begin - self.start + ratio * (now - begin)))
+        early = sum(at < begin for at in planted)
+        return [before - early, total - before - 2 * OPEN - len(planted) + early]
+
     def moment(self, rng: random.Random) -> float:
         hour = bisect_right(self._hours, rng.random() * self._hours[-1])
         return self.start + (hour + rng.random()) * HOUR
@@ -156,11 +169,14 @@ def add_history(
     policies = {policy["id"]: policy for policy in world.policies}
     policy_of = [policies[service["escalation_policy"]["id"]] for service in world.services]
     rows = list(drafts)
-    while len(rows) < size.incidents - 2 * OPEN:
+    # After the step, if there is one, and before: how many are still to come.
+    room = rhythm.room(world.now, size.incidents, [row.at for row in rows])
+    while sum(room):
         at, service = rhythm.moment(rng), rhythm.service(rng)
         # Where nobody at all is on call, PagerDuty makes no incident.
-        if roster.levels(policy_of[service], at):
+        if room[side := rhythm.is_after(at)] and roster.levels(policy_of[service], at):
             rows.append(_draft(world, rng, at, service))
+            room[side] -= 1
     rows.sort(key=lambda row: row.at)
     recent: list[Draft] = []
     while len(recent) < 2 * OPEN:
@@ -248,7 +264,7 @@ def _paged(
         if slow and level == 2:
             wait = max(600.0, rng.gauss(slow * 60, 150))
         last = number + 1 == len(levels) or levels[number + 1][1] in world.reached
-        if last or (wait < delay * 60 and rng.random() > (0.2 if number == 0 else 0.1)):
+        if last or (wait < delay * 60 and rng.random() > (0.2 if number == 0 or world.kind == "null" else 0.1)):
             passed += min(wait, delay * 60 - 5)
             break
         passed += delay * 60

@@ -42,7 +42,6 @@ from integrations.pagerduty.sandbox.world import (
     Ladder,
     World,
     iso,
-    reference,
 )
 
 Row = dict[str, Any]
@@ -113,14 +112,14 @@ IMPLIED: Final = {
 
 
 def spoil_nights(world: World) -> None:
-    """Priya takes every night of her team's primary schedule, and no turn of any other."""
+    """Priya takes every night of her team's primary schedule, and no turn of any other: the team takes turns by the week."""
     size = SIZES[world.size]
     crew = [user for user in crew_of(world, 0) if user != PRIYA]
     for line, place in enumerate(range(0, size.schedules, size.teams)):
         schedule = world.schedules[place]
-        for layer, (people, _, _) in zip(schedule["schedule_layers"], weekly(crew, line), strict=True):
-            layer["users"] = [{"user": reference(world.users[user])} for user in people]
-        schedule["users"] = [reference(world.users[user]) for user in turned(crew, line)]
+        schedule |= {"time_zone": ZONES[0], "schedule_layers": [], "users": []}
+        for people, turn, restrictions in weekly(crew, line):
+            add_layer(world, schedule, place, people, turn, restrictions)
     add_layer(world, world.schedules[0], 0, [PRIYA], DAY, [day_part("22:00:00", 10 * HOUR)])
 
 
@@ -513,11 +512,13 @@ def sleeps(world: World, user: int, at: float) -> bool:
     return hour >= 22 or hour < 8
 
 
-def _woken(world: World, incident: Incident) -> list[int]:
-    """Whose sleep it broke. Low urgency sends e-mail, which breaks nobody's."""
-    if incident.urgency == "low":
-        return []
-    return [user for after, _, user in incident.path if sleeps(world, user, incident.created + after)]
+def _woken(world: World, incident: Incident) -> set[int]:
+    """Whose sleep it broke: by its log entries, and once however often they were notified. E-mail breaks nobody's."""
+    return {
+        user
+        for kind, at, user, way in incident.steps()
+        if kind == "notify" and way != "email" and user is not None and sleeps(world, user, at)
+    }
 
 
 def settle_nights(world: World, tags: dict[str, list[int]]) -> None:
@@ -527,27 +528,29 @@ def settle_nights(world: World, tags: dict[str, list[int]]) -> None:
     planted = {place for places in tags.values() for place in places}
     pages: Counter[int] = Counter()
     hers = []
-    for incident in world.incidents[: -2 * OPEN]:
+    for incident in world.incidents:
         pages.update(_woken(world, incident))
         (_, _, user), *more = incident.path
-        if user == PRIYA and not more and incident.place not in planted and sleeps(world, PRIYA, incident.created):
+        settled = incident.resolved is not None and incident.place not in planted
+        if user == PRIYA and not more and settled and sleeps(world, PRIYA, incident.created):
             hers.append(incident)
     random.Random(f"nights-{world.seed}").shuffle(hers)
     for incident in hers if world.size == "demo" else ():
         share = pages[PRIYA] / pages.total()
+        pages.subtract(_woken(world, incident))
         if incident.urgency == "low" and share < SHARE:
             incident.urgency = "high"
             # Answered before it would have gone on to the second level.
             latest = incident.created + 30 + incident.place % 500
             incident.acknowledged = (min(incident.acknowledged[0] if incident.acknowledged else latest, latest), PRIYA)
-            pages[PRIYA] += 1
         elif incident.urgency == "high" and share > SHARE + 0.002:
             incident.urgency = "low"
-            pages[PRIYA] -= 1
+        pages.update(_woken(world, incident))
     world.planted["sleep_pages"] = {
         "user_id": world.users[PRIYA]["id"],
         "pages": pages[PRIYA],
         "of": pages.total(),
         "share": round(pages[PRIYA] / pages.total(), 4),
-        "sleep_hours": "22:00-08:00 in the user's own zone; a page is one person paged for one high-urgency incident",
+        "sleep_hours": "22:00-08:00 in the user's own zone; a page is one person notified of one incident, open ones"
+        " included, otherwise than by e-mail",
     }

@@ -140,7 +140,7 @@ def final_shifts(schedule: dict[str, Any], since: float, until: float) -> list[S
     said = repr((schedule["time_zone"], schedule["schedule_layers"], schedule["overrides"], first_day, last_day))
     key = blake2b(said.encode(), digest_size=16).digest()
     if key not in _kept:
-        if len(_kept) >= KEPT:
+        if len(_kept) >= KEPT or sum(map(len, _kept.values())) >= KEPT_SHIFTS:
             _kept.clear()
         _kept[key] = _final_shifts(schedule, first_day * DAY, last_day * DAY)
     return [
@@ -150,6 +150,8 @@ def final_shifts(schedule: dict[str, Any], since: float, until: float) -> list[S
 
 KEPT: Final = 1024
 KEPT_DAYS: Final = 200
+KEPT_SHIFTS: Final = 250_000
+"""About 40 MB."""
 _kept: dict[bytes, list[Shift]] = {}
 
 

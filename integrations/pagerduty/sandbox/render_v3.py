@@ -417,7 +417,8 @@ def people_of(schedule: Document) -> set[str]:
         for member in event["assignment_strategy"]["members"]
     ]
     members += [row["assignments"][0]["member"] for row in schedule["custom_shifts"]]
-    members += [row["overriding_member"] for row in schedule["overrides"]]
+    gone = {rotation["id"] for rotation in schedule["rotations"] if rotation["gone"]}
+    members += [row["overriding_member"] for row in schedule["overrides"] if row.get("rotation_id") not in gone]
     return {member["user_id"] for member in members if "user_id" in member}
 
 

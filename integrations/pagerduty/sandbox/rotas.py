@@ -8,10 +8,12 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from integrations.pagerduty.sandbox import render_v3
+from integrations.pagerduty.sandbox.staff import BEGUN, HOME, MEMBERS, able
 from integrations.pagerduty.sandbox.world import (
     DAY,
     HOUR,
     SITE,
+    SIZES,
     TEAMS,
     World,
     document,
@@ -34,7 +36,9 @@ def long_id(world: World, kind: str) -> str:
 
 
 def add_rotas(world: World) -> None:
-    """Four v3 schedules, each paged by a policy of its own that a service of the team uses; one has an empty slot."""
+    """Four v3 schedules, each paged by a policy of its own that a service of the team uses; one has an empty slot.
+
+    In the null world each is its team's first line again, in three rotations of eight hours."""
     rng = random.Random(f"rotas-{world.seed}")
     for place, zone in enumerate(ZONES_OF):
         identifier = number_id("PV3S", place, 3)
@@ -51,20 +55,32 @@ def add_rotas(world: World) -> None:
             "overrides": [],
         }
         world.v3.append(schedule)
-        crew = [user["id"] for user in _staff(world, place)]
-        (_weekly, _office_and_nights, _follow_the_sun, _daily)[place](world, schedule, crew)
+        crew = [world.users[user]["id"] for user in able(world, place)[:MEMBERS]]
+        if world.kind == "null":
+            _by_thirds(world, schedule, crew)
+        else:
+            (_weekly, _office_and_nights, _follow_the_sun, _daily)[place](world, schedule, crew)
+        if place == 0:
+            _swap(world, schedule, crew)
+        elif place == 3:
+            _custom_shift(world, schedule, crew)
         _page_by(world, schedule, place)
 
 
-def _staff(world: World, team: int) -> list[Row]:
-    """Who of a team can be on call: stakeholders cannot."""
-    return [world.users[user] for user in world.members[team] if world.users[user]["role"] != "read_only_user"]
+def _by_thirds(world: World, schedule: Row, crew: list[str]) -> None:
+    """Turns of a day that begin when those of the team's v2 schedules do, so that nobody is on two lines at once."""
+    begun = dt.datetime.fromtimestamp(world.now - BEGUN, ZoneInfo(HOME))
+    schedule["time_zone"] = HOME
+    for third in range(3):
+        start = begun.replace(tzinfo=None) + dt.timedelta(hours=8 * third)
+        rotation, day = add_rotation(world, schedule), begun.weekday() + (start.date() - begun.date()).days
+        clock = start.time().isoformat()
+        _event(world, rotation, f"Third {third + 1}", HOME, clock, 8, "FREQ=DAILY", crew, day=day)
 
 
 def _weekly(world: World, schedule: Row, crew: list[str]) -> None:
     rotation = add_rotation(world, schedule)
     _event(world, rotation, "Weekly", schedule["time_zone"], "09:00", 7 * 24, "FREQ=WEEKLY", crew)
-    _swap(world, schedule, crew)
 
 
 def _office_and_nights(world: World, schedule: Row, crew: list[str]) -> None:
@@ -96,7 +112,13 @@ def _daily(world: World, schedule: Row, crew: list[str]) -> None:
     members = crew[:4] if world.kind in ("clean", "null") else [*crew[:4], ""]
     _event(world, add_rotation(world, schedule), "Daily", zone, "10:00", 24, "FREQ=DAILY", members)
     _event(world, add_rotation(world, schedule), "Handover", zone, "10:00", 1, "FREQ=WEEKLY;BYDAY=MO", crew[:3], 0)
+
+
+def _custom_shift(world: World, schedule: Row, crew: list[str]) -> None:
+    """Of somebody who is not on call then: in three days."""
     begin = world.now + 3 * DAY
+    on_call = [user for _, _, user in render_v3.on_call(schedule, begin, begin + 1)]
+    user = _another(crew, on_call[0] if on_call else "")
     identifier = long_id(world, "CSH")
     schedule["custom_shifts"].append(
         {
@@ -104,7 +126,7 @@ def _daily(world: World, schedule: Row, crew: list[str]) -> None:
             "type": "custom_shift",
             "start_time": iso(begin),
             "end_time": iso(begin + 6 * HOUR),
-            "assignments": [{"id": long_id(world, "SAS"), "type": "shift_assignment", "member": member(crew[-1])}],
+            "assignments": [{"id": long_id(world, "SAS"), "type": "shift_assignment", "member": member(user)}],
             "self": f"{schedule['self']}/custom_shifts/{identifier}",
             "html_url": schedule["html_url"],
         }
@@ -113,22 +135,28 @@ def _daily(world: World, schedule: Row, crew: list[str]) -> None:
 
 def _swap(world: World, schedule: Row, crew: list[str]) -> None:
     """Tomorrow somebody else takes eight hours of the shift."""
-    begin = world.now + DAY
-    on_call = render_v3.on_call(schedule, begin, begin + 1)[0][2]
+    rotation = schedule["rotations"][0]["id"]
+    ahead = render_v3.slots(schedule, world.now + DAY, world.now + 3 * DAY)
+    begin, _, on_call, _ = next(slot for slot in ahead if slot.source["rotation_id"] == rotation)
     identifier = long_id(world, "OVR")
     schedule["overrides"].append(
         {
             "id": identifier,
             "type": "override_shift",
-            "rotation_id": schedule["rotations"][0]["id"],
+            "rotation_id": rotation,
             "start_time": iso(begin),
             "end_time": iso(begin + 8 * HOUR),
             "overridden_member": member(on_call),
-            "overriding_member": member(next(user for user in crew if user != on_call)),
+            "overriding_member": member(_another(crew, on_call)),
             "self": f"{schedule['self']}/overrides/{identifier}",
             "html_url": schedule["html_url"],
         }
     )
+
+
+def _another(crew: list[str], user: str) -> str:
+    """Who is on no line of a team while somebody of it is on the first: its next lines are of those who come next."""
+    return crew[((crew.index(user) if user in crew else 0) + 3) % len(crew)]
 
 
 def member(user: str) -> Row:
@@ -194,8 +222,11 @@ def _page_by(world: World, schedule: Row, team: int) -> None:
     place = len(world.policies)
     identifier = number_id("PESC", place, 3)
     name = f"{TEAMS[team]} by shifts"
-    # Of another team: nobody is on both levels at once.
-    second = _staff(world, (team + 1) % len(TEAMS))[0]
+    if world.kind == "null":
+        second = world.schedules[team + SIZES[world.size].teams]
+    else:
+        # Of another team: nobody is on both levels at once.
+        second = world.users[able(world, (team + 1) % len(TEAMS))[0]]
     policy: Row = {
         **document("escalation_policy", "escalation_policies", identifier, name),
         "name": name,

@@ -16,8 +16,10 @@ AHEAD = 90 * DAY
 
 
 def rendered(shifts: list[Shift], users: dict[str, Document], zone: ZoneInfo) -> list[Document]:
+    # One document a person, however many the entries: a year's are tens of thousands.
+    people = {user: reference(users[user]) for user in {shift[2] for shift in shifts}}
     return [
-        {"start": local_iso(start, zone), "end": local_iso(end, zone), "user": reference(users[user])}
+        {"start": local_iso(start, zone), "end": local_iso(end, zone), "user": people[user]}
         for start, end, user in shifts
     ]
 

@@ -35,6 +35,10 @@ SUN: Final = (
     ("America/Los_Angeles", 18),
 )
 """Who works from when, by London's clock, where work follows the sun."""
+HOME: Final = "Europe/London"
+"""The clock by which the teams hand over."""
+MEMBERS: Final = 20
+"""The most that an event of a v3 schedule takes."""
 LINES: Final = ("primary", "secondary", "third line", "fourth line")
 POLICIES: Final = ("standard", "batch", "reports", "internal", "trials")
 Restrictions = list[dict[str, Any]]
@@ -110,9 +114,14 @@ def add_user(world: World, name: str, team: int, zone: str, title: str = "Engine
     return place
 
 
+def able(world: World, team: int) -> list[int]:
+    """Who of a team can be on call: stakeholders cannot."""
+    return [user for user in world.members[team] if world.users[user]["role"] != "read_only_user"]
+
+
 def crew_of(world: World, team: int) -> list[int]:
-    """Who takes turns: one of each zone where there is one. Stakeholders cannot be on call, and the last of a team leads it."""
-    people = [user for user in world.members[team][:-1] if world.users[user]["role"] != "read_only_user"]
+    """Who takes turns: one of each zone where there is one. The last of a team leads it, and takes none."""
+    people = [user for user in able(world, team) if user != lead_of(world, team)]
     by_zone = {world.users[user]["time_zone"]: user for user in reversed(people)}
     return sorted(by_zone.values())
 
@@ -122,15 +131,16 @@ def lead_of(world: World, team: int) -> int:
 
 
 def add_schedules(world: World) -> None:
-    """Every sixth team takes turns by the week, others follow the sun. Nobody is on two of a team's lines at once."""
+    """All teams follow the sun; in the null world all take turns by the day. Nobody is on two of a team's lines at once."""
     size = SIZES[world.size]
     for place in range(size.schedules):
         team, line = place % size.teams, place // size.teams
-        crew = crew_of(world, team)
-        by_week = team % len(TEAMS) == 0
-        rows = weekly(crew, line) if by_week else following_the_sun(world, crew, line)
-        name = f"{world.teams[team]['name']} {LINES[line]}"
-        add_schedule(world, name, team, ZONES[0] if by_week else "Europe/London", rows)
+        if world.kind == "null":
+            # Of everybody, and so often that nobody has more of the year than another.
+            rows: list[Layer] = [(turned(able(world, team)[:MEMBERS], line), DAY, [])]
+        else:
+            rows = following_the_sun(world, crew_of(world, team), line)
+        add_schedule(world, f"{world.teams[team]['name']} {LINES[line]}", team, HOME, rows)
 
 
 Layer = tuple[list[int], int, Restrictions]
@@ -225,7 +235,10 @@ def add_policies(world: World) -> None:
             levels = [own[1], own[0], own[2] if len(own) > 2 else lead]
         elif variant in (2, 3):
             levels = [own[min(variant, len(own) - 1)], own[0 if variant == 2 else 1], lead]
-        rules = [(delay, [level]) for delay, level in zip((10, 25, 15), levels, strict=True)]
+        if world.kind == "null":
+            # No line stands always above another, and no person above all.
+            levels = [own[row] for row in turned(range(len(own)), variant)]
+        rules = [(delay, [level]) for delay, level in zip((10, 25, 15, 15), levels, strict=False)]
         add_policy(world, f"{world.teams[team]['name']} {POLICIES[variant]}", team, rules)
 
 

@@ -441,8 +441,8 @@ def generate(seed: int, now: dt.datetime, *, kind: str = "demo", size: str = "de
     """The account of ``seed`` as of ``now``, cut to the hour.
 
     ``kind``: ``demo``, with all that ``planted.py`` plants; ``clean``, the same account without; ``null``, in which moreover no
-    service, person or level differs from another, and only the rhythm of the week is left; ``plan_gated``, the demo on a small
-    plan; ``hostile``, the demo with an attacker's words in it. ``size``: ``demo`` or ``stress``.
+    service, person or level differs from another but by chance, and only the rhythm of the week is left; ``plan_gated``, the
+    demo on a small plan; ``hostile``, the demo with an attacker's words in it. ``size``: ``demo`` or ``stress``.
     """
     # Not at the top: what fills a world imports it.
     from integrations.pagerduty.sandbox import estate, history, hostile, planted, staff

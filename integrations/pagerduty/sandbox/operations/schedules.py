@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from integrations.pagerduty.sandbox import documents as docs
@@ -42,6 +43,11 @@ from integrations.pagerduty.sandbox.world import (
     reference,
 )
 
+WIDEST: Final = 400 * DAY
+WIDEST_LIST: Final = 92 * DAY
+"""The widest windows that one schedule is rendered for, and a list of them. PagerDuty tells of no bound: these are our own."""
+MOST_ENTRIES: Final = 55_000
+"""About how many entries of layers are rendered at once: of hours, a hundred layers could have a million."""
 INCLUDED = ("schedule_layers", "overrides_subschedule", "final_schedule")
 
 
@@ -49,21 +55,41 @@ INCLUDED = ("schedule_layers", "overrides_subschedule", "final_schedule")
 def list_schedules(ask: Ask) -> Result:
     """Layers and subschedules only where ``include[]`` names them; their entries only where a window is given, too."""
     rows = of_teams(matching(ask.world.schedules, ask.one("query")), ask.many("team_ids"))
-    window, zone_asked = _window(ask), ask.zone()
+    window, zone_asked = _window(ask, WIDEST_LIST), ask.zone()
     if zone_asked is None and ask.token.user is not None:
         zone_asked = ZoneInfo(ask.world.users[ask.token.user]["time_zone"])
     left_out = [name for name in INCLUDED if name not in ask.include]
 
+    drawn = window if len(left_out) < len(INCLUDED) else None
+    limit, offset = ask.rows_asked(25, 100)
+    _drawable(rows[offset : offset + limit], drawn)
+
     def show(row: Document) -> Document:
-        found = _shown(ask, row, schedule_document(ask.world, row, window, zone_asked), zone_asked)
+        found = _shown(ask, row, schedule_document(ask.world, row, drawn, zone_asked), zone_asked)
         return {name: value for name, value in found.items() if name not in left_out}
 
     return 200, ask.page("schedules", rows, show)
 
 
-def _window(ask: Ask) -> tuple[float, float] | None:
+def narrow(window: tuple[float, float], widest: float = WIDEST) -> tuple[float, float]:
+    """A window, unless it is wider than that."""
+    if window[1] - window[0] > widest:
+        raise invalid(f"The time range is longer than {widest // DAY:.0f} days.")
+    return window
+
+
+def _drawable(schedules: Iterable[Document], window: tuple[float, float] | None) -> None:
+    """Refuse to render more than can be kept in memory."""
+    layers = [layer for schedule in schedules for layer in schedule["schedule_layers"]]
+    days = 0 if window is None else (window[1] - window[0]) / DAY
+    turns = sum(DAY / layer["rotation_turn_length_seconds"] for layer in layers if len(layer["users"]) > 1)
+    if days * (turns + sum(len(layer["restrictions"]) for layer in layers)) > MOST_ENTRIES:
+        raise invalid("The time range holds too many schedule entries.")
+
+
+def _window(ask: Ask, widest: float = WIDEST) -> tuple[float, float] | None:
     """Two weeks from or to the end that is given; None: neither is."""
-    window = ask.window(ask.now, ask.now + FORTNIGHT, width=FORTNIGHT)
+    window = narrow(ask.window(ask.now, ask.now + FORTNIGHT, width=FORTNIGHT), widest)
     return window if ask.one("since") or ask.one("until") else None
 
 
@@ -86,8 +112,9 @@ def _schedule(ask: Ask) -> Document:
 
 @route("GET", "/schedules/{id}", "schedules.read")
 def get_schedule(ask: Ask) -> Result:
-    schedule, zone_asked = _schedule(ask), ask.zone()
-    found = schedule_document(ask.world, schedule, _window(ask), zone_asked, overflow=ask.flag("overflow"))
+    schedule, zone_asked, window = _schedule(ask), ask.zone(), _window(ask)
+    _drawable([schedule], window)
+    found = schedule_document(ask.world, schedule, window, zone_asked, overflow=ask.flag("overflow"))
     return 200, {"schedule": _shown(ask, schedule, found, zone_asked)}
 
 
@@ -111,7 +138,8 @@ def preview_schedule(ask: Ask) -> Result:
         "schedule_layers": layers,
         "overrides": [],
     }
-    window = ask.window(ask.now, ask.now + FORTNIGHT, width=FORTNIGHT)
+    window = narrow(ask.window(ask.now, ask.now + FORTNIGHT, width=FORTNIGHT))
+    _drawable([schedule], window)
     found = schedule_document(ask.world, schedule, window, ask.zone(), overflow=ask.flag("overflow"))
     # It has no id, for it is nowhere.
     return 200, {"schedule": {name: value for name, value in found.items() if name != "id"}}
@@ -138,8 +166,10 @@ def update_schedule(ask: Ask) -> Result:
     if "schedule_layers" in asked:
         layers = [_layer(ask, row, ask.world.next_id("PL")) for row in asked["schedule_layers"]]
         changed |= {"schedule_layers": layers, "users": _people(layers)}
+    window = _window(ask)
+    _drawable([{**schedule, **changed}], window)
     schedule |= changed
-    return 200, {"schedule": schedule_document(ask.world, schedule, _window(ask), overflow=ask.flag("overflow"))}
+    return 200, {"schedule": schedule_document(ask.world, schedule, window, overflow=ask.flag("overflow"))}
 
 
 def _people(layers: list[Document]) -> list[Document]:
@@ -196,7 +226,7 @@ def _layer(ask: Ask, asked: Document, identifier: str) -> Document:
 @route("GET", "/schedules/{id}/users", "users.read")
 def list_schedule_users(ask: Ask) -> Result:
     schedule = _schedule(ask)
-    since, until = ask.window(ask.now, ask.now + 1)
+    since, until = narrow(ask.window(ask.now, ask.now + 1))
     on = {shift[2] for shift in final_shifts(schedule, since, until)}
     return 200, {
         "users": [

@@ -19,6 +19,7 @@ from integrations.pagerduty.sandbox.ask import (
     v3_invalid,
 )
 from integrations.pagerduty.sandbox.documents import Document
+from integrations.pagerduty.sandbox.operations.schedules import narrow
 from integrations.pagerduty.sandbox.render_v3 import (
     LONGEST_SHIFT,
     Recurrence,
@@ -111,7 +112,7 @@ def list_schedules_v3(ask: Ask) -> Result:
 @route("GET", "/v3/schedules/{id}")
 def get_schedule_v3(ask: Ask) -> Result:
     schedule = _schedule(ask)
-    window = ask.window(ask.now, ask.now + FORTNIGHT, width=FORTNIGHT)
+    window = narrow(ask.window(ask.now, ask.now + FORTNIGHT, width=FORTNIGHT))
     asked = window if ask.one("since") or ask.one("until") else None
     found = schedule_v3_document(ask.world, schedule, asked, ask.include, ask.zone(), overflow=ask.flag("overflow"))
     return 200, {"schedule": found}
@@ -345,6 +346,12 @@ def delete_event(ask: Ask) -> Result:
 # Custom shifts and overrides
 
 
+def _overrides(schedule: Document) -> list[Document]:
+    """Those that are there: what a deleted rotation's did stays in the schedule's past, and they are gone with it."""
+    gone = {row["id"] for row in schedule["rotations"] if row["gone"]}
+    return [row for row in schedule["overrides"] if row.get("rotation_id") not in gone]
+
+
 def _member(world: World) -> Shape:
     known = {user["id"] for user in world.users}
 
@@ -472,7 +479,7 @@ def delete_custom_shift(ask: Ask) -> Result:
 @route("GET", "/v3/schedules/{id}/overrides")
 def list_overrides_v3(ask: Ask) -> Result:
     schedule = _schedule(ask)
-    rows = sorted(_within(ask, schedule["overrides"]), key=lambda row: (row["start_time"], row["id"]))
+    rows = sorted(_within(ask, _overrides(schedule)), key=lambda row: (row["start_time"], row["id"]))
     return 200, _page(ask, "overrides", [_shown(ask, schedule, row) for row in rows])
 
 
@@ -480,6 +487,26 @@ def _one_source(value: Any, path: Path, faults: list[Fault]) -> None:
     sources = [name for name in ("rotation_id", "custom_shift_id") if value.get(name) is not None]
     if len(sources) != 1:
         faults.append(((*path, "rotation_id"), "or custom_shift_id is needed, and not both"))
+
+
+def _a_member_of_it(schedule: Document, asked: Document, path: Path, faults: list[Fault]) -> None:
+    """Whoever is overridden has a place in the rotation or the custom shift, of their own or by an override."""
+    source = {name: asked.get(name) for name in ("rotation_id", "custom_shift_id")}
+    members = [
+        member
+        for rotation in schedule["rotations"]
+        if rotation["id"] == source["rotation_id"]
+        for event in rotation["events"]
+        if not event["gone"]
+        for member in event["assignment_strategy"]["members"]
+    ]
+    shifts = [row for row in schedule["custom_shifts"] if row["id"] == source["custom_shift_id"]]
+    members += [row["member"] for shift in shifts for row in shift["assignments"]]
+    members += [
+        row["overriding_member"] for row in schedule["overrides"] if source == {name: row.get(name) for name in source}
+    ]
+    if asked.get("overridden_member") not in members:
+        faults.append(((*path, "overridden_member"), "is not a member of what is overridden"))
 
 
 @route("POST", "/v3/schedules/{id}/overrides")
@@ -503,9 +530,12 @@ def create_overrides_v3(ask: Ask) -> Result:
     )
 
     def shape(value: Any, path: Path, faults: list[Fault]) -> Any:
+        before = len(faults)
         found = fields(value, path, faults)
         if isinstance(value, dict):
             _one_source(value, path, faults)
+        if len(faults) == before:
+            _a_member_of_it(schedule, found, path, faults)
         return found
 
     def make(row: Document) -> Document:
@@ -518,13 +548,13 @@ def create_overrides_v3(ask: Ask) -> Result:
 @route("GET", "/v3/schedules/{id}/overrides/{override_id}")
 def get_override_v3(ask: Ask) -> Result:
     schedule = _schedule(ask)
-    return 200, {"override": _shown(ask, schedule, find(schedule["overrides"], ask.path["override_id"]))}
+    return 200, {"override": _shown(ask, schedule, find(_overrides(schedule), ask.path["override_id"]))}
 
 
 @route("PUT", "/v3/schedules/{id}/overrides/{override_id}")
 def update_override_v3(ask: Ask) -> Result:
     schedule = _schedule(ask)
-    override = find(schedule["overrides"], ask.path["override_id"])
+    override = find(_overrides(schedule), ask.path["override_id"])
     fields = {"type": string(), "start_time": moment, "end_time": moment, "overriding_member": _member(ask.world)}
     asked = ask.read_v3("override", record({}, fields))
     values = _in_utc(asked) | {name: asked[name] for name in ("overriding_member",) if name in asked}
@@ -536,5 +566,5 @@ def update_override_v3(ask: Ask) -> Result:
 @route("DELETE", "/v3/schedules/{id}/overrides/{override_id}")
 def delete_override_v3(ask: Ask) -> Result:
     schedule = _schedule(ask)
-    schedule["overrides"].remove(find(schedule["overrides"], ask.path["override_id"]))
+    schedule["overrides"].remove(find(_overrides(schedule), ask.path["override_id"]))
     return 204, None

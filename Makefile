@@ -8,7 +8,7 @@ ARGS ?=
 PYTEST ?= .venv/bin/pytest -n 2 --dist loadfile
 COVERED := .venv/bin/coverage run -m pytest -n 2 --dist loadfile
 
-.PHONY: setup demo test test-services test-live check coverage coverage-report bench clean
+.PHONY: setup demo test test-services test-live check catalogue coverage coverage-report bench clean
 
 setup: .venv/.ready
 
@@ -45,6 +45,11 @@ check: setup
 	.venv/bin/lint-imports
 	git ls-files -z 'templates/*.html' | xargs -0 -r .venv/bin/djade --check
 	PAGEWARDEN_ENV_FILE=tests/environment .venv/bin/python manage.py makemigrations --check --dry-run
+
+# What follows from catalog.toml: docs/adding-a-tool.md.
+catalogue: setup
+	PAGEWARDEN_ENV_FILE=tests/environment .venv/bin/python manage.py catalogue $(ARGS)
+	test -z "$$PAGERDUTY_SCHEMA_DIR" || .venv/bin/python -m tests.schema_examples "$$PAGERDUTY_SCHEMA_DIR"
 
 # Of the pure core and of the one way in, from whatever tests are run under coverage. The power cuts are left out here: a
 # killed process writes no data.

@@ -280,7 +280,6 @@ def main(argv: list[str] | None = None) -> None:
         url, sandbox_url = f"http://127.0.0.1:{options.port}", f"http://127.0.0.1:{options.sandbox_port}"
         seed, port = str(options.seed), str(options.sandbox_port)
         sandbox = [sys.executable, "-m", "integrations.pagerduty.sandbox", "--port", port, "--seed", seed]
-        sandbox += ["--truth", str(folder / "truth.json")]
         children.start("simulated PagerDuty", sandbox, folder / "sandbox.log")
         import django
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 NETWORK = {"httpx", "httptools", "requests", "urllib3", "socket", "http.client", "urllib.request", "smtplib", "ftplib"}
 CONNECTS = {"create_connection", "create_unix_connection", "open_connection", "open_unix_connection", "sock_connect"}
@@ -23,13 +25,20 @@ def sources() -> dict[str, ast.Module]:
     }
 
 
-def imported(tree: ast.Module) -> set[str]:
+def imported(tree: ast.Module, package: str = "") -> set[str]:
+    """``package``: where relative imports begin; without it they are left aside."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.ImportFrom):
+            base = [node.module] if node.module else []
+            if node.level:
+                parts = package.split(".")
+                base = parts[: len(parts) - node.level + 1] + base if package else []
+            if base:
+                name = ".".join(base)
+                found |= {name, *(f"{name}.{alias.name}" for alias in node.names)}
     return found
 
 
@@ -95,6 +104,118 @@ def test_the_sandbox_knows_nothing_of_the_portal() -> None:
                 name for name in imported(tree) if name.startswith(("portal", "policies", "integrations", "django"))
             }
             assert all(name.startswith("integrations.pagerduty.sandbox") for name in ours), (path, ours)
+
+
+def modules(root: Path) -> dict[str, tuple[ast.Module, set[str]]]:
+    """Every module under a folder, but tests: its tree, and what it imports."""
+    found = {}
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        if parts[0] == "tests" or any(part.startswith(".") or part == "node_modules" for part in parts):
+            continue
+        package = parts[:-1]
+        tree = ast.parse(path.read_text())
+        name = package if parts[-1] == "__init__" else parts
+        found[".".join(name)] = (tree, imported(tree, ".".join(package)))
+    return found
+
+
+def reached(start: str, known: dict[str, tuple[ast.Module, set[str]]]) -> dict[str, str]:
+    """Module → the one that imports it, of all that are imported with ``start``. Importing a module runs its packages, too."""
+    found = {start: ""}
+    waiting = [start]
+    while waiting:
+        name = waiting.pop()
+        for each in {name} | (known[name][1] if name in known else set()):
+            parts = each.split(".")
+            for depth in range(1, len(parts) + 1):
+                module = ".".join(parts[:depth])
+                if module not in found:
+                    found[module] = name
+                    if module in known:
+                        waiting.append(module)
+    return found
+
+
+BY_NAME = {"importlib", "runpy", "pkgutil", "imp", "zipimport", "builtins", "sys", "subprocess", "multiprocessing"}
+"""Modules by which code that no import names can be run."""
+RUNS = {"__import__", "__builtins__", "__loader__", "__spec__", "exec", "eval", "compile", "globals", "import_string"}
+
+
+def analyses_that_could_know(root: Path) -> list[str]:
+    """What is wrong under a folder: each module of an ``analysis`` that reaches the sandbox, or could without an import."""
+    known = modules(root)
+    wrong = []
+    for name, (tree, imports) in known.items():
+        if "analysis" not in name.split("."):
+            continue
+        chain = reached(name, known)
+        link = min((each for each in chain if f"{each}.".startswith(SANDBOX.replace("/", "."))), default="")
+        if link:
+            wrong.append(f"{name} reaches {link} by {chain[link]}")
+        names = {each.split(".")[0] for each in imports} & BY_NAME
+        for node in ast.walk(tree):
+            # As a name, or as a field of something or the last part of an import: re.compile is none of these.
+            if isinstance(node, ast.Name) and node.id in RUNS:
+                names.add(node.id)
+            elif isinstance(node, ast.Attribute) and node.attr in RUNS - {"compile"}:
+                names.add(node.attr)
+            elif isinstance(node, ast.alias) and node.name.split(".")[-1] in RUNS - {"compile"}:
+                names.add(node.name)
+        wrong += [f"{name} uses {each}" for each in sorted(names)]
+    return wrong
+
+
+def test_no_analysis_reaches_the_sandbox_which_knows_what_was_planted() -> None:
+    assert "integrations.pagerduty.sandbox.truth" in modules(ROOT)
+    assert analyses_that_could_know(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("where", "text", "said"),
+    [
+        ("integrations/pagerduty/analysis/rotation.py", "import integrations.pagerduty.sandbox.truth", "reaches"),
+        ("integrations/pagerduty/analysis/__init__.py", "from integrations.pagerduty import sandbox", "reaches"),
+        ("integrations/pagerduty/analysis/rotation.py", "from ..sandbox.truth import truth", "reaches"),
+        ("integrations/pagerduty/analysis/rotation.py", "from .. import sandbox", "reaches"),
+        ("integrations/pagerduty/analysis.py", "def late():\n    from .sandbox import world", "reaches"),
+        ("portal/analysis/deep/er.py", "from integrations.pagerduty.sandbox.world import generate", "reaches"),
+        ("scripts/analysis/run.py", "from integrations.pagerduty import sandbox as account", "reaches"),
+        ("policies/analysis/load.py", "from helpers.near import one", "reaches"),
+        ("policies/analysis/load.py", "import packed.inner", "reaches"),
+        ("policies/analysis/load.py", "import importlib", "uses importlib"),
+        ("policies/analysis/load.py", "from importlib import import_module as load", "uses importlib"),
+        ("policies/analysis/load.py", "from django.utils.module_loading import import_string as load", "import_string"),
+        ("policies/analysis/load.py", "__import__('integrations.pagerduty.sandbox')", "uses __import__"),
+        ("policies/analysis/load.py", "exec('import ' + 'integrations')", "uses exec"),
+        ("policies/analysis/load.py", "import sys\nsys.modules", "uses sys"),
+        (
+            "policies/analysis/load.py",
+            "import re\nre.compile('a')\nfrom integrations.pagerduty.catalog import TOOLS",
+            "",
+        ),
+        ("policies/other/load.py", "import integrations.pagerduty.sandbox", ""),
+        ("tests/analysis/test_load.py", "import integrations.pagerduty.sandbox", ""),
+    ],
+)
+def test_the_guard_finds_an_analysis_that_could_know_the_truth(
+    tmp_path: Path, where: str, text: str, said: str
+) -> None:
+    made = {
+        "integrations/pagerduty/sandbox/__init__.py": "",
+        "integrations/pagerduty/catalog.py": "TOOLS = 1",
+        "helpers/near.py": "import helpers.far",
+        "helpers/far.py": "def one():\n    from integrations.pagerduty.sandbox.truth import truth",
+        "packed/__init__.py": "import integrations.pagerduty.sandbox.world",
+        "packed/inner.py": "",
+        where: text,
+    }
+    for path, content in made.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(content)
+    found = analyses_that_could_know(tmp_path)
+    assert len(found) == bool(said), found
+    assert said in "".join(found)
 
 
 def test_nothing_is_left_for_later() -> None:

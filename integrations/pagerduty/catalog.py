@@ -155,6 +155,12 @@ def _refusals(data: Mapping[str, Any]) -> Mapping[str, Refusal]:
     return MappingProxyType(found)
 
 
+def _overridden(listed: Mapping[str, Refusal], served: Collection[str]) -> tuple[Mapping[str, Refusal], frozenset[str]]:
+    """The refusals of what no tool serves, and the operations whose refusal a tool has overridden."""
+    stale = frozenset(listed) & frozenset(served)
+    return MappingProxyType({name: refusal for name, refusal in listed.items() if name not in stale}), stale
+
+
 def _read(name: str) -> dict[str, Any]:
     return tomllib.loads((_HERE / name).read_text("utf-8"))
 
@@ -184,8 +190,11 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = _aliases(_tools)
 _refused = _read("refusals.toml")
 REASONS: Final[Mapping[str, str]] = MappingProxyType(_refused["reasons"])
 """Why operations are refused: a word → a sentence."""
-REFUSALS: Final[Mapping[str, Refusal]] = _refusals(_refused)
+_standing, _stale = _overridden(_refusals(_refused), BOUNDS_OF)
+REFUSALS: Final[Mapping[str, Refusal]] = _standing
 """Operation → why no tool serves it. Every operation is either here or in a tool."""
+OVERRIDDEN: Final[frozenset[str]] = _stale
+"""What refusals.toml still refuses and a tool serves: the tool counts, and ``manage.py catalogue`` takes the refusal out."""
 PRESETS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {preset: frozenset(name for name, tool in TOOLS.items() if preset in tool.presets) for preset in PRESET_NAMES}
 )
@@ -208,8 +217,6 @@ def _accounted(known: Collection[str], served: Collection[str], refused: Collect
     """Every operation that is known is served or refused, and nothing else is."""
     if unknown := set(refused) - set(known):
         raise ValueError(f"refusals.toml: no operation {min(unknown)}")
-    if both := set(served) & set(refused):
-        raise ValueError(f"refusals.toml: {min(both)} is refused, but a tool of catalog.toml serves it")
     if neither := set(known) - set(served) - set(refused):
         raise ValueError(f"{min(neither)} is neither in a tool of catalog.toml nor in refusals.toml")
 

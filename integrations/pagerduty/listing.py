@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import textwrap
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -11,6 +12,8 @@ from typing import Final
 from integrations.pagerduty.catalog import ALIASES, CATEGORIES, OPERATIONS, REASONS, REFUSALS, TOOLS
 from policies.core.call import Operation, Tool
 
+WIDTH: Final = 118
+_BLOCK: Final = "\n[[refused]]\n"
 BOUNDS_TOLD: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "team_ids": ("kept to its teams", "the connection's PagerDuty teams are forced into the request as a filter"),
@@ -72,6 +75,25 @@ def refused() -> dict[str, list[Refused]]:
     return {reason: rows for reason, rows in found.items() if rows}
 
 
+def without(refusals: str, operations: Collection[str]) -> str:
+    """The text of ``refusals.toml`` without some operations; a block that refuses nothing else goes whole."""
+    head, *blocks = refusals.split(_BLOCK)
+    kept = [head]
+    for block in blocks:
+        about, _, listed = block.partition("operations = [")
+        names = re.findall(r'"([^"]+)"', listed)
+        left = [f'"{name}"' for name in names if name not in operations]
+        if len(left) == len(names):
+            kept.append(block)
+        elif left:
+            line = f"operations = [{', '.join(left)}]"
+            if len(line) > WIDTH:
+                wrapped = textwrap.fill(f"{', '.join(left)},", WIDTH, initial_indent="  ", subsequent_indent="  ")
+                line = f"operations = [\n{wrapped}\n]"
+            kept.append(f"{about}{line}\n")
+    return _BLOCK.join(kept)
+
+
 def markdown() -> str:
     """``docs/catalogue.md``, whole."""
     return "\n".join(_lines()) + "\n"
@@ -100,7 +122,10 @@ def _lines() -> Iterator[str]:
     for reason, found in refusals.items():
         yield f"| [{title(reason)}](#{anchor(title(reason))}) | {len(found)} |"
     yield ""
-    yield "**Default** is the state of a tool in a new team. **Bounds** is how a tool will be held on a connection that is bound to"
+    yield (
+        "**Default** is the state of a tool in a new team. "
+        "**Bounds** is how a tool will be held on a connection that is bound to"
+    )
     yield "some of an account's teams or services; for now every call on such a connection is denied:"
     yield ""
     for short, sentence in BOUNDS_TOLD.values():

@@ -1,7 +1,8 @@
 """What a newer published OpenAPI schema of PagerDuty's says otherwise than the catalogue does. Pure, but for reading the file.
 
 Known are each operation's method, path, scopes and body (``operations.toml``), what it takes (``parameters.toml``), and the
-words that tools offer and entries keep (``catalog.toml``). What is not known, such as the shape of an answer, is not compared.
+words that tools offer and entries keep (``catalog.toml``). What is not known, such as the shape of an answer, the type of a
+parameter and its bounds, is not compared: ``docs/adding-a-tool.md`` names all of it.
 """
 
 from __future__ import annotations

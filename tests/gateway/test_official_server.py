@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -163,25 +163,73 @@ RESPONDERS = {
 }
 ASSIGNMENT = {"at": "{now}", "assignee": {"type": "user_reference", "id": "{user}"}}
 
-WRITES: dict[str, tuple[str, Ask, str]] = {
-    "create_incident": ("create_incident", Ask("POST", "/incidents", body={"incident": NEW}, status=201), "triggered"),
-    "manage_incidents, to acknowledge": ("update_incident", managed({"status": "acknowledged"}), "acknowledged"),
-    "manage_incidents, to resolve": ("resolve_incident", managed({"status": "resolved"}), "resolved"),
-    "manage_incidents, of another urgency": ("update_incident", managed({"urgency": "low"}), '"urgency":"low"'),
-    "manage_incidents, to reassign": ("update_incident", managed({"assignments": [ASSIGNMENT]}), "{user}"),
-    "manage_incidents, to escalate": ("update_incident", managed({"escalation_level": 2}), "{fresh_incident}"),
-    "add_responders": (
-        "add_responders",
-        Ask("POST", "/incidents/{fresh_incident}/responder_requests", body=RESPONDERS),
-        "Please look at the database.",
+FRESH = "/incidents/{fresh_incident}"
+ASSIGNEE = "assignments.0.assignee.id"
+
+
+@dataclass(frozen=True)
+class Write:
+    """A write of the server's: the tool here, and what there is then and was not before. Fields by their path in the document,
+    ``incident.status``, each with its value."""
+
+    tool: str
+    ask: Ask
+    answer: Mapping[str, Any]
+    path: str
+    """What is read before it and after it."""
+    after: Mapping[str, Any]
+
+
+def changing(tool: str, change: Mapping[str, Any], changed: Mapping[str, Any]) -> Write:
+    """A change of one incident, whose document shows it in the answer and when it is read again."""
+    answer = {f"incidents.0.{name}": value for name, value in changed.items()}
+    after = {f"incident.{name}": value for name, value in changed.items()}
+    return Write(tool, managed(change), {"incidents.0.id": "{fresh_incident}", **answer}, FRESH, after)
+
+
+CREATED = {"status": "triggered", "title": "Checkout is slow", "urgency": "high", "service.id": "{service}"}
+LOOK = "Please look at the database."
+TARGET = "responder_request_targets.0.incident_responders.0"
+
+WRITES: dict[str, Write] = {
+    "create_incident": Write(
+        "create_incident",
+        Ask("POST", "/incidents", body={"incident": NEW}, status=201),
+        {f"incident.{name}": value for name, value in CREATED.items()},
+        "/incidents?limit=1&sort_by=created_at:desc",
+        {"incidents.0.id": "{answer}", **{f"incidents.0.{name}": value for name, value in CREATED.items()}},
     ),
-    "add_note_to_incident": (
+    "manage_incidents, to acknowledge": changing(
+        "update_incident",
+        {"status": "acknowledged"},
+        {"status": "acknowledged", "acknowledgements.0.acknowledger.id": "{me}"},
+    ),
+    "manage_incidents, to resolve": changing(
+        "resolve_incident", {"status": "resolved"}, {"status": "resolved", "last_status_change_by.id": "{me}"}
+    ),
+    "manage_incidents, of another urgency": changing("update_incident", {"urgency": "low"}, {"urgency": "low"}),
+    "manage_incidents, to reassign": changing("update_incident", {"assignments": [ASSIGNMENT]}, {ASSIGNEE: "{user}"}),
+    "manage_incidents, to escalate": changing("update_incident", {"escalation_level": 2}, {ASSIGNEE: "{second_level}"}),
+    "add_responders": Write(
+        "add_responders",
+        Ask("POST", f"{FRESH}/responder_requests", body=RESPONDERS),
+        {
+            "responder_request.message": LOOK,
+            "responder_request.requester.id": "{me}",
+            f"responder_request.{TARGET}.user.id": "{user}",
+        },
+        FRESH,
+        {"incident.responder_requests.0.message": LOOK, "incident.incidents_responders.0.user.id": "{user}"},
+    ),
+    "add_note_to_incident": Write(
         "add_note_to_incident",
-        Ask("POST", "/incidents/{fresh_incident}/notes", body={"note": {"content": "Looked."}}),
-        "Looked.",
+        Ask("POST", f"{FRESH}/notes", body={"note": {"content": "Looked."}}),
+        {"note.content": "Looked.", "note.user.id": "{me}"},
+        f"{FRESH}/notes",
+        {"notes.0.content": "Looked.", "notes.0.user.id": "{me}"},
     ),
 }
-"""The server's tool → the tool here, the request, and what its answer shows."""
+"""The server's tool → what it does."""
 
 LOOKED_UP: dict[str, tuple[str, str]] = {
     "incident": ("/incidents?statuses[]=triggered", "incidents"),
@@ -205,6 +253,15 @@ LOOKED_UP: dict[str, tuple[str, str]] = {
     "v3": ("/v3/schedules", "schedules"),
 }
 """Placeholder → the list whose first row it is."""
+ON_CALL = "/oncalls?escalation_policy_ids%5B%5D={service_policy}"
+SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "service_policy": ("/services/{service}", lambda shown: shown["service"]["escalation_policy"]["id"]),
+    "second_level": (
+        ON_CALL,
+        lambda shown: next(row["user"]["id"] for row in shown["oncalls"] if row["escalation_level"] == 2),
+    ),
+}
+"""Placeholder → the document that shows it, and where."""
 MADE: dict[str, tuple[str, Any, str]] = {
     "fresh_incident": ("/incidents", {"incident": NEW}, "incident"),
     "custom_shift": (
@@ -299,6 +356,9 @@ class Server:
                 path, body, shown = MADE[name]
                 made = self.directly("POST", self.filled(path), self.filled(body))[shown]
                 self.known[name] = str((made[0] if isinstance(made, list) else made)["id"])
+            elif name in SHOWN:
+                path, pick = SHOWN[name]
+                self.known[name] = pick(self.directly("GET", self.filled(path)))
             else:
                 path, shown = LOOKED_UP[name]
                 self.known[name] = str(self.directly("GET", self.filled(path))[shown][0]["id"])
@@ -393,19 +453,43 @@ def test_every_read_of_the_server_is_on_record_under_the_tool_that_covers_it(ser
         assert {entry["tool"] for entry in told} & covering(tool), tool
 
 
+def at(document: Any, path: str) -> Any:
+    """What stands at a path of a document; None where there is nothing."""
+    for part in path.split("."):
+        if isinstance(document, list):
+            document = document[int(part)] if int(part) < len(document) else None
+        else:
+            document = document.get(part) if isinstance(document, dict) else None
+    return document
+
+
+def stands(document: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {path: at(document, path) for path in fields}
+
+
 @pytest.mark.parametrize("row", WRITES)
 def test_an_incident_write_of_the_server_is_done_and_on_record(server: Server, row: str) -> None:
-    tool, ask, shown = WRITES[row]
+    write = WRITES[row]
     server.known.pop("fresh_incident", None)
-    [answer] = server.send(ask)
-    assert answer.status in (ask.status, 201), answer.body
-    assert server.filled(shown) in answer.body.decode().replace('": ', '":')
+    [before] = server.send(get(write.path))
+    [answer] = server.send(write.ask)
+    assert answer.status == write.ask.status, answer.body
+    expected = server.filled(write.answer)
+    assert stands(answer.json(), expected) == expected
+    server.known["answer"] = str(at(answer.json(), "incident.id"))
+    # Read again, and it is what was not so before.
+    [after] = server.send(get(write.path))
+    expected = server.filled(write.after)
+    assert stands(after.json(), expected) == expected
+    was = stands(before.json(), expected)
+    same = {path for path in expected if was[path] == expected[path]}
+    assert same <= ({f"incidents.0.{name}" for name in CREATED} if row == "create_incident" else set()), same
     entries = recorded(server, [answer])
     assert [(entry["kind"], entry["tool"], entry["outcome"]) for entry in entries] == [
-        ("intent", tool, "intended"),
-        ("result", tool, "done"),
+        ("intent", write.tool, "intended"),
+        ("result", write.tool, "done"),
     ]
-    assert tool in covering(row.split(",")[0])
+    assert write.tool in covering(row.split(",")[0])
 
 
 def test_the_routers_rules_are_read_and_not_written_by_a_responder(server: Server) -> None:

@@ -489,7 +489,7 @@ def test_every_parameter_of_a_read_reaches_one_of_its_operations(schema_dir: Pat
             taken |= {each.removesuffix("[]") for each in queried(schema_dir, operation_id)}
             taken |= {path[-1] for path in written(schema_dir, operation_id) if path}
             taken |= {"{id}"} if "{id}" in OPERATIONS[operation_id].path else set()
-            taken |= set(re.findall(r"\{(\w+_id)\}", OPERATIONS[operation_id].path))
+            taken |= set(re.findall(r"\{(\w+)\}", OPERATIONS[operation_id].path))
         if name.endswith("_id") and name not in taken:
             assert "{id}" in taken, (tool.name, name)
         else:

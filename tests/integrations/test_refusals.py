@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from integrations.pagerduty import catalog
-from integrations.pagerduty.catalog import OPERATIONS, REASONS, REFUSALS, TOOLS, tools_for
+from integrations.pagerduty.catalog import OPERATIONS, OVERRIDDEN, REASONS, REFUSALS, TOOLS, tools_for
+from integrations.pagerduty.listing import without
 from integrations.pagerduty.resolve import resolve
 from policies.core.call import Call, Door, KeyCredential
 
@@ -32,13 +34,48 @@ def test_every_operation_is_either_served_or_refused() -> None:
     ("known", "served", "refused", "said"),
     [
         ("ab", "a", "", "b is neither in a tool of catalog.toml nor in refusals.toml"),
-        ("ab", "ab", "b", "b is refused, but a tool of catalog.toml serves it"),
         ("a", "a", "z", "no operation z"),
     ],
 )
-def test_an_operation_in_neither_or_both_fails_the_import(known: str, served: str, refused: str, said: str) -> None:
+def test_an_operation_in_neither_fails_the_import(known: str, served: str, refused: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         catalog._accounted(known, served, refused)
+
+
+def test_a_tool_overrides_a_refusal_which_does_not_stay_unnoticed() -> None:
+    refused = catalog._refusals(
+        {"reasons": {"whim": "So."}, "refused": [{"reason": "whim", "instead": "x", "operations": ["a", "b"]}]}
+    )
+    standing, stale = catalog._overridden(refused, {"b": "owner", "c": "owner"})
+    assert (set(standing), set(stale)) == ({"a"}, {"b"})
+    assert not OVERRIDDEN, f"refusals.toml refuses what a tool serves: {sorted(OVERRIDDEN)}. Run make catalogue."
+
+
+@pytest.mark.parametrize(
+    ("operations", "left"),
+    [
+        (["one"], ["two"]),
+        (["two", "one"], []),
+        ([], ["one", "two"]),
+    ],
+)
+def test_what_a_tool_serves_is_taken_out_of_the_refusals_and_nothing_else(
+    operations: list[str], left: list[str]
+) -> None:
+    text = (Path(catalog.__file__).parent / "refusals.toml").read_text()
+    before, _, after = text.partition("\n[[refused]]\n")
+    made = '\n[[refused]]\nreason = "access"\ninstead = "x."\noperations = ["one", "two"]\n'
+    found = without(f"{before}{made}\n[[refused]]\n{after}", operations)
+    blocks = tomllib.loads(found)["refused"]
+    rest = tomllib.loads(text)["refused"]
+    assert blocks == [{"reason": "access", "instead": "x.", "operations": left}] * bool(left) + rest
+    # Of the file itself: the first and the last of every block that refuses several.
+    for place in (0, -1):
+        chosen = [block["operations"][place] for block in rest if len(block["operations"]) > 1]
+        kept = tomllib.loads(without(text, chosen))["refused"]
+        assert [block["operations"] for block in kept] == [
+            [name for name in block["operations"] if name not in chosen] for block in rest
+        ]
 
 
 @pytest.mark.parametrize(

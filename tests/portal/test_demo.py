@@ -125,6 +125,15 @@ def test_the_info_file_says_all_that_programs_need(demo: tuple[dict[str, Any], P
     assert float(ready[1]) < 40
 
 
+def test_no_file_of_the_demos_holds_what_was_planted(
+    demo: tuple[dict[str, Any], Path, subprocess.Popen[bytes]],
+) -> None:
+    _, folder, _ = demo
+    written = [path for path in folder.rglob("*") if path.is_file()]
+    assert folder / "data" / "pagewarden.sqlite3" in written
+    assert [path for path in written if b"policy_defects" in path.read_bytes()] == []
+
+
 def test_the_main_job_from_the_first_read_to_the_proof(
     demo: tuple[dict[str, Any], Path, subprocess.Popen[bytes]],
 ) -> None:

@@ -321,3 +321,24 @@ def test_a_range_is_a_year_at_most_and_a_month_where_one_end_is_not_given(ask: A
     month = {"created_at_start": iso(AT - 130 * DAY), "created_at_end": until}
     assert metrics(ask, "all", {"created_at_end": until}) == metrics(ask, "all", month)
     assert ask("POST", "/analytics/metrics/incidents/all", None).status_code == 200
+
+
+def test_escalations_are_counted_as_they_stand_in_the_log_also_to_whoever_holds_the_incident(
+    ask: Ask, sandbox: Sandbox
+) -> None:
+    world = sandbox.world
+    holder = {"id": world.users[4]["id"], "type": "user_reference"}
+    rules = [{"escalation_delay_in_minutes": 10, "targets": [holder]} for _ in range(2)]
+    body = {"escalation_policy": {"name": "One person", "escalation_rules": rules}}
+    policy = ask("POST", "/escalation_policies", body).json()["escalation_policy"]
+    asked = {
+        "title": "Down",
+        "service": {"id": world.services[0]["id"], "type": "service_reference"},
+        "escalation_policy": {"id": policy["id"], "type": "escalation_policy_reference"},
+    }
+    incident = ask("POST", "/incidents", {"incident": asked}).json()["incident"]["id"]
+    for level in (2, 1):
+        assert ask("PUT", f"/incidents/{incident}", {"incident": {"escalation_level": level}}).is_success
+    logged = Counter(entry["type"] for entry in entries(ask, incident))
+    row = ask("GET", f"/analytics/raw/incidents/{incident}").json()
+    assert row["escalation_count"] == row["manual_escalation_count"] == logged["escalate_log_entry"] == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -800,3 +801,133 @@ def test_a_smaller_plan_lacks_what_pagerduty_sells_apart(ask: Ask, sandbox: Sand
     answer = ask(method, path.format(id=incident), None if method == "GET" else {})
     assert (answer.status_code, answer.json()["error"]["code"]) == (402, 2014)
     assert "incidents_responders" not in ask("GET", f"/incidents/{incident}").json()["incident"]
+
+
+def test_escalating_is_an_assignment_of_its_moment_and_counts_even_to_the_same_person(
+    ask: Ask, sandbox: Sandbox, opened: list[Incident], show: Callable[..., Found], entries: Callable[..., list[Found]]
+) -> None:
+    incident = next(row for row in opened if row.status == "triggered" and row.level == 1 and not row.repeats)
+    pass_time(sandbox, 600)
+    assert ask("PUT", f"/incidents/{incident.id}", {"incident": {"escalation_level": 2}}).is_success
+    newest = entries(incident)[0]["created_at"]
+    assert show(incident)["assignments"][0]["at"] == newest
+    assert {"assign_log_entry", "escalate_log_entry"} <= {
+        entry["type"] for entry in entries(incident) if entry["created_at"] == newest
+    }
+
+
+def test_no_incident_is_made_on_a_disabled_service_or_where_nobody_is_on_call(ask: Ask, sandbox: Sandbox) -> None:
+    world = sandbox.world
+
+    def made(service: Found, **more: Any) -> Any:
+        reference = {"id": service["id"], "type": "service_reference"}
+        return ask("POST", "/incidents", {"incident": {"type": "incident", "title": "x", "service": reference, **more}})
+
+    service = next(row for row in world.services if row["status"] == "active")
+    assert made(service).status_code == 201
+    assert ask("PUT", f"/services/{service['id']}", {"service": {"status": "disabled"}}).is_success
+    refused = made(service)
+    assert (refused.status_code, "disabled" in refused.text) == (400, True)
+    silent = {"id": world.policies[0]["id"], "type": "escalation_policy_reference"}
+    world.policies[0]["escalation_rules"] = [{**world.policies[0]["escalation_rules"][0], "targets": []}]
+    other = next(row for row in world.services if row["status"] == "active" and row["id"] != service["id"])
+    before = len(world.incidents)
+    refused = made(other, escalation_policy=silent)
+    assert (refused.status_code, "Nobody is on call" in refused.text) == (400, True)
+    assert len(world.incidents) == before
+
+
+@pytest.mark.parametrize("path", ["/incidents", "/audit/records", "/alert_grouping_settings", "/v3/schedules"])
+def test_a_page_of_no_rows_is_refused_for_it_would_never_end(ask: Ask, path: str) -> None:
+    assert ask("GET", f"{path}?limit=0").status_code == 400
+
+
+def test_the_trail_tells_of_rules_layers_and_of_services_that_were_disabled(ask: Ask, sandbox: Sandbox) -> None:
+    world = sandbox.world
+    policy, schedule, service = world.policies[0], world.schedules[0], world.services[0]
+    rule = {"escalation_delay_in_minutes": 29, "targets": [{"id": world.users[0]["id"], "type": "user_reference"}]}
+    layers = [{**schedule["schedule_layers"][0], "name": "Renamed"}]
+    ask("PUT", f"/escalation_policies/{policy['id']}", {"escalation_policy": {"escalation_rules": [rule]}})
+    change = {"type": "schedule", "name": "x", "time_zone": "Europe/London", "schedule_layers": layers}
+    ask("PUT", f"/schedules/{schedule['id']}", {"schedule": change})
+    ask("PUT", f"/services/{service['id']}", {"service": {"status": "disabled"}})
+    records = ask("GET", "/audit/records?limit=100").json()["records"]
+    told = {
+        record["root_resource"]["id"]: {field["name"]: field for field in record["details"].get("fields", ())}
+        for record in reversed(records)
+    }
+    assert '"escalation_delay_in_minutes":29' in told[policy["id"]]["escalation_rules"]["value"]
+    assert "Renamed" in told[schedule["id"]]["schedule_layers"]["value"]
+    assert (told[service["id"]]["status"]["before_value"], told[service["id"]]["status"]["value"]) == (
+        "active",
+        "disabled",
+    )
+
+
+def test_no_incident_is_made_on_a_service_in_maintenance_until_that_is_over(ask: Ask, sandbox: Sandbox) -> None:
+    now = sandbox.world.now
+    service = {"id": sandbox.world.services[0]["id"], "type": "service_reference"}
+    body = {"incident": {"type": "incident", "title": "Down", "service": service}}
+    window = {"start_time": iso(now - 60), "end_time": iso(now + 3600), "services": [service]}
+    assert ask("POST", "/maintenance_windows", {"maintenance_window": window}).status_code == 201
+    refused = ask("POST", "/incidents", body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, 2001)
+    assert "maintenance" in refused.json()["error"]["errors"][0]
+    assert ask("GET", f"/incidents?since={iso(now)}&until={iso(now + 600)}").json()["incidents"] == []
+    pass_time(sandbox, 3700)
+    assert ask("POST", "/incidents", body).status_code == 201
+
+
+@pytest.mark.parametrize("delegated", [True, False])
+def test_an_incident_is_not_escalated_to_nobody(
+    ask: Ask, sandbox: Sandbox, opened: list[Incident], show: Callable[..., Found], delegated: bool
+) -> None:
+    incident = next(row for row in opened if row.level == 1)
+    own = show(incident)["escalation_policy"]["id"]
+    policy = next(row for row in sandbox.world.policies if (row["id"] == own) != delegated)
+    for rule in policy["escalation_rules"][not delegated :]:
+        rule["targets"] = []
+    before = show(incident)
+    change_: Found = {"escalation_level": 2}
+    if delegated:
+        change_ = {"escalation_policy": {"id": policy["id"], "type": "escalation_policy_reference"}}
+    change_ |= {"type": "incident_reference", "title": "New"}
+    for path, asked in (
+        (f"/incidents/{incident.id}", {"incident": change_}),
+        ("/incidents", {"incidents": [{"id": incident.id, **change_}]}),
+    ):
+        refused = ask("PUT", path, asked)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, 2001)
+    assert show(incident) == before
+
+
+def test_the_trail_tells_a_change_at_the_end_of_many_rules_and_what_a_service_hangs_on(
+    ask: Ask, sandbox: Sandbox
+) -> None:
+    world = sandbox.world
+    policy, service = world.policies[0], world.services[0]
+    targets = [{"id": user["id"], "type": "user_reference"} for user in world.users[:10]]
+    rules = [{"escalation_delay_in_minutes": 30, "targets": targets} for _ in range(20)]
+
+    def trail(root: str) -> dict[str, Found]:
+        records = ask("GET", "/audit/records").json()["records"]
+        record = next(row for row in records if row["root_resource"]["id"] == root)
+        return {row["name"]: row for row in record["details"]["fields"]}
+
+    path = f"/escalation_policies/{policy['id']}"
+    kept = ask("PUT", path, {"escalation_policy": {"escalation_rules": rules}}).json()["escalation_policy"]
+    rules = [*kept["escalation_rules"][:-1], {**kept["escalation_rules"][-1], "escalation_delay_in_minutes": 31}]
+    assert ask("PUT", path, {"escalation_policy": {"escalation_rules": rules}}).is_success
+    told = trail(policy["id"])["escalation_rules"]
+    for name, last in (("before_value", 30), ("value", 31)):
+        delays = [row["escalation_delay_in_minutes"] for row in json.loads(told[name])]
+        assert delays == [30] * 19 + [last]
+    for field, value, shown in (
+        ("escalation_policy", {"id": world.policies[3]["id"], "type": "escalation_policy_reference"}, "PESC003"),
+        ("alert_grouping_parameters", {"type": "time", "config": {"timeout": 900}}, "900"),
+        ("auto_pause_notifications_parameters", {"enabled": True, "timeout": 120}, "120"),
+    ):
+        assert ask("PUT", f"/services/{service['id']}", {"service": {field: value}}).is_success
+        told = trail(service["id"])[field]
+        assert shown in told["value"]
+        assert shown not in told["before_value"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from integrations.pagerduty.sandbox.app import Sandbox
 from integrations.pagerduty.sandbox.operations import services as services_module
 from integrations.pagerduty.sandbox.world import DAY, HOUR, generate, iso
 from tests.integrations.conftest import NOW, TOKENS, Ask
+from tests.published_schema import problems
 
 HOURS = {
     "type": "fixed_time_per_day",
@@ -445,7 +447,7 @@ def test_a_service_leaves_a_shared_setting_for_its_own(ask: Ask, sandbox: Sandbo
     assert (own["type"], own["config"]) == ("time", {"timeout": 120})
     off = {"service": {"alert_grouping_parameters": {"type": None}}}
     shown = ask("PUT", f"/services/{leaver}", off).json()["service"]["alert_grouping_parameters"]
-    assert shown == {"type": None, "config": None}
+    assert shown == {"type": None}
     assert ask("GET", f"/alert_grouping_settings?service_ids[]={leaver}").json()["alert_grouping_settings"] == []
 
 
@@ -814,3 +816,18 @@ def test_a_read_only_token_changes_nothing_here(ask: Ask, sandbox: Sandbox) -> N
     ):
         assert ask(method, path, {}, token=token).status_code == 403
     assert ask("GET", "/standards", token=token).status_code == 200
+
+
+def test_a_service_without_grouping_is_valid_by_the_schema_wherever_it_is_shown(ask: Ask, schema_dir: Path) -> None:
+    policy = ask("GET", "/escalation_policies?limit=1").json()["escalation_policies"][0]
+    reference = {"id": policy["id"], "type": "escalation_policy_reference"}
+    made = ask("POST", "/services", {"service": {"name": "Plain", "escalation_policy": reference}})
+    path = f"/services/{made.json()['service']['id']}"
+    changed = ask("PUT", path, {"service": {"alert_grouping_parameters": {"type": None}}})
+    for method, template, answer in (
+        ("POST", "/services", made),
+        ("PUT", "/services/{id}", changed),
+        ("GET", "/services/{id}", ask("GET", path)),
+        ("GET", "/services", ask("GET", "/services?query=Plain")),
+    ):
+        assert problems(schema_dir, method, template, answer.status_code, answer.json()) == []

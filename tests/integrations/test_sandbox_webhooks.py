@@ -8,7 +8,7 @@ import hmac
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -197,16 +197,20 @@ def test_only_what_the_filter_and_the_list_of_events_name_is_sent(
     ask: Ask, sandbox: Sandbox, runner: asyncio.Runner, receiver: Receiver
 ) -> None:
     world = sandbox.world
-    own, far = world.services[0], world.services[-1]
+    own = world.services[0]
     team = own["teams"][0]["id"]
-    assert team not in {row["id"] for row in far["teams"]}
+    place, far = next(
+        (place, row)
+        for place, row in enumerate(world.services)
+        if row["status"] != "disabled" and team not in {each["id"] for each in row["teams"]}
+    )
     by_service = subscribe(ask, receiver.url, {"type": "service_reference", "id": own["id"]})
     by_team = subscribe(ask, receiver.url, {"type": "team_reference", "id": team})
     resolved = subscribe(ask, receiver.url, events=("incident.resolved",))
     sleeping = subscribe(ask, receiver.url)
     next(row for row in world.webhooks if row["id"] == sleeping["id"])["active"] = False
     opened(ask, sandbox, 0)
-    change(ask, opened(ask, sandbox, len(world.services) - 1), status="resolved")
+    change(ask, opened(ask, sandbox, place), status="resolved")
     settled(ask, runner)
     sent = sorted(
         (headers["x-webhook-subscription"], event["event_type"], event["data"]["service"]["id"])
@@ -478,3 +482,140 @@ def test_extension_schemas_are_listed_by_page_and_shown(ask: Ask) -> None:
     one = rest["extension_schemas"][0]
     assert ask("GET", f"/extension_schemas/{one['id']}").json()["extension_schema"] == one
     assert ask("GET", "/extension_schemas/PNONE").status_code == 404
+
+
+def test_each_event_shows_the_incident_as_it_was_then(
+    ask: Ask, sandbox: Sandbox, runner: asyncio.Runner, receiver: Receiver
+) -> None:
+    subscribe(ask, receiver.url)
+    incident = opened(ask, sandbox)
+    change(ask, incident, status="acknowledged", escalation_level=2)
+    change(ask, incident, status="resolved")
+    change(ask, incident, status="acknowledged")
+    settled(ask, runner)
+    assert [(event["event_type"], event["data"]["status"]) for event in receiver.events()] == [
+        ("incident.triggered", "triggered"),
+        ("incident.escalated", "triggered"),
+        ("incident.acknowledged", "acknowledged"),
+        ("incident.resolved", "resolved"),
+        ("incident.reopened", "triggered"),
+        ("incident.acknowledged", "acknowledged"),
+    ]
+
+
+def test_another_service_type_or_bridge_is_told_and_the_same_again_is_not(
+    ask: Ask, sandbox: Sandbox, runner: asyncio.Runner, receiver: Receiver
+) -> None:
+    subscribe(ask, receiver.url)
+    incident = opened(ask, sandbox)
+    kind = next(
+        row["name"] for row in sandbox.world.incident_types if row["enabled"] and row["name"] != "incident_default"
+    )
+    changed = {
+        "service": {"id": sandbox.world.services[1]["id"], "type": "service_reference"},
+        "incident_type": {"name": kind},
+        "conference_bridge": {"conference_number": "+1 415-555-1212", "conference_url": "https://meet.example.com/1"},
+    }
+    for _ in range(2):
+        change(ask, incident, **changed)
+    settled(ask, runner)
+    assert receiver.types() == [
+        "incident.triggered",
+        "incident.service_updated",
+        "incident.incident_type.changed",
+        "incident.conference_bridge.updated",
+    ]
+
+
+def test_a_merged_incident_says_into_which_to_webhooks_too(
+    ask: Ask, sandbox: Sandbox, runner: asyncio.Runner, receiver: Receiver
+) -> None:
+    subscribe(ask, receiver.url, events=("incident.resolved",))
+    target, source = opened(ask, sandbox), opened(ask, sandbox)
+    ask("PUT", f"/incidents/{target}/merge", {"source_incidents": [{"id": source, "type": "incident_reference"}]})
+    settled(ask, runner)
+    [event] = receiver.events()
+    assert event["data"]["id"] == source
+    assert event["data"]["resolve_reason"]["type"] == "merge_resolve_reason"
+    assert event["data"]["resolve_reason"]["incident"]["id"] == target
+
+
+def test_a_snooze_that_ends_is_told_without_anybody_asking(
+    ask: Ask, sandbox: Sandbox, runner: asyncio.Runner, receiver: Receiver
+) -> None:
+    subscribe(ask, receiver.url, events=("incident.unacknowledged",))
+    incident = opened(ask, sandbox)
+    change(ask, incident, status="acknowledged")
+    assert ask("POST", f"/incidents/{incident}/snooze", {"duration": 1}).status_code == 201
+    runner.run(asyncio.sleep(1.6))
+    assert receiver.types() == ["incident.unacknowledged"]
+
+
+def test_a_bridge_is_told_as_numbers_and_an_address(
+    ask: Ask, sandbox: Sandbox, runner: asyncio.Runner, receiver: Receiver
+) -> None:
+    subscribe(ask, receiver.url, events=("incident.conference_bridge.updated",))
+    incident = opened(ask, sandbox)
+    bridge = {"conference_number": "+1 415-555-1212", "conference_url": "https://meet.example.com/1"}
+    change(ask, incident, conference_bridge=bridge)
+    change(ask, incident, conference_bridge={"conference_url": bridge["conference_url"]})
+    settled(ask, runner)
+    assert [event["data"]["incident"]["id"] for event in receiver.events()] == [incident] * 2
+    told = {"conference_url": bridge["conference_url"], "type": "incident_conference_bridge"}
+    assert [{name: event["data"][name] for name in (*told, "conference_numbers")} for event in receiver.events()] == [
+        {**told, "conference_numbers": [{"label": "", "number": bridge["conference_number"]}]},
+        {**told, "conference_numbers": []},
+    ]
+
+
+def test_a_webhook_tells_the_reason_of_a_merge_as_the_incident_does(
+    ask: Ask, sandbox: Sandbox, runner: asyncio.Runner, receiver: Receiver
+) -> None:
+    subscribe(ask, receiver.url, events=("incident.resolved",))
+    target, source = opened(ask, sandbox), opened(ask, sandbox)
+    ask("PUT", f"/incidents/{target}/merge", {"source_incidents": [{"id": source, "type": "incident_reference"}]})
+    settled(ask, runner)
+    shown = ask("GET", f"/incidents/{source}").json()["incident"]
+    assert [event["data"]["resolve_reason"] for event in receiver.events()] == [shown["resolve_reason"]]
+
+
+def test_the_end_of_a_snooze_is_told_as_it_was_before_the_call_that_found_it(
+    ask: Ask, sandbox: Sandbox, runner: asyncio.Runner, receiver: Receiver
+) -> None:
+    subscribe(ask, receiver.url)
+    incident = opened(ask, sandbox)
+    assert ask("POST", f"/incidents/{incident}/snooze", {"duration": 600}).status_code == 201
+    sandbox._offset += 700
+    change(ask, incident, status="resolved")
+    settled(ask, runner)
+    assert [(event["event_type"], event["data"]["status"]) for event in receiver.events()][-2:] == [
+        ("incident.unacknowledged", "triggered"),
+        ("incident.resolved", "resolved"),
+    ]
+
+
+@pytest.mark.parametrize("end", ["reset", "shutdown"])
+def test_nothing_wakes_once_the_account_is_gone(
+    ask: Ask, sandbox: Sandbox, runner: asyncio.Runner, receiver: Receiver, end: str
+) -> None:
+    incident = opened(ask, sandbox)
+    assert ask("POST", f"/incidents/{incident}/snooze", {"duration": 1}).status_code == 201
+    world = sandbox.world
+    if end == "reset":
+        assert ask("POST", "/_sandbox/reset").is_success
+    else:
+        messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+        sent: list[str] = []
+
+        async def receive() -> dict[str, Any]:
+            return messages.pop(0)
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            sent.append(message["type"])
+
+        runner.run(sandbox({"type": "lifespan"}, receive, send))
+        assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert sandbox._alarm is None
+    sandbox._offset += 10
+    runner.run(asyncio.sleep(1.3))
+    assert next(row for row in world.incidents if row.id == incident).status == "acknowledged"

@@ -88,6 +88,7 @@ class Sandbox:
         self.size = size
         self._now = now
         self.deliveries = Deliveries(webhooks_anywhere)
+        self._alarm: asyncio.TimerHandle | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -95,6 +96,7 @@ class Sandbox:
         self._offset = 0.0 if self._now is None else self._now.timestamp() - time.time()
         self.world = generate(self.seed, self._now or dt.datetime.now(dt.UTC), kind=self.kind, size=self.size)
         self.deliveries.stop()
+        self._stop_alarm()
         self.deliveries = Deliveries(self.deliveries.anywhere)
         self.tokens: dict[str, Token] = {token.value: token for token in demo_tokens(self.seed).values()}
         self.fault: tuple[str, float, int] = ("", 0.0, 0)
@@ -107,6 +109,8 @@ class Sandbox:
         if scope["type"] == "lifespan":
             while True:
                 message = await receive()
+                if message["type"] == "lifespan.shutdown":
+                    self._stop_alarm()
                 await send({"type": f"{message['type']}.complete"})
                 if message["type"] == "lifespan.shutdown":
                     return
@@ -224,13 +228,35 @@ class Sandbox:
         )
         ask.include = ask.many("include")
         self.world.wake(ask.now)
+        # At once, also where the call is refused: whose snooze is over is told of as it is now, before the call changes it.
+        self.deliveries.send(self.world)
         if method != "GET":
             self.world.kept = None
         try:
             return recorded(ask, method, template, ops.ROUTES[method, template])
         finally:
-            # Also where it is refused: a snooze may have ended before. What is refused has told nothing.
+            # What is refused has told nothing.
             self.deliveries.send(self.world)
+            self._set_alarm()
+
+    def _stop_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _set_alarm(self) -> None:
+        """Have the snooze that ends next end in time: whoever subscribed is told then, not at the next call."""
+        self._stop_alarm()
+        incidents = (self.world.incidents[place].extra for place in self.world.snoozed)
+        ends = [extra.snoozed_until for extra in incidents if extra is not None and extra.snoozed_until is not None]
+        if ends:
+            delay = max(0.0, min(ends) - self._offset - time.time()) + 0.01
+            self._alarm = asyncio.get_running_loop().call_later(delay, self._ring)
+
+    def _ring(self) -> None:
+        self.world.wake(time.time() + self._offset)
+        self.deliveries.send(self.world)
+        self._set_alarm()
 
     def _sender(self, token: Token, headers: dict[str, str], what: tuple[str, str]) -> int | None:
         if token.user is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import datetime as dt
 import re
 from bisect import bisect_left, bisect_right
@@ -98,7 +100,8 @@ class Ask:
         text = self.one(name)
         if not text:
             return default
-        if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
+        # A page of no rows would never end.
+        if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or (name == "limit" and int(text) == 0):
             raise invalid(f"{name.capitalize()} must be a positive integer.")
         return int(text) if most is None else min(int(text), most)
 
@@ -176,6 +179,9 @@ class Ask:
 
     def tell(self, event: str, subject: Incident | Document, detail: Document | None = None) -> None:
         """Have the webhooks told of an event. ``subject``: an incident or a service. ``detail``: what is told instead of it."""
+        if isinstance(subject, Incident):
+            # As it is now: the same call may go on to change it.
+            subject = dataclasses.replace(subject, extra=copy.copy(subject.extra))
         self.world.outbox.append((event, subject, self.sender, self.now, detail))
 
     def read(self, name: str, shape: Shape) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import random
 import zlib
 from collections.abc import Callable
@@ -26,8 +27,20 @@ TYPES: Final = {
     "escalation_policies": "escalation_policy",
     "services": "service",
 }
-UNTOLD: Final = ("updated_at", "last_incident_timestamp", "status")
-"""What changes by itself."""
+UNTOLD: Final = ("updated_at", "last_incident_timestamp")
+"""What changes by itself. (What is stored as a service's status is only whether it is disabled.)"""
+MADE_OF: Final = (
+    "alert_grouping_parameters",
+    "auto_pause_notifications_parameters",
+    "escalation_policy",
+    "escalation_rules",
+    "incident_urgency_rule",
+    "rotations",
+    "schedule_layers",
+    "scheduled_actions",
+    "support_hours",
+    "teams",
+)
 PAST: Final = 400 * DAY
 A_DAY: Final = 3
 """Records on an average day."""
@@ -124,12 +137,25 @@ def _resource(world: World, kind: str, identifier: str) -> dict[str, Any]:
 
 
 def _told(row: dict[str, Any]) -> dict[str, str]:
-    """The fields of a resource that a record can tell: texts, numbers and switches."""
+    """The fields of a resource that a record can tell: texts, numbers and switches, and what it is made of as JSON."""
     return {
-        name: str(value).lower() if isinstance(value, bool) else str(value)
+        name: value if isinstance(value, str) else json.dumps(_short(value), separators=(",", ":"))
         for name, value in row.items()
-        if isinstance(value, str | int | float) and name not in UNTOLD and not name.endswith(("_url", "self"))
+        if (isinstance(value, str | int | float) or (name in MADE_OF and value is not None))
+        and name not in UNTOLD
+        and not name.endswith(("_url", "self"))
     }
+
+
+def _short(value: Any) -> Any:
+    """With ids for references, and without the addresses that hang on the ids."""
+    if isinstance(value, list):
+        return [_short(row) for row in value]
+    if not isinstance(value, dict):
+        return value
+    if str(value.get("type", "")).endswith("_reference") and "id" in value:
+        return value["id"]
+    return {name: _short(inner) for name, inner in value.items() if name not in ("self", "html_url")}
 
 
 def actor_of(world: World, audited: Audited) -> dict[str, Any]:

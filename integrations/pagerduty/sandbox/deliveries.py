@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from integrations.pagerduty.sandbox.documents import Document, escalation_policy_of
+from integrations.pagerduty.sandbox.documents import Document, escalation_policy_of, resolve_reason
 from integrations.pagerduty.sandbox.world import (
     DAY,
     Incident,
@@ -249,7 +249,7 @@ def _incident_data(world: World, incident: Incident) -> Document:
         "priority": priority and reference(priority),
         "urgency": incident.urgency,
         "conference_bridge": incident.extra.bridge if incident.extra is not None else None,
-        "resolve_reason": None,
+        "resolve_reason": resolve_reason(world, incident),
     }
 
 

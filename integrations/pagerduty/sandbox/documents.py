@@ -91,6 +91,16 @@ def responder_told(responder: Document, policy: Document | None = None) -> Docum
     }
 
 
+def bridge_told(bridge: dict[str, str] | None) -> Document:
+    """A conference bridge as webhooks tell of its change."""
+    number = (bridge or {}).get("conference_number")
+    return {
+        "conference_numbers": [] if number is None else [{"label": "", "number": number}],
+        "conference_url": (bridge or {}).get("conference_url"),
+        "type": "incident_conference_bridge",
+    }
+
+
 def relationship_document(edge: tuple[str, str, str, str]) -> Document:
     """A dependency. Its id hangs on its ends alone, so that it stays the same whatever else is added or removed."""
     upper, upper_kind, lower, lower_kind = edge
@@ -109,6 +119,13 @@ def _dependency_kind(kind: str) -> str:
 
 def incident_reference(incident: Incident) -> Document:
     return reference(document("incident", "incidents", incident.id, f"[#{incident.place + 1}] {incident.title}"))
+
+
+def resolve_reason(world: World, incident: Incident) -> Document | None:
+    """Why it is resolved, where it was merged into another."""
+    if incident.status != "resolved" or incident.extra is None or incident.extra.merged_into is None:
+        return None
+    return {"type": "merge_resolve_reason", "incident": incident_reference(world.incidents[incident.extra.merged_into])}
 
 
 def first_entry(world: World, incident: Incident, include: Set[str] = frozenset()) -> Document:
@@ -199,9 +216,8 @@ def incident_document(world: World, incident: Incident, include: Set[str] = froz
         found |= {"incidents_responders": extra.responders, "responder_requests": extra.requests}
     if not is_open and incident.resolved is not None:
         found["resolved_at"] = iso(incident.resolved[0])
-    if extra.merged_into is not None and not is_open:
-        into = incident_reference(world.incidents[extra.merged_into])
-        found["resolve_reason"] = {"type": "merge_resolve_reason", "incident": into}
+    if (reason := resolve_reason(world, incident)) is not None:
+        found["resolve_reason"] = reason
     if incident.priority is not None:
         found["priority"] = world.priorities[incident.priority]
     if "conference_bridge" in include and extra.bridge is not None:

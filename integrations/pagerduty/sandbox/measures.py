@@ -93,7 +93,7 @@ def measured(incident: Incident) -> Measures:
             if way != "email" and at - last.get(user, -ONCE) >= ONCE:
                 last[user] = at
                 found.interrupted.append((user, at))
-        elif kind in ("assign", "escalate") and user is not None and user != owner:
+        elif user is not None and (kind == "escalate" or (kind == "assign" and user != owner)):
             how = "assigned" if owner is None else "reassigned"
             if kind == "escalate":
                 how = "timeout_escalated" if way in ("auto", "timeout") else "manual_escalated"

@@ -45,7 +45,7 @@ def list_settings(ask: Ask) -> Result:
     rows = ask.world.grouping
     if wanted := ask.many("service_ids"):
         rows = [row for row in rows if wanted & set(row["services"])]
-    limit = max(1, ask.number("limit", 25, 100))
+    limit = ask.number("limit", 25, 100)
     before, after = _offset(ask, "before"), _offset(ask, "after")
     start = after if after is not None else max(0, (before or 0) - limit)
     services = {service["id"]: service for service in ask.world.services}

@@ -37,8 +37,6 @@ def list_audit_records(ask: Ask) -> Result:
         if ask.one(name) and not ask.one(qualifier):
             raise invalid(f"{name.replace('_', ' ').capitalize()} needs {qualifier.replace('_', ' ')}.")
     limit = ask.number("limit", MOST, MOST)
-    if not limit:
-        raise invalid("Limit must be a positive integer.")
     place = _place(ask.one("cursor")) if ask.one("cursor") else len(world.audit)
     found: list[Audited] = []
     # The newest first. A place in the trail does not move when it grows.

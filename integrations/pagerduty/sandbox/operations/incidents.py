@@ -22,6 +22,7 @@ from integrations.pagerduty.sandbox.ask import (
 )
 from integrations.pagerduty.sandbox.documents import Document
 from integrations.pagerduty.sandbox.operations.oncalls import now_on_call
+from integrations.pagerduty.sandbox.operations.services import maintained
 from integrations.pagerduty.sandbox.shapes import (
     Fault,
     Path,
@@ -121,6 +122,11 @@ def create_incident(ask: Ask) -> Result:
         ),
     )
     service = asked["service"]
+    # So say PagerDuty's descriptions of a service's status and of maintenance windows; what it answers, they do not.
+    if ask.world.services[service]["status"] == "disabled":
+        raise invalid("Service is disabled: it takes no incidents")
+    if ask.world.services[service]["id"] in maintained(ask):
+        raise invalid("Service is in maintenance: it takes no incidents")
     key = asked.get("incident_key") or f"made/{len(ask.world.incidents)}"
     if any(row.service == service and row.key == key and row.status != "resolved" for row in ask.world.incidents):
         raise invalid("Open incident with matching dedup key already exists on this service")
@@ -140,8 +146,11 @@ def create_incident(ask: Ask) -> Result:
     )
     if "assignments" in asked:
         _assign(ask, incident, "direct", asked["assignments"][0]["assignee"])
+    elif (assignee := on_call(ask, docs.escalation_policy_of(ask.world, incident))) is not None:
+        _assign(ask, incident, "assign", assignee)
     else:
-        _assign(ask, incident, "assign", on_call(ask, docs.escalation_policy_of(ask.world, incident)))
+        # PagerDuty's knowledge base: where no level reaches anybody, no incident is made.
+        raise invalid("Nobody is on call for the escalation policy")
     _describe(incident, asked)
     ask.world.incidents.append(incident)
     ask.tell("incident.triggered", incident)
@@ -196,7 +205,9 @@ def on_call(ask: Ask, policy: Document, level: int = 1) -> int | None:
 
 def _assign(ask: Ask, incident: Incident, kind: str, assignee: int | None) -> None:
     incident.assignee, incident.extras().direct = assignee, kind == "direct"
-    incident.happens("escalate" if kind == "escalate" else "assign", ask.now, assignee)
+    if kind == "escalate":
+        incident.happens("escalate", ask.now, assignee)
+    incident.happens("assign", ask.now, assignee)
     if assignee is not None:
         notify(ask, incident, assignee, incident.urgency)
 
@@ -224,14 +235,26 @@ def _check_level(ask: Ask, incident: Incident, asked: Document) -> None:
     policy = docs.escalation_policy_of(ask.world, incident) if place is None else ask.world.policies[place]
     if asked.get("escalation_level", 1) > len(policy["escalation_rules"]):
         raise invalid("Escalation level is not in the escalation policy")
+    level = asked.get("escalation_level", 1 if place is not None else incident.level)
+    if (place is not None or level != incident.level) and on_call(ask, policy, level) is None:
+        # An incident that nobody holds is not made either; what PagerDuty answers here is not known.
+        raise invalid("Nobody is on call for the escalation policy from that level on")
 
 
 def _update(ask: Ask, incident: Incident, asked: Document) -> None:
     """Change an incident. Nothing of this fails: all of a call was checked before the first change."""
     incident.keep_log(ask.now)
     incident.title = asked.get("title", incident.title)
-    incident.service = asked.get("service", incident.service)
+    if asked.get("service", incident.service) != incident.service:
+        incident.service = asked["service"]
+        ask.tell("incident.service_updated", incident)
+    extra = incident.extras()
+    kind, bridge = extra.type, extra.bridge
     _describe(incident, asked)
+    if extra.type != kind:
+        ask.tell("incident.incident_type.changed", incident)
+    if extra.bridge != bridge:
+        ask.tell("incident.conference_bridge.updated", incident, docs.bridge_told(extra.bridge))
     if asked.get("urgency", incident.urgency) != incident.urgency:
         incident.urgency = asked["urgency"]
         incident.happens("urgency_change", ask.now, ask.sender)
@@ -256,9 +279,10 @@ def _update(ask: Ask, incident: Incident, asked: Document) -> None:
             add_note(ask, incident, asked["resolution"])
     elif status == "triggered" and incident.status != "triggered":
         incident.happens("unacknowledge", ask.now, None)
-        ask.tell("incident.reopened" if incident.status == "resolved" else "incident.unacknowledged", incident)
+        event = "incident.reopened" if incident.status == "resolved" else "incident.unacknowledged"
         incident.status, incident.resolved, incident.acknowledged = "triggered", None, None
         _wake(incident)
+        ask.tell(event, incident)
 
 
 def acknowledge(ask: Ask, incident: Incident) -> None:
@@ -267,21 +291,25 @@ def acknowledge(ask: Ask, incident: Incident) -> None:
         return
     incident.happens("acknowledge", ask.now, ask.sender)
     if incident.status == "resolved":
+        incident.status, incident.resolved = "triggered", None
         ask.tell("incident.reopened", incident)
-    ask.tell("incident.acknowledged", incident)
     incident.status, incident.resolved = "acknowledged", None
     incident.acknowledged = (ask.now, ask.sender)
+    ask.tell("incident.acknowledged", incident)
     for responder in incident.extra.responders if incident.extra else ():
         if responder["user"]["id"] == ask.world.users[ask.sender]["id"] and responder["state"] == "pending":
             responder |= {"state": "joined", "updated_at": iso(ask.now)}
             ask.tell("incident.responder.replied", incident, docs.responder_told(responder))
 
 
-def resolve(ask: Ask, incident: Incident, channel: Document | None = None) -> None:
+def resolve(ask: Ask, incident: Incident, channel: Document | None = None, into: Incident | None = None) -> None:
+    """``into``: the incident that it is merged into."""
     incident.happens("resolve", ask.now, ask.sender, channel)
-    ask.tell("incident.resolved", incident)
     incident.status, incident.resolved = "resolved", (ask.now, ask.sender)
     _wake(incident)
+    if into is not None:
+        incident.extras().merged_into = into.place
+    ask.tell("incident.resolved", incident)
 
 
 def _wake(incident: Incident) -> None:

@@ -89,7 +89,7 @@ def merge(ask: Ask) -> Result:
         if source.status == "resolved":
             source.happens("annotate", ask.now, ask.sender, channel)
         else:
-            resolve(ask, source, channel)
+            resolve(ask, source, channel, target)
         source.extras().merged_into = target.place
         summary = f"Merged {docs.incident_reference(source)['summary']} into this incident"
         target.happens("annotate", ask.now, ask.sender, {"type": "api", "summary": summary})

@@ -60,6 +60,16 @@ def list_services(ask: Ask) -> Result:
     return 200, ask.page("services", rows, show)
 
 
+def maintained(ask: Ask) -> set[str]:
+    """The ids of the services in a maintenance window that goes on."""
+    return {
+        service
+        for window in ask.world.windows
+        if window["start"] <= ask.now < window["end"]
+        for service in window["services"]
+    }
+
+
 def _shown(ask: Ask) -> Callable[[Document], Document]:
     """How this call shows a service. Its state and its latest incident are of the moment: one look at all incidents."""
     world = ask.world
@@ -69,12 +79,7 @@ def _shown(ask: Ask) -> Callable[[Document], Document]:
     for incident in [row for row in world.incidents if row.status != "resolved"]:
         open_ones.setdefault(incident.service, set()).add(incident.status)
     places = {service["id"]: place for place, service in enumerate(world.services)}
-    maintained = {
-        service
-        for window in world.windows
-        if window["start"] <= ask.now < window["end"]
-        for service in window["services"]
-    }
+    in_maintenance = maintained(ask)
 
     def show(service: Document) -> Document:
         place = places[service["id"]]
@@ -82,7 +87,7 @@ def _shown(ask: Ask) -> Callable[[Document], Document]:
         status = "critical" if "triggered" in states else "warning" if states else "active"
         if service["status"] == "disabled":
             status = "disabled"
-        elif service["id"] in maintained:
+        elif service["id"] in in_maintenance:
             status = "maintenance"
         found = {
             **service,
@@ -153,7 +158,8 @@ def _grouping(value: Any, path: Path, faults: list[Fault]) -> Any:
     read: Document = record({}, {"type": one_of(*_GROUPING), "config": record(required, config)})(value, path, faults)
     if required and "config" not in read:
         faults.append(((*path, "config"), "is missing"))
-    return {"type": read.get("type"), "config": read.get("config", {}) if read.get("type") else None}
+    # Switched off, it has no config: a null is not valid by PagerDuty's schema.
+    return {"type": read["type"], "config": read.get("config", {})} if read.get("type") else {"type": None}
 
 
 def _pause(value: Any, path: Path, faults: list[Fault]) -> Any:
@@ -303,7 +309,7 @@ def create_service(ask: Ask) -> Result:
         "addons": [],
         "integrations": [],
         "response_play": None,
-        "alert_grouping_parameters": {"type": None, "config": None},
+        "alert_grouping_parameters": {"type": None},
         "auto_pause_notifications_parameters": {"enabled": False},
     }
     _change(ask, service, asked)

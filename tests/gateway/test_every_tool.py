@@ -45,10 +45,11 @@ CLOCKED = {
     *("at", "created_at", "last_status_change_at", "requested_at", "resolved_at", "responded_at", "updated_at"),
     *("execution_time", "last_incident_timestamp", "reported_at", "timestamp"),  # of what was just done
     *("start", "end", "since", "until"),  # of windows that end or begin now
-    "value",  # of an audit record: it tells when something was changed
+    *("value", "before_value"),  # of an audit record: they tell when something was changed, or since when it is so
 }
 """Fields with the moment of the call: the account behind the door was asked later than the one that was asked directly."""
 APART = dt.timedelta(minutes=5)
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)?")
 NEEDED = {operation for tool in TOOLS.values() for operation in tool.operations}
 
 
@@ -248,10 +249,15 @@ def differences(here: Any, there: Any, door: str, path: tuple[str, ...] = ()) ->
 
 
 def later(here: str, there: str) -> bool:
-    """Whether they are two moments written alike, the first at most ``APART`` after the second."""
-    if re.sub(r"\d", "0", here) != re.sub(r"\d", "0", there) or not re.match(r"\d{4}-\d\d-\d\dT\d\d:", here):
+    """Whether they are one text but for moments, each written alike, the first's at most ``APART`` after the second's."""
+    if MOMENT.sub("", here) != MOMENT.sub("", there):
         return False
-    return dt.timedelta() < dt.datetime.fromisoformat(here) - dt.datetime.fromisoformat(there) <= APART
+    pairs = zip(MOMENT.findall(here), MOMENT.findall(there), strict=True)
+    return all(
+        re.sub(r"\d", "0", mine) == re.sub(r"\d", "0", theirs)
+        and dt.timedelta() <= dt.datetime.fromisoformat(mine) - dt.datetime.fromisoformat(theirs) <= APART
+        for mine, theirs in pairs
+    )
 
 
 def test_every_tool_and_every_operation_of_the_catalogue_is_met(made: Round) -> None:

@@ -29,6 +29,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line("NOT RUN: browser tests, for chromium is not installed.", red=True, bold=True)
 
 
+SLOWEST = ("test_power_cut.py", "test_browser.py", "test_sandbox.py", "test_stress.py", "test_worlds.py")
+"""Files that take a minute or half of one."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slowest first: at the end of a run on several processes one of them would work alone."""
+    items.sort(key=lambda item: SLOWEST.index(item.path.name) if item.path.name in SLOWEST else len(SLOWEST))
+
+
 def _outside(name: str) -> Path:
     if not (value := os.environ.get(name)):
         pytest.skip(f"{name} is not set")

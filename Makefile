@@ -5,8 +5,8 @@ PYTHON ?= $(or $(SYSTEM_PYTHON),python3)
 UV := .tools/bin/uv
 export UV_PYTHON_DOWNLOADS = never
 ARGS ?=
-PYTEST ?= .venv/bin/pytest -n 2 --dist loadfile
-COVERED := .venv/bin/coverage run -m pytest -n 2 --dist loadfile
+PYTEST ?= .venv/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder
+COVERED := .venv/bin/coverage run -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup demo test test-services test-live check catalogue coverage coverage-report bench clean
 

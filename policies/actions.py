@@ -438,6 +438,7 @@ def do_issue_key(
 ) -> tuple[AgentKey, str]:
     """A new key and its secret, which is shown this once."""
     require_manager(by, team, "issue agent keys")
+    hold_version()  # no stop comes between this look and the key
     if Stop.objects.filter(team_id=team.pk, by_administrator=True).exists():
         # Else whoever holds the key that was stopped is given another.
         require_administrator(
@@ -529,7 +530,8 @@ def do_stop(*, by: By, reason: str, team: Team | None = None, key: AgentKey | No
         subject, target = f"key:{key.pk}", f"{key.name} (pwk_{key.prefix})"
     else:
         subject, target = (f"team:{team.pk}", team.name) if team is not None else (EVERYTHING, EVERYTHING)
-    standing = Stop.objects.select_for_update().filter(subject=subject).first()
+    hold_version()  # before any other row
+    standing = Stop.objects.filter(subject=subject).first()
     is_administrators = not isinstance(by, User) or by.is_administrator
     stop, _ = Stop.objects.update_or_create(
         subject=subject,
@@ -551,7 +553,8 @@ def do_stop(*, by: By, reason: str, team: Team | None = None, key: AgentKey | No
 def do_lift_stop(stop: Stop, *, by: By, reason: str) -> None:
     """What an administrator stopped only an administrator sets going again."""
     # As it is now: an administrator may have taken it over since it was read.
-    standing = Stop.objects.select_for_update().filter(pk=stop.pk).first()
+    hold_version()  # before any other row
+    standing = Stop.objects.filter(pk=stop.pk).first()
     if standing is None:
         return
     stop = standing

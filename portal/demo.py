@@ -14,7 +14,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -57,16 +56,6 @@ def fresh(folder: Path) -> Path:
         elif each.name != MARKER:
             each.unlink()
     return folder
-
-
-def check_free(port: int, option: str) -> None:
-    """End with a sentence where something listens on a port: the servers themselves would share it in silence."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            sys.exit(f"Port {port} cannot be used ({error.strerror}): choose another with {option}.")
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -262,14 +251,16 @@ def told(info: dict[str, Any], tokens: dict[str, str]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
+    from integrations.pagerduty.sandbox.agent import check_free
+
     options = arguments(argv)
     started = time.monotonic()
     folder = fresh(options.data_dir.resolve())
     if options.info:
         # Whoever waits for it must not read the keys of an earlier demo.
         options.info.unlink(missing_ok=True)
-    check_free(options.port, "--port")
-    check_free(options.sandbox_port, "--sandbox-port")
+    check_free("127.0.0.1", options.port, "--port")
+    check_free("127.0.0.1", options.sandbox_port, "--sandbox-port")
     values = environment(options, folder)
     os.environ |= values
     stop = threading.Event()

@@ -13,8 +13,8 @@ CONNECTS = {"create_connection", "create_unix_connection", "open_connection", "o
 """What asyncio reaches the network by."""
 WAYS_OUT = {"integrations/pagerduty/transport.py"}
 SANDBOX = "integrations/pagerduty/sandbox/"
-NAMES_THE_HOST = {"policies/journal.py": {"socket"}, "portal/demo.py": {"socket"}}
-"""The journal names its streams by ``socket.gethostname()``; the demo looks whether its own ports are free."""
+NAMES_THE_HOST = {"policies/journal.py": {"socket"}}
+"""The journal names its streams by ``socket.gethostname()``."""
 
 
 def sources() -> dict[str, ast.Module]:

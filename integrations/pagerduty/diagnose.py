@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import quote, urlencode
 
 from integrations.gateway.integration import Reply
+from integrations.pagerduty.catalog import OPERATIONS
 from policies.core.call import Tool
 
 MAXIMUM_CALLS: Final = 24
@@ -407,7 +408,8 @@ def _probe_of(tool: Tool) -> str:
     if own or tool.writes:
         return own
     if not tool.scopes:
-        return "listSchedulesV3"
+        v3 = all(OPERATIONS[operation].path.startswith("/v3/") for operation in tool.operations)
+        return "listSchedulesV3" if v3 else ""
     scope = tool.scopes[0]
     # users:contact_methods.read is a part of users.read to keys, which have no scopes.
     return (

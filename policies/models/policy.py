@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Self
+
 from django.db import models
 from django.utils import timezone
 
@@ -57,6 +60,12 @@ class ToolRule(models.Model):
         return self.tool
 
 
+class StopQuerySet(ViaTeamIdQuerySet["Stop"]):
+    def holding(self, teams: Iterable[Team]) -> Self:
+        """Those that anything of ``teams`` is held by."""
+        return self.filter(models.Q(team_id=None) | models.Q(team_id__in=[team.pk for team in teams]))
+
+
 class Stop(models.Model):
     """The kill switch, pulled: while the row is there nothing goes out of what it names."""
 
@@ -68,7 +77,7 @@ class Stop(models.Model):
     by_administrator = models.BooleanField(help_text="Then only an administrator lifts it.")
     at = models.DateTimeField(default=timezone.now)
 
-    objects = ViaTeamIdQuerySet.as_manager()
+    objects = StopQuerySet.as_manager()
 
     class Meta:
         ordering = ["-at"]

@@ -38,7 +38,7 @@ def index(request: Request) -> HttpResponse:
     return answer
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def _found(words: tuple[str, ...], what: str, risk: str, *, fits: bool) -> SafeString:
     """The list: the same for everybody, and a third of a second's work when it is whole."""
     tools = {

@@ -32,7 +32,7 @@ def index(request: Request) -> HttpResponse:
             "connections": connections,
             "told": [(connection, said) for connection in connections for said in warnings(connection, now)],
             "denied": [(row, *_told(row)) for row in denied],
-            "stops": Stop.objects.visible_to(request.user) | Stop.objects.filter(team_id=None),
+            "stops": Stop.objects.holding(teams),
         },
     )
 

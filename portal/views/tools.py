@@ -7,7 +7,6 @@ from itertools import groupby
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
-from django.db.models import Q
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -77,7 +76,7 @@ def index(request: Request, slug: str) -> HttpResponse:
         "changes": changes,
         "troubles": [(row, said) for row in team.connections.all() for said in troubles(row, now)],
         "may_manage": may_manage(request, team),
-        "stops": Stop.objects.filter(Q(team_id=None) | Q(team_id=team.pk)),
+        "stops": Stop.objects.holding([team]),
     }
     return render(request, "tools/index.html", context)
 

@@ -527,19 +527,6 @@ def test_another_service_type_or_bridge_is_told_and_the_same_again_is_not(
     ]
 
 
-def test_a_merged_incident_says_into_which_to_webhooks_too(
-    ask: Ask, sandbox: Sandbox, runner: asyncio.Runner, receiver: Receiver
-) -> None:
-    subscribe(ask, receiver.url, events=("incident.resolved",))
-    target, source = opened(ask, sandbox), opened(ask, sandbox)
-    ask("PUT", f"/incidents/{target}/merge", {"source_incidents": [{"id": source, "type": "incident_reference"}]})
-    settled(ask, runner)
-    [event] = receiver.events()
-    assert event["data"]["id"] == source
-    assert event["data"]["resolve_reason"]["type"] == "merge_resolve_reason"
-    assert event["data"]["resolve_reason"]["incident"]["id"] == target
-
-
 def test_a_snooze_that_ends_is_told_without_anybody_asking(
     ask: Ask, sandbox: Sandbox, runner: asyncio.Runner, receiver: Receiver
 ) -> None:

@@ -6,10 +6,10 @@ import argparse
 import datetime as dt
 import gc
 import os
-import socket
 import sys
 from pathlib import Path
 
+from integrations.pagerduty.sandbox.agent import check_free
 from integrations.pagerduty.sandbox.world import KINDS, SIZES, demo_from_email, demo_tokens
 
 
@@ -32,19 +32,9 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def check_free(host: str, port: int) -> None:
-    """End with a sentence where something listens already: the server itself would share the port in silence."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            sys.exit(f"{host} port {port} cannot be used ({error.strerror}): choose another with --port.")
-
-
 def main() -> None:
     options = arguments()
-    check_free(options.host, options.port)
+    check_free(options.host, options.port, "--port")
     for name, token in demo_tokens(options.seed).items():
         print(f"{name}: {token.value}")
     print(f"From: {demo_from_email(options.seed)}", flush=True)

@@ -1,4 +1,5 @@
-"""The demo's scripted assistant: a few hundred varied calls through the REST door, allowed and denied. And its readiness probe.
+"""The demo's scripted assistant: a few hundred varied calls through the REST door, allowed and denied. And its probes: whether a
+port is free, whether an address answers.
 
 It calls the portal as any client does, from outside: with agent keys, never with a token.
 """
@@ -7,6 +8,8 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+import socket
+import sys
 from typing import Any, Final
 
 import httpx
@@ -20,6 +23,16 @@ def answers(url: str) -> bool:
         return httpx.get(url, timeout=2, trust_env=False).is_success
     except httpx.HTTPError:
         return False
+
+
+def check_free(host: str, port: int, option: str) -> None:
+    """End with a sentence where something listens on a port: the server itself would share it in silence."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            sys.exit(f"Port {port} cannot be used ({error.strerror}): choose another with {option}.")
 
 
 def work(rest_url: str, keys: dict[str, str], seed: int) -> int:

@@ -31,9 +31,18 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 from urllib.parse import parse_qs
 
-from integrations.pagerduty.sandbox import ask as ops
 from integrations.pagerduty.sandbox import operations  # noqa: F401  (fills the table of operations)
-from integrations.pagerduty.sandbox.ask import ApiError, Ask
+from integrations.pagerduty.sandbox.ask import (
+    BODY_OPTIONAL,
+    GATED,
+    NEEDS_FROM,
+    ROUTES,
+    SCOPES,
+    ApiError,
+    Ask,
+    invalid,
+    not_found,
+)
 from integrations.pagerduty.sandbox.audit import recorded
 from integrations.pagerduty.sandbox.deliveries import Deliveries
 from integrations.pagerduty.sandbox.world import Token, demo_tokens, generate
@@ -65,9 +74,7 @@ def _pattern(path: str) -> re.Pattern[str]:
 
 
 # Literals before parameters: /users/me is nobody's id.
-_PATHS: Final = sorted(
-    ((method, _pattern(path), path) for method, path in ops.ROUTES), key=lambda row: row[2].count("{")
-)
+_PATHS: Final = sorted(((method, _pattern(path), path) for method, path in ROUTES), key=lambda row: row[2].count("{"))
 
 
 class Sandbox:
@@ -191,14 +198,14 @@ class Sandbox:
         found = [(m, p.fullmatch(path), template) for m, p, template in _PATHS]
         here = [(m, match, template) for m, match, template in found if match]
         if not here:
-            raise ops.not_found()
+            raise not_found()
         by_method = {known: (match, template) for known, match, template in reversed(here)}
         if method not in by_method:
             raise ApiError(405, "Method Not Allowed", 2001)
         match, template = by_method[method]
         if token.read_only and method != "GET":
             raise ApiError(403, "Access Denied", 2010, ["This token reads only."])
-        scope_needed = ops.SCOPES[method, template]
+        scope_needed = SCOPES[method, template]
         if token.scopes is not None and scope_needed and scope_needed not in token.scopes:
             raise ApiError(
                 403,
@@ -208,14 +215,14 @@ class Sandbox:
                 required_scopes=scope_needed,
                 token_scopes=" ".join(sorted(token.scopes)),
             )
-        if self.world.kind == "plan_gated" and (method, template) in ops.GATED:
+        if self.world.kind == "plan_gated" and (method, template) in GATED:
             raise ApiError(402, *REFUSALS["402"])
         document: Any = None
-        if body or (method in ("POST", "PUT") and (method, template) not in ops.BODY_OPTIONAL):
+        if body or (method in ("POST", "PUT") and (method, template) not in BODY_OPTIONAL):
             try:
                 document = json.loads(body, parse_constant=_no_number, parse_float=_finite)
             except (ValueError, RecursionError):
-                raise ops.invalid("The body is not JSON") from None
+                raise invalid("The body is not JSON") from None
         query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         ask = Ask(
             self.world,
@@ -233,7 +240,7 @@ class Sandbox:
         if method != "GET":
             self.world.kept = None
         try:
-            return recorded(ask, method, template, ops.ROUTES[method, template])
+            return recorded(ask, method, template, ROUTES[method, template])
         finally:
             # What is refused has told nothing.
             self.deliveries.send(self.world)
@@ -265,7 +272,7 @@ class Sandbox:
         for place, user in enumerate(self.world.users):
             if user["email"] == address:
                 return place
-        if address or what in ops.NEEDS_FROM:
+        if address or what in NEEDS_FROM:
             raise ApiError(
                 400, "Requester User Not Found", 1008, ["From must be the address of a user of the account."]
             )

@@ -28,6 +28,7 @@ from django.utils.crypto import salted_hmac
 from django.views.decorators.debug import sensitive_variables
 
 from integrations.fields import reseal, seal, sealed_by
+from integrations.gateway.integration import Bounds
 from integrations.models import Connection, ConnectionKey, ConnectionTest
 from integrations.pagerduty import catalog, diagnose
 from policies.actions import (
@@ -126,7 +127,14 @@ def _end(expires_at: dt.datetime | None) -> dt.datetime | None:
 # Bounds and From
 
 
-def _bounds(whole_account: bool, team_ids: Iterable[str], service_ids: Iterable[str]) -> tuple[list[str], list[str]]:
+def clean_bounds(
+    whole_account: bool, team_ids: Iterable[str], service_ids: Iterable[str]
+) -> tuple[list[str], list[str]]:
+    """The teams and services that a connection shall be bounded to, each once and in order.
+
+    Raises:
+        ValidationError: they are no ids, are none, or stand beside the whole account.
+    """
     teams = sorted({value.strip() for value in team_ids if value.strip()})
     services = sorted({value.strip() for value in service_ids if value.strip()})
     for value in (*teams, *services):
@@ -181,6 +189,7 @@ def _facts(row: Connection) -> dict[str, Any]:
         "whole_account": row.whole_account,
         "team_ids": row.bound_team_ids,
         "service_ids": row.bound_service_ids,
+        "account_wide_tools": row.account_wide_tools,
         "enabled": row.is_enabled,
     }
 
@@ -236,7 +245,7 @@ def do_register_token(
         require_administrator(by, "open the whole PagerDuty account to a team")
     name = plain(name, "The connection's name", maximum=100)
     cleaned = clean_token(token)
-    teams, services = _bounds(whole_account, team_ids, service_ids)
+    teams, services = clean_bounds(whole_account, team_ids, service_ids)
     email, proposed = _from_email(from_email, by)
     print_ = fingerprint(cleaned)
     row = Connection(
@@ -388,7 +397,7 @@ def do_set_bounds(
     """Set the part of the account that a connection may touch. The whole account, and any widening of an account key's
     bounds, is an administrator's choice."""
     require_manager(by, connection.team, "set a connection's bounds")
-    teams, services = _bounds(whole_account, team_ids, service_ids)
+    teams, services = clean_bounds(whole_account, team_ids, service_ids)
     with _changing(connection) as row:
         if whole_account and not row.whole_account:
             require_administrator(by, "open the whole PagerDuty account to a team")
@@ -399,8 +408,38 @@ def do_set_bounds(
             require_administrator(by, "widen the bounds of an account key")
         before = _facts(row)
         row.whole_account, row.bound_team_ids, row.bound_service_ids = whole_account, teams, services
-        row.save(update_fields=["whole_account", "bound_team_ids", "bound_service_ids"])
+        if whole_account:
+            # It says nothing here, and must not come back unseen with the next bounds.
+            row.account_wide_tools = []
+        row.save(update_fields=["whole_account", "bound_team_ids", "bound_service_ids", "account_wide_tools"])
         _record(row, by, "set_bounds", before, _facts(row), reason)
+    return row
+
+
+def do_set_account_wide(connection: Connection, *, tools: Iterable[str], by: By, reason: str = "") -> Connection:
+    """Say which of the tools that bounds cannot hold may be used all the same through a bounded connection. Allowing one is
+    an administrator's choice; taking it back a manager's, too.
+
+    Raises:
+        Refused: it takes an administrator.
+        ValidationError: a tool that bounds hold, or no tool; or nothing is bounded.
+    """
+    require_manager(by, connection.team, "say which tools reach the whole account")
+    names = set(tools)
+    for name in sorted(names):
+        if (tool := catalog.TOOLS.get(name)) is None or tool.bounds != "unbounded":
+            raise ValidationError(f"{name[:64]!r} is no tool that bounds cannot hold.")
+    with _changing(connection) as row:
+        if names - set(row.account_wide_tools):
+            require_administrator(by, "let a tool reach the whole PagerDuty account")
+        if names and row.whole_account:
+            raise ValidationError("This connection spans the whole account: every tool reaches it already.")
+        if names == set(row.account_wide_tools):
+            return row
+        before = _facts(row)
+        row.account_wide_tools = sorted(names)
+        row.save(update_fields=["account_wide_tools"])
+        _record(row, by, "set_account_wide_tools", before, _facts(row), reason)
     return row
 
 
@@ -559,21 +598,19 @@ def days_left(connection: Connection, now: dt.datetime) -> int | None:
     return None if ends is None else math.ceil((ends - now) / dt.timedelta(days=1))
 
 
-def bounded(connection: Connection) -> str:
-    """What a connection's bounds mean for now, as a sentence; empty: it has none."""
-    if connection.whole_account:
-        return ""
-    return (
-        "Bounded to a part of the PagerDuty account: until a later release can hold calls inside such bounds, every call "
-        "through this connection is denied."
+def bounds_of(connection: Connection) -> Bounds:
+    """The part of the account that a connection may touch."""
+    return Bounds(
+        connection.whole_account,
+        frozenset(connection.bound_team_ids),
+        frozenset(connection.bound_service_ids),
+        frozenset(connection.account_wide_tools),
     )
 
 
 def troubles(connection: Connection, now: dt.datetime) -> list[str]:
     """Why calls through a connection do not or may not get through, the worst first; empty: nothing is known to be wrong."""
     told = [suspended] if (suspended := suspension(connection, now)) else []
-    if said := bounded(connection):
-        told.append(said)
     if connection.health == "failing":
         told.append(f"The last test failed: {connection.health_message}")
     elif connection.health == "untested":

@@ -155,7 +155,7 @@ def people_and_policy(seed: int) -> dict[str, Any]:
         do_create_user,
         do_set_membership,
     )
-    from policies.models import User
+    from policies.models import Team, User
 
     by = "demo"
     people: dict[str, dict[str, str]] = {}
@@ -171,7 +171,7 @@ def people_and_policy(seed: int) -> dict[str, Any]:
     person("Rhea", "auditor")
     do_create_personal_workspace(vic, by=vic)
     tokens = demo_tokens(seed)
-    agents = {}
+    agents: dict[str, dict[str, Any]] = {}
     # Each team shows one policy: the defaults, the responder preset (without overrides: its agent writes to incidents alone),
     # the manager preset.
     for name, manager, token, preset, agent in (
@@ -199,6 +199,25 @@ def people_and_policy(seed: int) -> dict[str, Any]:
             do_apply_preset(team, name=preset, preset=wanted, tools=TOOLS, by=manager)
         _, secret = do_issue_agent_key(connection, name=agent, by=ada, tools=TOOLS, calls_per_minute=0)
         agents[agent] = {"key": secret, "team": team.slug}
+    # Two more of the same account, each bounded to its own part of it: by a PagerDuty team, and by a team and a service besides.
+    bounds: dict[str, tuple[str, str, list[str], list[str]]] = {
+        "bounded_a": ("payments", "account_4", ["PTEAM00"], []),
+        "bounded_b": ("search", "account_5", ["PTEAM01"], ["PSVC00E"]),
+    }
+    for agent, (slug, token, team_ids, service_ids) in bounds.items():
+        connection = do_register_token(
+            Team.objects.get(slug=slug),
+            name="Sandbox, bounded",
+            token=tokens[token].value,
+            kind="account",
+            region="sandbox",
+            from_email=demo_from_email(seed),
+            by=ada,
+            team_ids=team_ids,
+            service_ids=service_ids,
+        )
+        _, secret = do_issue_agent_key(connection, name=agent, by=ada, tools=TOOLS, calls_per_minute=0)
+        agents[agent] = {"key": secret, "team": slug, "bounds": {"team_ids": team_ids, "service_ids": service_ids}}
     return {
         "admin": people["Ada"],
         "managers": [people[manager.name] for manager in (mina, omar, petra)],

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.contrib.auth.forms import AuthenticationForm
 from django.utils import timezone
 
-from integrations.actions import end_of_day, suspension
+from integrations.actions import clean_bounds, end_of_day, suspension
 from integrations.models import Connection
 from integrations.pagerduty.catalog import TOOLS
 from integrations.pagerduty.diagnose import OBJECTS
@@ -137,11 +137,40 @@ class BoundsForm(ReasonForm):
     whole_account = forms.BooleanField(
         required=False,
         label="The whole PagerDuty account",
-        help_text="An administrator's choice: this team then reaches everything that the token reaches. Without it the "
-        "connection is bounded, and every call on it is denied until a later release.",
+        help_text="An administrator's choice: this team then reaches everything that the token reaches.",
     )
+    team_ids = Words(
+        required=False,
+        label="PagerDuty teams",
+        help_text="Ids such as PQ9K7I8, separated by commas: assistants reach what these teams own, and nothing else.",
+    )
+    service_ids = Words(
+        required=False, label="PagerDuty services", help_text="Ids, separated by commas: these services, too."
+    )
+
+
+class MeaningForm(PageForm):
+    """Bounds to look at before they are set."""
+
     team_ids = Words(required=False, label="PagerDuty teams", help_text="Ids such as PQ9K7I8, separated by commas.")
     service_ids = Words(required=False, label="PagerDuty services", help_text="Ids, separated by commas.")
+
+    def clean(self) -> dict[str, Any]:
+        values: dict[str, Any] = super().clean() or {}
+        teams, services = clean_bounds(False, values.get("team_ids", ()), values.get("service_ids", ()))
+        return {"team_ids": teams, "service_ids": services}
+
+
+class AccountWideForm(ReasonForm):
+    """Which of the tools that bounds cannot hold may be used all the same."""
+
+    tools = forms.MultipleChoiceField(
+        required=False,
+        choices=[(name, tool.title) for name, tool in TOOLS.items() if tool.bounds == "unbounded"],
+        widget=forms.CheckboxSelectMultiple,
+        label="Allowed account-wide",
+        help_text="bounds cannot hold these: each that is checked reaches the whole PagerDuty account",
+    )
 
 
 class ConnectionForm(BoundsForm):
@@ -214,7 +243,7 @@ class ConnectionChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # not
     def label_from_instance(self, obj: Connection) -> str:
         if not obj.is_enabled:
             return f"{obj.name} (switched off: calls are denied)"
-        return obj.name if obj.whole_account else f"{obj.name} (bounded: calls are denied)"
+        return obj.name if obj.whole_account else f"{obj.name} (bounded)"
 
 
 class KeyForm(ReasonForm):
@@ -248,7 +277,7 @@ class KeyForm(ReasonForm):
         field.queryset = Connection.objects.filter(team=team).order_by("-whole_account", "-is_enabled", "name")
         field.empty_label = None
         now = timezone.now()
-        field.initial = next((row.pk for row in field.queryset if row.whole_account and not suspension(row, now)), None)
+        field.initial = next((row.pk for row in field.queryset if not suspension(row, now)), None)
         self.team = team
 
     def clean_name(self) -> str:

@@ -22,6 +22,7 @@ urlpatterns = [
     path("teams/<slug:slug>/", teams.team, name="team"),
     path("teams/<slug:slug>/members/", members.index, name="team-members"),
     path("teams/<slug:slug>/connections/", connections.index, name="team-connections"),
+    path("teams/<slug:slug>/connections/bounds/", connections.bounds, name="connection-bounds"),
     path("teams/<slug:slug>/connections/<uuid:pk>/", connections.detail, name="connection"),
     path("teams/<slug:slug>/tools/", tools.index, name="team-tools"),
     path("teams/<slug:slug>/tools/preset/<slug:name>/", tools.preset, name="team-preset"),

@@ -527,6 +527,7 @@ def _account_calls(world: World) -> Calls:
             "/maintenance_windows?include[]=services&include[]=teams&include[]=users&total=true",
             None,
         ),
+        "getMaintenanceWindow": ("GET", f"/maintenance_windows/{window}?include[]=services", None),
         "listMaintenanceWindows 2": ("GET", "/maintenance_windows?filter=past", None),
         "createMaintenanceWindow": (
             "POST",

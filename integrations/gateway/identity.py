@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from django.conf import settings
 from django.utils import timezone
 
-from integrations.actions import suspension
-from integrations.gateway.integration import Bounds, Connection
+from integrations.actions import bounds_of, suspension
+from integrations.gateway.integration import Connection
 from integrations.models import Connection as ConnectionRow
 from integrations.models import ConnectionKey
 from policies import keys
@@ -147,7 +147,7 @@ def load_identities(job_tools: frozenset[str]) -> Identities:
             auth="bearer" if row.kind == ConnectionRow.Kind.OAUTH else "token",
             sealed=row.token.ciphertext,
             from_email=row.from_email,
-            bounds=Bounds(row.whole_account, frozenset(row.bound_team_ids), frozenset(row.bound_service_ids)),
+            bounds=bounds_of(row),
             version=row.token_version,
             suspended=suspension(row, now),
             is_enabled=row.is_enabled,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -44,6 +44,8 @@ class Resolution:
     """What an entry may say of the path: the template, or for an unknown path a digest-safe summary."""
     remedy: str = ""
     """What to use instead of what is refused, where the integration knows it."""
+    held: Mapping[str, Any] = field(default_factory=dict)
+    """What bounds forced into the request, for the record: ``{"team_ids": ["PQ9K7I8"]}``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,29 @@ class Bounds:
     whole_account: bool = False
     team_ids: frozenset[str] = frozenset()
     service_ids: frozenset[str] = frozenset()
+    account_wide: frozenset[str] = frozenset()
+    """Names of tools that bounds cannot hold, and that an administrator allowed all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a call, or what it brought, is outside the bounds, and what to do about it."""
+
+    reason: str
+    remedy: str
+
+
+class LookFailed(Exception):
+    """Who owns something could not be told: says why. ``permanent``: trying again does not help."""
+
+    def __init__(self, reason: str, *, permanent: bool = False) -> None:
+        super().__init__(reason)
+        self.permanent = permanent
+
+
+Look = Callable[[str, str], Awaitable[Any]]
+"""Reads a path with a query through the pipeline, as the portal's own job: the parsed answer; None where the service refused it
+(404 and the like). Raises ``LookFailed``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +145,15 @@ class Integration(Protocol):
         """Match a call to its operation, tools and targets. Never raises on bad input: says ``problem`` instead."""
         ...
 
-    def bound(self, resolution: Resolution, connection: Connection) -> str:
-        """Empty when the call stays inside the connection's bounds, else the reason why it does not."""
+    async def bound(self, resolution: Resolution, connection: Connection, look: Look) -> Resolution | Refusal:
+        """The call as it stays inside a connection's bounds, or why it cannot. Asked only of a connection that has bounds.
+        Raises ``LookFailed``."""
+        ...
+
+    async def released(
+        self, resolution: Resolution, connection: Connection, reply: Reply, look: Look
+    ) -> Refusal | None:
+        """Why what a read brought is outside the bounds; None: it may be released. Raises ``LookFailed``."""
         ...
 
     async def send(self, resolution: Resolution, connection: Connection, deadline: float, sealed: bytes) -> Reply:

@@ -18,12 +18,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+import msgspec
 from django.conf import settings
 from prometheus_client import Counter, Histogram
 
 from integrations.gateway.identity import Identified, Identities, Rejected
-from integrations.gateway.integration import Connection, Integration, Reply, Resolution
-from policies.core.call import Call, Decision, Entry, EntryKind, Outcome, Principal, Tool, Verdict
+from integrations.gateway.integration import Connection, Integration, Look, LookFailed, Refusal, Reply, Resolution
+from policies.core.call import (
+    Call,
+    Decision,
+    Door,
+    Entry,
+    EntryKind,
+    JobCredential,
+    Outcome,
+    Principal,
+    Tool,
+    Verdict,
+)
 from policies.core.chain import moment
 from policies.core.decide import Policy, decide_all
 from policies.core.redact import Redactor
@@ -35,7 +47,8 @@ MAXIMUM_STALE: Final = 5
 REDACTION: Final = 2
 """The version of what ``policies/core/redact.py`` keeps: an entry says by which one it was redacted."""
 CONNECTION_TEST: Final = "job:connection_test"
-LOOKS: Final = frozenset({CONNECTION_TEST, "job:explain_object"})
+BOUNDS_JOB: Final = "bounds"
+LOOKS: Final = frozenset({CONNECTION_TEST, "job:explain_object", f"job:{BOUNDS_JOB}"})
 """The portal's own looks at a connection. What they read reaches no assistant, so bounds do not hold them."""
 _REQUEST_ID: Final = re.compile(r"[0-9a-zA-Z-]{1,64}", re.ASCII)
 _CALLERS_REQUEST_ID: Final = re.compile(r"[0-9a-f-]{16,64}", re.ASCII)
@@ -57,6 +70,8 @@ class Answer:
     remedy: str = ""
     fault: str = ""
     """Which problem an invalid call has, in a word for the record; ``problem`` may repeat what was sent."""
+    withheld: Reply | None = None
+    """What PagerDuty answered and the caller does not get: outside the bounds. The entry tells that it came."""
     retry_after: float | None = None
     """Seconds until a call limit has room again."""
     limit: int = 0
@@ -232,6 +247,12 @@ class Pipeline:
             connection = identified.connection
             assert connection is not None  # noqa: S101  (_stopped saw to both)
             assert resolution.request is not None  # noqa: S101
+            bounded = not connection.bounds.whole_account and identified.principal.id not in LOOKS
+            if bounded:
+                held = await self._held(about, connection, deadline)
+                if isinstance(held, Answer):
+                    return await self._recorded(about, held)
+                about = held
             sealed = connection.sealed
             if call.variant:
                 candidate = state.identities.candidates.get(connection.id)
@@ -240,7 +261,7 @@ class Pipeline:
                     return await self._recorded(about, _denied(gone))
                 sealed = candidate
             if resolution.request.reads:
-                return await self._read(about, connection, deadline, sealed)
+                return await self._read(about, connection, deadline, sealed, bounded=bounded)
             try:
                 await self._journal.append(
                     about.entry(EntryKind.INTENT, Outcome.INTENDED), verdict_version=verdict.policy_version
@@ -292,11 +313,6 @@ class Pipeline:
         if connection.suspended and not (connection.is_enabled and principal.id == CONNECTION_TEST):
             remedy = f"Ask a manager of {connection.team} to see to the connection {connection.name}."
             return _denied(_instead(verdict, "suspended", connection.suspended, remedy))
-        if principal.id not in LOOKS and (why := self.integration.bound(resolution, connection)):
-            remedy = (
-                f"Ask an administrator to open the connection {connection.name} for the whole account, or use another."
-            )
-            return _denied(_instead(verdict, "bounds", why, remedy))
         return None
 
     def _over_limit(self, identified: Identified, verdict: Verdict) -> Answer | None:
@@ -337,11 +353,64 @@ class Pipeline:
             log.error("Nothing was sent for %s: %s", about.verdict.decision_id, type(error).__name__)
             return Reply(0, failure="unsealed", detail=type(error).__name__, sent=False)
 
-    async def _read(self, about: _About, connection: Connection, deadline: float, sealed: bytes) -> Answer:
+    async def _held(self, about: _About, connection: Connection, deadline: float) -> _About | Answer:
+        """The call as it stays inside the connection's bounds; or the answer, where it does not or cannot be told to."""
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                look = self._look(about, connection)
+                held = await self.integration.bound(about.resolution, connection, look)
+        except (LookFailed, TimeoutError) as error:
+            return _untold(about, error)
+        if isinstance(held, Refusal):
+            return _denied(_instead(about.verdict, "bounds", held.reason, held.remedy))
+        if held is about.resolution:
+            return about
+        return _About(about.call, about.identified, held, about.verdict, self._redactor)
+
+    def _look(self, about: _About, connection: Connection) -> Look:
+        """How bounds find out who owns what: the portal's own reads, each decided and on record like any other."""
+        job = JobCredential(BOUNDS_JOB, connection.id, on_behalf_of=about.identified.principal.name)
+
+        async def look(path: str, query: str) -> Any:
+            answer = await self.run(Call(Door.JOB, job, "GET", path, query, at=time.time()))
+            reply = answer.reply
+            if answer.verdict is not None and not answer.allowed:
+                raise LookFailed(answer.verdict.reason, permanent=True)
+            if reply is None or answer.problem or reply.status >= 500 or reply.status in (402, 429):
+                raise LookFailed(answer.problem or f"PagerDuty answered {reply.status if reply else 'nothing'}.")
+            if reply.status >= 400:
+                return None
+            try:
+                return msgspec.json.decode(reply.body)
+            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+                raise LookFailed("PagerDuty's answer could not be read.") from error
+
+        return look
+
+    async def _read(
+        self, about: _About, connection: Connection, deadline: float, sealed: bytes, *, bounded: bool
+    ) -> Answer:
         # While PagerDuty works, the processor is free for what is known already.
         asyncio.get_running_loop().call_soon(about.prepare)
         reply = await self._send(about, connection, deadline, sealed)
-        return await self._recorded(about, _answer(about, reply, reply.outcome))
+        answer = _answer(about, reply, reply.outcome)
+        if bounded and answer.reply is not None and not answer.problem:
+            answer = await self._released(about, answer, connection, deadline)
+        return await self._recorded(about, answer)
+
+    async def _released(self, about: _About, answer: Answer, connection: Connection, deadline: float) -> Answer:
+        """The answer, or in its place a denial that keeps what came back for the record alone."""
+        assert answer.reply is not None  # noqa: S101
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                look = self._look(about, connection)
+                refusal = await self.integration.released(about.resolution, connection, answer.reply, look)
+        except (LookFailed, TimeoutError) as error:
+            return dataclasses.replace(_untold(about, error), withheld=answer.reply)
+        if refusal is None:
+            return answer
+        denied = _denied(_instead(about.verdict, "bounds", refusal.reason, refusal.remedy))
+        return dataclasses.replace(denied, withheld=answer.reply)
 
     async def _write(self, about: _About, connection: Connection, deadline: float, sealed: bytes) -> Answer:
         reply = await self._send(about, connection, deadline, sealed)
@@ -436,13 +505,15 @@ class _About:
             ]
         if arguments := self.redactor.arguments(resolution.arguments, keep):
             details["arguments"] = arguments
+        if resolution.held:
+            details["held"] = resolution.held
         if (request := resolution.request) is not None:
             sent = f"{request.method} {request.path}?{request.query}\n{(request.body or b'').decode('ascii')}"
             details["request_digest"] = self.redactor.digest(sent)
         return details
 
     def _tell_of(self, answer: Answer, details: dict[str, Any]) -> None:
-        request, reply = self.resolution.request, answer.reply
+        request, reply = self.resolution.request, answer.reply or answer.withheld
         if reply is not None and request is not None and not request.reads:
             # The result of a write refers to its intent, which holds these.
             details.pop("targets", None)
@@ -510,6 +581,16 @@ def _instead(verdict: Verdict, rule: str, reason: str, remedy: str) -> Verdict:
 
 def _denied(verdict: Verdict) -> Answer:
     return Answer(403, Outcome.DENIED, verdict, problem=verdict.reason, remedy=verdict.remedy)
+
+
+def _untold(about: _About, error: LookFailed | TimeoutError) -> Answer:
+    """Who owns what a call is about could not be told, so nothing of it goes out or comes back."""
+    permanent = isinstance(error, LookFailed) and error.permanent
+    why = str(error) if isinstance(error, LookFailed) else "PagerDuty did not answer in time."
+    reason = f"Whether this is inside the connection's bounds could not be told. {why}"
+    remedy = "Ask an administrator." if permanent else "Try again shortly; test the connection if it stays."
+    denied = _denied(_instead(about.verdict, "bounds", reason, remedy))
+    return denied if permanent else dataclasses.replace(denied, status=503)
 
 
 def _unavailable(problem: str, verdict: Verdict | None = None) -> Answer:

@@ -56,6 +56,8 @@ class Connection(models.Model):
     whole_account = models.BooleanField(default=False)
     bound_team_ids = models.JSONField(default=list, blank=True)
     bound_service_ids = models.JSONField(default=list, blank=True)
+    # Names of tools that bounds cannot hold, and that an administrator allowed all the same.
+    account_wide_tools = models.JSONField(default=list, blank=True)
     is_enabled = models.BooleanField(default=True)
     registered_by = models.CharField(max_length=254, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)

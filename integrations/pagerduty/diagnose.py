@@ -670,8 +670,9 @@ def explain_object(
     """Why a token does or does not see an object, named by its id or its exact name. At most three reads.
 
     ``Finding.name`` is ``no_name`` (not named in a way that can be looked up: no call is made), ``exists``,
-    ``outside_bounds``, ``lacks_team`` (it is there, but its owner may not), ``no_such`` (an account key sees all there
-    is), ``private_or_none`` (PagerDuty answers a user's token alike for both), or a failure's name.
+    ``outside_or_none`` (on a bounded connection: whether what is outside exists is told to nobody), ``lacks_team`` (it is
+    there, but its owner may not), ``no_such`` (an account key sees all there is), ``private_or_none`` (PagerDuty answers a
+    user's token alike for both), or a failure's name.
 
     Raises:
         ValueError: an unknown ``type``.
@@ -700,12 +701,13 @@ def explain_object(
         if failure is None:
             found = (_document(heard.reply) or {})[what.one]
             item = found if isinstance(found, dict) else {}
-            return _seen(what, asked, item, whole_account, inside(item))
-        if failure.problem == "forbidden":
+            if inside(item):
+                return _seen(what, item, whole_account)
+        elif failure.problem == "forbidden" and whole_account:
             return _lacks(what, failure, heard.reply)
-        if failure.problem != "not_found":
+        elif failure.problem not in ("not_found", "forbidden"):
             return Finding(failure.problem, None, failure.message, failure.remedy)
-        missing = _missing(what, asked, kind, [])
+        missing = _missing(what, asked, kind, [], whole_account)
         if not what.by_name:
             return missing
     # A name may look like an id: CHECKOUT.
@@ -722,11 +724,10 @@ def explain_object(
     items = [item for item in (_document(heard.reply) or {})[what.many] if isinstance(item, dict)]
     names = {str(item.get("name") or item.get("summary") or ""): item for item in items}
     for name, item in names.items():
-        if name.casefold() == asked.casefold():
-            return _seen(what, asked, item, whole_account, inside(item))
-    # What is outside the bounds is not named to those who did not name it.
+        if name.casefold() == asked.casefold() and inside(item):
+            return _seen(what, item, whole_account)
     similar = sorted(name for name, item in names.items() if inside(item))
-    return missing if missing is not None and not similar else _missing(what, asked, kind, similar)
+    return missing if missing is not None and not similar else _missing(what, asked, kind, similar, whole_account)
 
 
 def _refused(heard: Heard) -> Finding:
@@ -744,8 +745,16 @@ def _lacks(what: Object, failure: Failure, reply: Reply) -> Finding:
     )
 
 
-def _missing(what: Object, asked: str, kind: str, similar: Sequence[str]) -> Finding:
+def _missing(what: Object, asked: str, kind: str, similar: Sequence[str], whole_account: bool) -> Finding:
     like = f" Similar names: {', '.join(similar[:5])}." if similar else ""
+    if not whole_account:
+        return Finding(
+            "outside_or_none",
+            False,
+            f"The {what.title} {asked} is not within the connection's bounds, or the token sees none such.{like}",
+            "Compare it with the address of its page in PagerDuty. If assistants should reach it, add its PagerDuty team or "
+            "service to the bounds.",
+        )
     if kind == "account":
         return Finding(
             "no_such",
@@ -772,15 +781,7 @@ def _ids(value: object) -> frozenset[str]:
     )
 
 
-def _seen(what: Object, asked: str, item: Mapping[str, Any], whole_account: bool, inside: bool) -> Finding:
+def _seen(what: Object, item: Mapping[str, Any], whole_account: bool) -> Finding:
     label = f"{str(item.get('name') or item.get('summary') or '')[:100]} ({str(item.get('id', ''))[:40]})"
-    if whole_account:
-        return Finding("exists", True, f"The {what.title} {label} exists, and the token sees it.")
-    if inside:
-        return Finding("exists", True, f"The {what.title} {label} exists, inside the connection's bounds.")
-    return Finding(
-        "outside_bounds",
-        False,
-        f"The {what.title} {asked} exists and the token sees it, but it is outside the connection's bounds.",
-        "Widen the connection's bounds to its PagerDuty team or service, if assistants should reach it.",
-    )
+    where = "and the token sees it" if whole_account else "inside the connection's bounds"
+    return Finding("exists", True, f"The {what.title} {label} exists, {where}.")

@@ -7,8 +7,9 @@ from typing import Final
 
 import msgspec
 
-from integrations.gateway.integration import Connection, Reply, Request, Resolution
+from integrations.gateway.integration import Connection, Look, Refusal, Reply, Request, Resolution
 from integrations.pagerduty import catalog, masking, resolve
+from integrations.pagerduty.bounds import Held
 from integrations.pagerduty.transport import Transport
 from policies.core.call import Call
 
@@ -22,17 +23,18 @@ class PagerDuty:
 
     def __init__(self) -> None:
         self._transport = Transport()
+        self._held = Held()
 
     def resolve(self, call: Call) -> Resolution:
         return resolve.resolve(call)
 
-    def bound(self, resolution: Resolution, connection: Connection) -> str:
-        if connection.bounds.whole_account:
-            return ""
-        return (
-            f"The connection {connection.name} is bound to a part of the PagerDuty account, and calls cannot be held inside "
-            "such bounds yet: only connections that an administrator opened for the whole account can be used."
-        )
+    async def bound(self, resolution: Resolution, connection: Connection, look: Look) -> Resolution | Refusal:
+        return await self._held.bound(resolution, connection, look)
+
+    async def released(
+        self, resolution: Resolution, connection: Connection, reply: Reply, look: Look
+    ) -> Refusal | None:
+        return await self._held.released(resolution, connection, reply, look)
 
     async def send(self, resolution: Resolution, connection: Connection, deadline: float, sealed: bytes) -> Reply:
         assert resolution.request is not None  # noqa: S101  (the pipeline sees to both)

@@ -16,9 +16,16 @@ WIDTH: Final = 118
 _BLOCK: Final = "\n[[refused]]\n"
 BOUNDS_TOLD: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
-        "team_ids": ("kept to its teams", "the connection's PagerDuty teams are forced into the request as a filter"),
-        "service_ids": ("kept to its services", "the connection's services are forced into the request as a filter"),
-        "owner": ("owner looked up", "who owns what the call names is looked up before it is sent"),
+        "team_ids": (
+            "kept to its teams",
+            "the connection's PagerDuty teams are forced into the request as a filter; where "
+            "bounds name services too, and the filter is there, all of both as services",
+        ),
+        "service_ids": ("kept to its services", "the services inside are forced into the request as a filter"),
+        "owner": (
+            "owner looked up",
+            "who owns what the call names, in its path and in its body, is looked up before it is sent",
+        ),
         "answer_owner": ("answer checked", "who owns what was answered is looked at before it is released"),
         "unbounded": ("whole account only", "refused on a bounded connection, unless an administrator allows it"),
     }
@@ -124,9 +131,9 @@ def _lines() -> Iterator[str]:
     yield ""
     yield (
         "**Default** is the state of a tool in a new team. "
-        "**Bounds** is how a tool will be held on a connection that is bound to"
+        "**Bounds** is how a tool is held on a connection that is bounded to"
     )
-    yield "some of an account's teams or services; for now every call on such a connection is denied:"
+    yield "some of an account's teams or services (`integrations/pagerduty/bounds.py`):"
     yield ""
     for short, sentence in BOUNDS_TOLD.values():
         yield f"- *{short}*: {sentence}."

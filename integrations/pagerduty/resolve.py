@@ -140,7 +140,7 @@ def resolve(call: Call) -> Resolution:
         return Resolution(
             operation,
             (),
-            _path_targets(operation, captured),
+            path_targets(operation, captured),
             arguments={"path": captured},
             shape=shape,
             refusal=f"{operation.id} is refused. {refused.because}",
@@ -424,7 +424,13 @@ _ROLES: Final = {
 """Keys that say what something is to the call; as what kind of thing it can be looked up."""
 
 
-def _path_targets(operation: Operation, captured: Mapping[str, str]) -> tuple[Target, ...]:
+def is_id(text: str) -> bool:
+    """Whether a text has the form of the ids that paths and references hold."""
+    return _ID.fullmatch(text) is not None
+
+
+def path_targets(operation: Operation, captured: Mapping[str, str]) -> tuple[Target, ...]:
+    """What a path names, in order: the thing, then its parts. ``captured``: the values of the template's parameters."""
     if not captured:
         return ()
     targets = []
@@ -441,7 +447,7 @@ def _path_targets(operation: Operation, captured: Mapping[str, str]) -> tuple[Ta
 
 def _targets(operation: Operation, captured: Mapping[str, str], body: Any) -> tuple[Target, ...]:
     """What the call is about: what its path names, then every reference in its body; each once, and no more than fit."""
-    found = dict.fromkeys(_path_targets(operation, captured))
+    found = dict.fromkeys(path_targets(operation, captured))
     left: list[tuple[str, Any]] = [("", body)]
     while left and len(found) < MAXIMUM_TARGETS:
         key, node = left.pop()

@@ -14,10 +14,23 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
 from integrations import actions
+from integrations.gateway.integration import Bounds
 from integrations.models import Connection, ConnectionTest
+from integrations.pagerduty.bounds import Meaning, Work, meanings
+from integrations.pagerduty.catalog import TOOLS
 from integrations.pagerduty.diagnose import Finding
 from policies.models import Team
-from portal.forms import BoundsForm, ConnectionForm, ExpiryForm, ExplainForm, FromForm, PageForm, ReplaceTokenForm
+from portal.forms import (
+    AccountWideForm,
+    BoundsForm,
+    ConnectionForm,
+    ExpiryForm,
+    ExplainForm,
+    FromForm,
+    MeaningForm,
+    PageForm,
+    ReplaceTokenForm,
+)
 from portal.http import Request, managed_team, may_manage, refusals_in, told, visible_team
 
 T = TypeVar("T")
@@ -46,12 +59,7 @@ def index(request: Request, slug: str) -> HttpResponse:
                 by=request.user,
                 reason=values["reason"],
             )
-            if actions.bounded(made):
-                # The page that follows says why and until when.
-                said = f"The token of {made.name} is sealed. It is bounded, so every call through it is denied for now."
-                messages.warning(request, said)
-            else:
-                messages.success(request, f"The token of {made.name} is sealed. Test it before assistants rely on it.")
+            messages.success(request, f"The token of {made.name} is sealed. Test it before assistants rely on it.")
             return redirect("connection", team.slug, made.pk)
     now = timezone.now()
     context = {
@@ -79,6 +87,7 @@ def detail(request: Request, slug: str, pk: str) -> HttpResponse:
                 "service_ids": connection.bound_service_ids,
             },
         ),
+        "account_wide": AccountWideForm(auto_id="account_wide_%s", initial={"tools": connection.account_wide_tools}),
         "from": FromForm(auto_id="from_%s", initial={"email": connection.from_email_proposed or connection.from_email}),
         "explain": ExplainForm(auto_id="explain_%s"),
     }
@@ -120,6 +129,19 @@ def detail(request: Request, slug: str, pk: str) -> HttpResponse:
     )
 
 
+@require_http_methods(["GET", "HEAD"])
+def bounds(request: Request, slug: str) -> HttpResponse:
+    """What bounds mean, tool by tool, before they are set."""
+    team = visible_team(request, slug)
+    form = MeaningForm(request.GET or None)
+    told: list[tuple[Work, list[Meaning]]] = []
+    if form.is_bound and form.is_valid():
+        values = form.cleaned_data
+        told = meanings(Bounds(False, frozenset(values["team_ids"]), frozenset(values["service_ids"])))
+    template = "connections/_meaning.html" if request.htmx else "connections/bounds.html"
+    return render(request, template, {"team": team, "form": form, "meanings": told})
+
+
 def _context(request: Request, team: Team, connection: Connection) -> dict[str, Any]:
     newest = _test_of_token_in_service(connection)
     tests = list(connection.tests.all()[:SHOWN_TESTS])
@@ -131,6 +153,7 @@ def _context(request: Request, team: Team, connection: Connection) -> dict[str, 
         "remaining": _remaining(actions.days_left(connection, now)),
         "newest": newest,
         "tests": tests,
+        "meanings": [] if connection.whole_account else meanings(actions.bounds_of(connection)),
         "keys": [link.key for link in connection.keys.select_related("key")],
         "may_manage": may_manage(request, team),
         # An auditor reads none of PagerDuty.
@@ -199,7 +222,13 @@ def _expiry(request: Request, connection: Connection, values: dict[str, Any]) ->
 
 def _bounds(request: Request, connection: Connection, values: dict[str, Any]) -> str:
     row = actions.do_set_bounds(connection, by=request.user, **values)
-    return " ".join(said for said in ("The bounds are set.", actions.bounded(row)) if said)
+    return "The connection spans the whole account now." if row.whole_account else "The bounds are set."
+
+
+def _account_wide(request: Request, connection: Connection, values: dict[str, Any]) -> str:
+    row = actions.do_set_account_wide(connection, tools=values["tools"], by=request.user, reason=values["reason"])
+    titles = [TOOLS[name].title for name in row.account_wide_tools]
+    return f"Allowed account-wide: {', '.join(titles)}." if titles else "Nothing is allowed account-wide."
 
 
 def _from(request: Request, connection: Connection, values: dict[str, Any]) -> str:
@@ -262,5 +291,6 @@ WITH_FORM: dict[str, tuple[type[PageForm], Callable[[Request, Connection, dict[s
     "replace": (ReplaceTokenForm, _replace),
     "expiry": (ExpiryForm, _expiry),
     "bounds": (BoundsForm, _bounds),
+    "account_wide": (AccountWideForm, _account_wide),
     "from": (FromForm, _from),
 }

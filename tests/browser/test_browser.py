@@ -111,7 +111,7 @@ def test_what_is_wrong_is_readable_in_both_themes(page: Page, portal: Portal) ->
     page.get_by_label("Token", exact=False).and_(page.locator("[type=password]")).fill(f"not-a-token-{name[8:]}")
     page.get_by_label("PagerDuty teams").fill("PTEAM01")
     page.get_by_role("button", name="Seal and register").click()
-    page.get_by_text("is denied for now").wait_for()
+    page.get_by_role("heading", name="What works inside the bounds").wait_for()
     assert faults(page) == []
     page.get_by_role("button", name="Test the connection").click()
     page.locator("#said .alert-danger").first.wait_for()

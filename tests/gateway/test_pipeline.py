@@ -29,7 +29,7 @@ from integrations.gateway.runtime import Runtime, Watch
 from integrations.models import Connection as ConnectionRow
 from integrations.pagerduty.catalog import TOOLS
 from integrations.pagerduty.integration import PagerDuty
-from policies.actions import do_revoke_key, do_set_tools, do_stop
+from policies.actions import do_revoke_key, do_set_tool_rule, do_set_tools, do_stop
 from policies.core.call import Call, Client, Door, JobCredential, KeyCredential, State
 from policies.models import AgentKey, Entry
 from tests.conftest import Cast
@@ -316,18 +316,91 @@ def test_a_connection_that_is_switched_off_is_off_for_the_portals_own_jobs_too(s
     assert record["details"]["on_behalf_of"] == "mina@example.com"
 
 
-def test_on_a_bounded_connection_everything_is_denied_but_the_portals_own_looks(setting: Setting) -> None:
+class OfTeam(MadeUp):
+    """Whatever is asked for is an incident of one team; looks at it fail where ``failing`` says how."""
+
+    failing: Reply | None = None
+    incident = {"id": "PT4KHLK", "teams": [{"id": "PQ9K7I8"}], "service": {"id": "PIJ90N7"}}
+
+    async def _made_up(self, connection: Connection, request: Request, deadline: float, sealed: bytes) -> Reply:
+        self.sent.append(request)
+        if request.reads and self.failing is not None:
+            return self.failing
+        return Reply(200, JSON, json.dumps({"incident": self.incident}).encode())
+
+
+def bounded(setting: Setting, *calls: Call, then: Callable[[], object] | None = None) -> tuple[list[Answer], list[str]]:
+    """The answers on a connection bounded to that team, and what was sent. ``then``: what is done before the last call."""
     do_set_bounds(setting.connection, by=setting.cast.ada, team_ids=["PQ9K7I8"])
-    test = Call(
-        Door.JOB, JobCredential("connection_test", str(setting.connection.pk)), "GET", "/abilities", at=time.time()
-    )
+    setting.made_up = OfTeam
 
-    async def scenario() -> list[int]:
+    async def scenario() -> tuple[list[Answer], list[str]]:
         async with setting.running() as started:
-            calls = [setting.call(path=path) for path in ("/incidents", "/users/me", "/abilities")]
-            return [(await started.pipeline.run(call)).status for call in [*calls, test]]
+            answers = []
+            for call in calls:
+                if then is not None and call is calls[-1]:
+                    await in_thread(then)
+                answers.append(await started.pipeline.run(call))
+            return answers, [f"{request.method} {request.path}" for request in started.pipeline.integration.sent]
 
-    assert asyncio.run(scenario()) == [403, 403, 403, 200]
+    return asyncio.run(scenario())
+
+
+def test_a_write_is_sent_after_a_look_at_whose_it_is_and_the_look_is_remembered(setting: Setting) -> None:
+    answers, sent = bounded(setting, setting.note(), setting.note())
+    assert [answer.status for answer in answers] == [200, 200]
+    assert sent == ["GET /incidents/PT4KHLK", "POST /incidents/PT4KHLK/notes", "POST /incidents/PT4KHLK/notes"]
+
+
+def test_changed_bounds_bind_the_next_write_at_once(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is remembered, in a configuration that is taken for fresh for ever."""
+    monkeypatch.setattr(Watch, "_poll", lambda self: None)
+    monkeypatch.setattr(runtimes, "FRESH_SECONDS", 1e9)
+
+    def elsewhere() -> None:
+        do_set_bounds(setting.connection, by=setting.cast.ada, team_ids=["PQ9K7I9"])
+
+    answers, sent = bounded(setting, setting.note(), setting.note(), then=elsewhere)
+    assert [answer.status for answer in answers] == [200, 403]
+    assert [line for line in sent if line.startswith("POST")] == ["POST /incidents/PT4KHLK/notes"]
+    assert outcomes(answers[1]) == [("result", "denied")]
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [
+        Reply(500, JSON, b"{}"),
+        Reply(429, JSON, b""),
+        Reply(0, failure="timeout"),
+        Reply(200, JSON, b'{"incident": '),
+        Reply(401, JSON, b"no"),
+    ],
+    ids=["500", "429", "timeout", "unreadable", "401"],
+)
+def test_what_nobody_can_tell_the_owner_of_is_not_touched(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, failing: Reply
+) -> None:
+    monkeypatch.setattr(OfTeam, "failing", failing)
+    (answer,), sent = bounded(setting, setting.note())
+    assert (answer.status, answer.verdict and answer.verdict.rule) == (503, "bounds")
+    assert "could not be told" in answer.problem
+    assert sent == ["GET /incidents/PT4KHLK"]
+    assert outcomes(answer) == [("result", "denied")]
+
+
+def test_a_look_that_is_locked_denies_and_says_so(setting: Setting) -> None:
+    do_set_tool_rule("get_incident", locked=True, by=setting.cast.ada, reason="leaky", tools=TOOLS)
+    (answer,), sent = bounded(setting, setting.note())
+    assert answer.status == 403
+    assert "switched get_incident off for all teams: leaky" in answer.problem
+    assert sent == []
+
+
+def test_the_portals_own_looks_are_not_held_by_bounds(setting: Setting) -> None:
+    job = JobCredential("connection_test", str(setting.connection.pk))
+    test = Call(Door.JOB, job, "GET", "/abilities", at=time.time())
+    answers, _ = bounded(setting, setting.call(path="/abilities"), test)
+    assert [answer.status for answer in answers] == [403, 200]
 
 
 def test_a_replacement_that_is_thrown_away_during_its_test_ends_the_test_on_record(setting: Setting) -> None:

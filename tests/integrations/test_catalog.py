@@ -364,7 +364,7 @@ def test_an_operation_can_be_held_as_the_catalogue_says(operation_id: str, schem
         assert f"{word}[]" in taken or ("filters", word) in body
     elif word == "owner":
         # Something is named that can be looked up before: in the path, or of a write, in the body.
-        named = {"service", "services", "teams", "incidents", "supporting_service", "filter"}
+        named = {"service", "services", "teams", "incidents", "supporting_service", "filter", "schedule_layers"}
         assert "{" in operation.path or named & {path[-1] for path in body if path}
     elif word == "answer_owner":
         assert operation.reads

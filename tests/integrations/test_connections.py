@@ -24,6 +24,7 @@ from integrations.pagerduty.catalog import TOOLS
 from integrations.pagerduty.sandbox.world import Token, demo_from_email, demo_tokens
 from policies.actions import Refused
 from policies.models import ConfigChange, Entry
+from policies.snapshot import current_version
 from tests.conftest import Cast
 from tests.gateway.processes import free_port, running
 
@@ -205,7 +206,7 @@ def test_why_can_this_key_not_see_it(cast: Cast) -> None:
     assert ask("schedule", "Payments primary") != missing
     connection = actions.do_set_bounds(connection, by=cast.ada, team_ids=["PTEAM01"])
     outside = actions.explain_object(connection, type="service", id_or_name="PSVC000", by=cast.mina)
-    assert (outside.name, outside.ok) == ("outside_bounds", False)
+    assert (outside.name, outside.ok) == ("outside_or_none", False)
     asked = Entry.objects.count()
     assert ask("incident", "Checkout is down") == "Name the incident by its id, such as PT4KHLK."
     assert Entry.objects.count() == asked  # nothing was asked of PagerDuty
@@ -215,26 +216,27 @@ def test_why_can_this_key_not_see_it(cast: Cast) -> None:
         actions.explain_object(connection, type="service", id_or_name="PSVC000", by=cast.rhea)
 
 
-def test_every_call_on_a_bounded_connection_is_denied_and_says_so(cast: Cast) -> None:
-    from policies.core.call import Call, Client, Door, KeyCredential
-
+def test_only_an_administrator_lets_a_tool_reach_beyond_the_bounds_and_a_manager_takes_it_back(cast: Cast) -> None:
     connection = register(cast, TOKENS["account"], whole_account=False, team_ids=["PTEAM00"])
-    _, secret = actions.do_issue_agent_key(connection, name="a", by=cast.ada, tools=TOOLS)
-    answer = runtime.call(
-        Call(
-            Door.REST,
-            KeyCredential(secret),
-            "GET",
-            "/incidents",
-            client=Client("127.0.0.1"),
-            at=timezone.now().timestamp(),
-        )
-    )
-    assert answer.status == 403
-    assert answer.verdict is not None
-    assert answer.verdict.rule == "bounds"
-    assert "bound to a part of the PagerDuty account" in answer.problem or "bound" in answer.verdict.reason
-    assert Entry.objects.get(decision_id=answer.verdict.decision_id).outcome == "denied"
+    with pytest.raises(Refused):
+        actions.do_set_account_wide(connection, tools=["list_teams"], by=cast.mina)
+    for wrong in ("list_incidents", "no_such_tool"):
+        with pytest.raises(ValidationError, match="no tool that bounds cannot hold"):
+            actions.do_set_account_wide(connection, tools=[wrong], by=cast.ada)
+    version = current_version()
+    row = actions.do_set_account_wide(connection, tools=["list_teams"], by=cast.ada, reason="to find ids")
+    assert (row.account_wide_tools, current_version()) == (["list_teams"], version + 1)
+    change = ConfigChange.objects.get(action="set_account_wide_tools")
+    assert (change.actor, change.reason) == (cast.ada.email, "to find ids")
+    with pytest.raises(Refused):
+        actions.do_set_account_wide(connection, tools=["list_teams", "list_priorities"], by=cast.mina)
+    assert actions.do_set_account_wide(connection, tools=[], by=cast.mina).account_wide_tools == []
+    actions.do_set_account_wide(connection, tools=["list_teams"], by=cast.ada)
+    # Opened for the whole account and bounded again it starts from nothing.
+    actions.do_set_bounds(connection, by=cast.ada, whole_account=True)
+    with pytest.raises(ValidationError, match="spans the whole account"):
+        actions.do_set_account_wide(connection, tools=["list_teams"], by=cast.ada)
+    assert actions.do_set_bounds(connection, by=cast.ada, team_ids=["PTEAM00"]).account_wide_tools == []
 
 
 def test_a_test_inside_a_transaction_is_refused_before_it_deadlocks(cast: Cast) -> None:

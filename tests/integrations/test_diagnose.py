@@ -330,15 +330,20 @@ def test_an_object_is_found_by_its_name_whatever_its_case() -> None:
     [
         ({"team_ids": frozenset({"PTEAM01"})}, "exists"),
         ({"service_ids": frozenset({"PSVC001"})}, "exists"),
-        ({"team_ids": frozenset({"PTEAM02"})}, "outside_bounds"),
-        ({"service_ids": frozenset({"PSVC002"})}, "outside_bounds"),
+        ({"team_ids": frozenset({"PTEAM02"})}, "outside_or_none"),
+        ({"service_ids": frozenset({"PSVC002"})}, "outside_or_none"),
     ],
 )
-def test_an_object_outside_the_bounds_says_so(bounds: dict[str, Any], name: str) -> None:
-    pagerduty = PagerDuty({"/services/PSVC001": answer({"service": CHECKOUT})})
+def test_an_object_outside_the_bounds_is_told_from_none_by_nothing(bounds: dict[str, Any], name: str) -> None:
+    nothing = answer({"services": []})
+    pagerduty = PagerDuty({"/services/PSVC001": answer({"service": CHECKOUT}), "/services": nothing})
     found = explained(pagerduty, "PSVC001", whole_account=False, **bounds)
     assert found.name == name
-    assert (name == "outside_bounds") == ("outside the connection's bounds" in found.message) == bool(found.remedy)
+    if name == "outside_or_none":
+        for refused in (refusal(404, 2100), refusal(403, 2010)):
+            without = PagerDuty({"/services/PSVC001": refused, "/services": nothing})
+            assert explained(without, "PSVC001", whole_account=False, **bounds) == found
+            assert len(without.asked) == len(pagerduty.asked)
 
 
 def test_what_is_outside_the_bounds_is_not_named_to_who_did_not_name_it() -> None:
@@ -348,7 +353,7 @@ def test_what_is_outside_the_bounds_is_not_named_to_who_did_not_name_it() -> Non
     )
     bounds: dict[str, Any] = {"whole_account": False, "team_ids": frozenset({"PTEAM02"})}
     assert "Similar names: Checkout 2." in explained(pagerduty, "Check", **bounds).message
-    assert "Checkout" not in explained(pagerduty, "PSVC001", **bounds).message
+    assert "Checkout" not in explained(pagerduty, "PSVC001", **bounds).message.replace("Checkout 2", "")
     assert "PSVC001" not in explained(pagerduty, "checkout", **bounds).message
 
 

@@ -125,7 +125,8 @@ _ASKED: Final = (
     Probe("listNotifications", query="limit={limit}&" + WINDOW),
     Probe("listChangeEvents", query="limit={limit}", finds=(Find("change event", "change_events"),)),
     Probe("getChangeEvent", "change event"),
-    Probe("listMaintenanceWindows", query="limit={limit}"),
+    Probe("listMaintenanceWindows", query="limit={limit}", finds=(Find("maintenance window", "maintenance_windows"),)),
+    Probe("getMaintenanceWindow", "maintenance window"),
     Probe(
         "listAlertGroupingSettings",
         query="limit={limit}",

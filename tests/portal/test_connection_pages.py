@@ -24,7 +24,6 @@ from tests.conftest import Cast
 from tests.gateway.processes import free_port
 
 TOKEN = "y_NbAkKc66ryYTWUXYEu"
-DENIED = "every call through this connection is denied"
 
 
 def register(cast: Cast, **changes: Any) -> Connection:
@@ -71,34 +70,63 @@ def test_a_second_click_on_a_stale_page_does_not_turn_the_switch_round(mina: Cli
 # Bounds
 
 
-def test_a_bounded_connection_is_said_to_deny_wherever_it_is_shown(mina: Client, cast: Cast) -> None:
+def test_a_bounded_connection_says_what_works_inside_its_bounds(mina: Client, cast: Cast) -> None:
     values = {"name": "Ours", "region": "us", "kind": "user", "token": TOKEN, "team_ids": "PTEAM01"}
     shown = mina.post("/teams/payments/connections/", values, follow=True).content.decode()
-    assert "It is bounded, so every call through it is denied for now." in shown
-    assert DENIED in shown
+    assert "The token of Ours is sealed" in shown
+    assert "What works inside the bounds" in shown
+    assert "Reaches the whole account: an administrator can allow it account-wide." in shown
     row = Connection.objects.get()
-    Connection.objects.update(health="ok")
-    for page in (
-        "/",
-        "/teams/payments/connections/",
-        "/teams/payments/agents/",
-        "/teams/payments/tools/",
-        path_of(row),
-    ):
-        assert DENIED in mina.get(page).content.decode(), page
+    for page in ("/teams/payments/connections/", path_of(row)):
+        assert ">bounded</span>" in mina.get(page).content.decode(), page
     key = {"action": "issue", "name": "helper", "connection": str(row.pk), "calls_per_minute": "60", "reason": "trial"}
-    issued = mina.post("/teams/payments/agents/", key).content.decode()
-    assert "shown this once" in issued
-    assert DENIED in issued
+    assert "shown this once" in mina.post("/teams/payments/agents/", key).content.decode()
     assert set(
         ConfigChange.objects.filter(action__in=("issue_key", "use_connection")).values_list("reason", flat=True)
     ) == {"trial"}
 
 
-def test_a_connection_to_the_whole_account_is_not(mina: Client, connection: Connection) -> None:
-    Connection.objects.update(health="ok")
-    for page in ("/", "/teams/payments/connections/", "/teams/payments/agents/", path_of(connection)):
-        assert DENIED not in mina.get(page).content.decode(), page
+def test_a_connection_to_the_whole_account_has_no_such_table(mina: Client, connection: Connection) -> None:
+    assert "What works inside the bounds" not in mina.get(path_of(connection)).content.decode()
+    for page in ("/teams/payments/connections/", path_of(connection)):
+        assert ">bounded</span>" not in mina.get(page).content.decode(), page
+
+
+def test_bounds_are_explained_before_they_are_set(mina: Client, cast: Cast) -> None:
+    path = "/teams/payments/connections/bounds/"
+    assert "nothing is set" in mina.get(path).content.decode()
+    teams = mina.get(path, {"team_ids": "PTEAM01"}).content.decode()
+    assert re.search(r"\d+ tools work, \d+ tools? (?:is|are) cut, \d+ tools are refused", teams)
+    both = mina.get(path, {"team_ids": "PTEAM01", "service_ids": "PSVC001"}, headers={"hx-request": "true"})
+    assert "<html" not in both.content.decode()
+    assert "Shows what is the teams&#x27;, and nothing of the services." in both.content.decode()
+    services = mina.get(path, {"service_ids": "PSVC001"}).content.decode()
+    assert "It can be held by teams alone, and the bounds name services." in services
+    assert "is not an id of PagerDuty" in mina.get(path, {"team_ids": "payments"}).content.decode()
+    assert mina.post(path).status_code == 405
+    assert not Connection.objects.exists()
+
+
+def test_outsiders_see_nothing_of_bounds(client: Client, cast: Cast) -> None:
+    for who, status in (("zed", 404), ("omar", 404), ("vic", 200), ("rhea", 200)):
+        client.force_login(getattr(cast, who))
+        assert client.get("/teams/payments/connections/bounds/").status_code == status, who
+
+
+def test_tools_are_allowed_account_wide_by_administrators_alone(client: Client, cast: Cast) -> None:
+    row = register(cast, whole_account=False, team_ids=["PTEAM01"])
+    asked = {"action": "account_wide", "tools": ["list_teams"], "reason": "to find ids"}
+    for who, status in (("zed", 404), ("omar", 404), ("vic", 403), ("rhea", 403), ("mina", 422)):
+        client.force_login(getattr(cast, who))
+        assert client.post(path_of(row), asked).status_code == status, who
+    row.refresh_from_db()
+    assert row.account_wide_tools == []
+    client.force_login(cast.ada)
+    shown = client.post(path_of(row), asked, follow=True).content.decode()
+    assert "Allowed account-wide: List teams." in shown
+    assert "beyond them list_teams" in shown
+    row.refresh_from_db()
+    assert row.account_wide_tools == ["list_teams"]
 
 
 @pytest.mark.parametrize(
@@ -299,14 +327,12 @@ def test_a_key_is_offered_the_usable_connection_first(mina: Client, cast: Cast, 
     assert offered == [
         (" selected", "Main"),
         ("", "Aoff (switched off: calls are denied)"),
-        ("", "Abounded (bounded: calls are denied)"),
+        ("", "Abounded (bounded)"),
     ]
 
 
-def test_the_form_says_what_bounds_and_an_address_mean_before_a_token_is_sealed(mina: Client, cast: Cast) -> None:
-    shown = mina.get("/teams/payments/connections/").content.decode()
-    assert "cannot be used until a later release: every call on it is denied" in shown
-    assert "It matters for account keys" in shown
+def test_the_form_says_what_an_address_means_before_a_token_is_sealed(mina: Client, cast: Cast) -> None:
+    assert "It matters for account keys" in mina.get("/teams/payments/connections/").content.decode()
 
 
 def test_auditors_are_not_offered_what_they_cannot_ask(client: Client, cast: Cast, connection: Connection) -> None:

@@ -111,8 +111,10 @@ def test_the_info_file_says_all_that_programs_need(demo: tuple[dict[str, Any], P
         *("admin", "managers", "auditor", "agents"),
     }
     assert not any(info[name].endswith("/") for name in ("url", "rest_url", "mcp_url", "sandbox_url"))
-    assert set(info["agents"]) == {"reader", "responder", "admin"}
-    assert all(set(agent) == {"key", "team"} for agent in info["agents"].values())
+    assert set(info["agents"]) == {"reader", "responder", "admin", "bounded_a", "bounded_b"}
+    for name, agent in info["agents"].items():
+        assert set(agent) == {"key", "team"} | ({"bounds"} if name.startswith("bounded") else set())
+    assert info["agents"]["bounded_b"]["bounds"] == {"team_ids": ["PTEAM01"], "service_ids": ["PSVC00E"]}
     assert set(info["managers"][0]) == {"email", "password", "team"}
     assert info["managers"][0]["team"] == info["agents"]["reader"]["team"]
     everything = (folder / "output").read_text()

@@ -69,6 +69,8 @@ def demo_tokens(seed: int) -> dict[str, Token]:
             value(), "oauth", user=1, scopes=frozenset({"incidents.read", "services.read", "users.read"})
         ),
         "revoked": Token(value(), "account", revoked=True),
+        "account_4": Token(value(), "account"),
+        "account_5": Token(value(), "account"),
     }
 
 

@@ -85,6 +85,11 @@ def list_windows(ask: Ask) -> Result:
     return 200, ask.page("maintenance_windows", rows, lambda row: _window(ask, row))
 
 
+@route("GET", "/maintenance_windows/{id}", "services.read")
+def get_window(ask: Ask) -> Result:
+    return 200, {"maintenance_window": _window(ask, find(ask.world.windows, ask.path["id"]))}
+
+
 def _shapes(world: World) -> dict[str, Shape]:
     return {
         "type": string(),

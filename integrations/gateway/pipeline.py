@@ -47,8 +47,8 @@ MAXIMUM_STALE: Final = 5
 REDACTION: Final = 2
 """The version of what ``policies/core/redact.py`` keeps: an entry says by which one it was redacted."""
 CONNECTION_TEST: Final = "job:connection_test"
-BOUNDS_JOB: Final = "bounds"
-LOOKS: Final = frozenset({CONNECTION_TEST, "job:explain_object", f"job:{BOUNDS_JOB}"})
+BOUNDS_JOB: Final = "job:bounds"
+LOOKS: Final = frozenset({CONNECTION_TEST, "job:explain_object", BOUNDS_JOB})
 """The portal's own looks at a connection. What they read reaches no assistant, so bounds do not hold them."""
 _REQUEST_ID: Final = re.compile(r"[0-9a-zA-Z-]{1,64}", re.ASCII)
 _CALLERS_REQUEST_ID: Final = re.compile(r"[0-9a-f-]{16,64}", re.ASCII)
@@ -369,7 +369,9 @@ class Pipeline:
 
     def _look(self, about: _About, connection: Connection) -> Look:
         """How bounds find out who owns what: the portal's own reads, each decided and on record like any other."""
-        job = JobCredential(BOUNDS_JOB, connection.id, on_behalf_of=about.identified.principal.name)
+        job = JobCredential(
+            BOUNDS_JOB.removeprefix("job:"), connection.id, on_behalf_of=about.identified.principal.name
+        )
 
         async def look(path: str, query: str) -> Any:
             answer = await self.run(Call(Door.JOB, job, "GET", path, query, at=time.time()))
@@ -523,12 +525,15 @@ class _About:
             details["problem"] = answer.fault
         if reply is not None:
             details["upstream"] = {
-                "status": reply.status,
                 "request_id": self._plain(reply.header("x-request-id"), _REQUEST_ID),
                 "attempts": reply.attempts,
                 "milliseconds": round(reply.seconds * 1000, 1),
-                "bytes": len(reply.body),
             }
+            if answer.withheld is None:
+                details["upstream"] |= {"status": reply.status, "bytes": len(reply.body)}
+            else:
+                # Its team reads this, too, and may not learn whether there is something.
+                details["upstream"]["withheld"] = True
             if reply.failure:
                 details["upstream"]["failure"] = reply.failure
 
@@ -549,7 +554,8 @@ def _entry(
         kind=kind,
         at=dt.datetime.fromtimestamp(call.at, dt.UTC),
         decision_id=verdict.decision_id,
-        team_id=principal.team_id,
+        # What looks for bounds found is not for the team's eyes: whether something of another's exists.
+        team_id=None if principal.id == BOUNDS_JOB else principal.team_id,
         actor=principal.id,
         tool=verdict.tool,
         verdict=verdict.decision.value,

@@ -113,15 +113,19 @@ ROWS: Final = frozenset(
     {
         "getBusinessServiceServiceDependencies",
         "getBusinessServiceSupportingServiceImpacts",
+        "getIncidentAlert",
         "getOrchPathGlobal",
         "getOrchPathRouter",
         "getOrchPathService",
+        "getServiceIntegration",
         "getTechnicalServiceServiceDependencies",
         "listIncidentRelatedChangeEvents",
         "listOnCalls",
     }
 )
 """Operations whose answers name what may be anybody's: all of it must be inside, for rows are never taken out of a page."""
+_PARTS: Final[Mapping[str, str]] = {"getIncidentAlert": "alert", "getServiceIntegration": "integration"}
+"""Operation → the part that its answer shows, which names its service."""
 _BORN: Final[Mapping[str, tuple[str, str]]] = {
     "createEscalationPolicy": ("escalation_policy", "teams"),
     "createIncident": ("incident", "service"),
@@ -647,6 +651,12 @@ async def _rows(operation_id: str, document: dict[str, Any], resolution: Resolut
         events = document.get("change_events", ())
         if len(events) > MAXIMUM_NAMED or not all([await owners.own("change_event", event) for event in events]):
             raise _Outside("Among the related change events are some that the connection may not touch.")
+        return
+    if operation_id in _PARTS:
+        # It was asked for as a part of what is inside: that it is one, it says itself.
+        name = _PARTS[operation_id]
+        if not await owners.own(name, document.get(name) or {}):
+            raise _Outside(_outside(name, list(resolution.arguments["path"].values())[-1], owners.connection))
         return
     named = dict.fromkeys(_in_answer(operation_id, document))
     if len(named) > MAXIMUM_NAMED:

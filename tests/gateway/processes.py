@@ -225,7 +225,8 @@ class Portal:
         out = self.shell(
             "import json\nfrom policies.models import Entry\n"
             f"print(json.dumps([{{**e, 'record': json.loads(e['record'])}} for e in Entry.objects.filter(**{filters!r})"
-            ".order_by('id').values('id', 'seq', 'kind', 'decision_id', 'tool', 'verdict', 'outcome', 'actor', 'record')]))"
+            ".order_by('id').values('id', 'seq', 'kind', 'decision_id', 'tool', 'verdict', 'outcome', 'actor', 'team_id', "
+            "'record')]))"
         )
         entries: list[dict[str, Any]] = json.loads(out)
         return entries

@@ -422,13 +422,18 @@ def test_an_entry_tells_what_was_forced_and_who_looked(place: Place) -> None:
     place.ask("a", "GET", "/incidents/PI000001/notes")
     looked = [entry for entry in place.portal.entries(actor="job:bounds") if entry["tool"] == "get_incident"]
     assert looked[-1]["record"]["details"]["on_behalf_of"] == "a"
+    # What was found is for administrators and auditors: the team could learn from it what another has.
+    assert {entry["team_id"] for entry in looked} == {None}
 
 
 def test_an_answer_that_is_not_released_is_on_record(place: Place) -> None:
     answer = place.ask("a", "GET", "/services/PSVC007")
     entry = place.portal.entries(decision_id=answer.headers["x-pagewarden-decision"])[0]
     assert (entry["verdict"], entry["outcome"]) == ("deny", "denied")
-    assert entry["record"]["details"]["upstream"]["status"] == 200
+    upstream = entry["record"]["details"]["upstream"]
+    assert (upstream["withheld"], upstream["attempts"]) == (True, 1)
+    # The team's own people read it: they learn no more than the agent did.
+    assert not {"status", "bytes"} & upstream.keys()
 
 
 def test_a_tool_that_an_administrator_allows_account_wide_works_and_no_other(place: Place) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from jsonschema import ValidationError
 from openapi_schema_validator import OAS30ReadValidator
@@ -131,7 +132,6 @@ def errors_in(
 
 def nodes(folder: Path, *roots: Any) -> Iterator[dict[str, Any]]:
     """Every object of the schema that can be reached from ``roots``, references followed, examples left aside."""
-    document = as_published(folder)
     stack, seen = list(roots), set[str]()
     while stack:
         node = stack.pop()
@@ -141,12 +141,23 @@ def nodes(folder: Path, *roots: Any) -> Iterator[dict[str, Any]]:
             yield node
             if isinstance(reference := node.get("$ref"), str) and reference not in seen:
                 seen.add(reference)
-                target: Any = document
-                for part in reference.removeprefix("#/").split("/"):
-                    part = part.replace("~1", "/").replace("~0", "~")
-                    target = target[int(part)] if isinstance(target, list) else target[part]
-                stack.append(target)
+                stack.append(_target(folder, reference))
             stack += [value for key, value in node.items() if key not in ("example", "examples")]
+
+
+def resolved(folder: Path, node: Any) -> Any:
+    """An object of the schema, or what it refers to."""
+    while "$ref" in node:
+        node = _target(folder, node["$ref"])
+    return node
+
+
+def _target(folder: Path, reference: str) -> Any:
+    target: Any = as_published(folder)
+    for part in unquote(reference).removeprefix("#/").split("/"):
+        part = part.replace("~1", "/").replace("~0", "~")
+        target = target[int(part)] if isinstance(target, list) else target[part]
+    return target
 
 
 def published(folder: Path, method: str, template: str) -> dict[str, Any]:

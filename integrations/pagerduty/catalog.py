@@ -1,5 +1,5 @@
-"""Every tool and every known operation, from ``catalog.toml``, ``operations.toml`` and ``refusals.toml``. Inconsistent data
-fails the import."""
+"""Every tool and every known operation, from ``catalog.toml``, ``operations.toml``, ``parameters.toml`` and ``refusals.toml``.
+Inconsistent data fails the import."""
 
 from __future__ import annotations
 
@@ -177,6 +177,10 @@ BOUNDS_OF: Final[Mapping[str, str]] = MappingProxyType(
     {operation: word for data in _tools for operation, word in _bounds(data).items()}
 )
 """Operation → how it is held inside bounds. ``Tool.bounds`` is the strictest of its operations' words, for pages."""
+PARAMETERS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {operation_id: frozenset(names) for operation_id, names in _read("parameters.toml").items()}
+)
+"""Operation → what it takes, as it was published when it was last looked at (``parameters.toml`` says the form)."""
 INCLUDES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {data["name"]: frozenset(data.get("include", ())) for data in _tools}
 )
@@ -200,6 +204,39 @@ PRESETS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
 )
 JOB_READS: Final[frozenset[str]] = frozenset(name for name, tool in TOOLS.items() if not tool.writes)
 """What the portal's own jobs may use: every read of the catalogue, and no write."""
+
+# What a call may hold (resolve.py): what PagerDuty publishes for the operation, and of reads what only cuts, orders or words a
+# list. Clients page whatever they list, and PagerDuty ignores it where it does not page.
+PAGING: Final = frozenset({"limit", "offset", "total"})
+HARMLESS: Final = PAGING | {"more", "cursor", "query", "since", "until", "time_zone", "sort_by"}
+"""Query parameters that PagerDuty's own clients send to lists that publish none of them (its Go client's ``APIListObject``,
+its Python client's ``iter_all`` and ``find``): none can show more than the list itself."""
+UNPUBLISHED: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {"createScheduleOverride": frozenset({"override"}), "createRotation": frozenset({"rotation"})}
+)
+"""Keys of a body that clients send and the schema does not have: one override of a v2 schedule (PagerDuty's Go client), and
+an empty rotation under its own name."""
+
+
+def _takes(operation: Operation) -> frozenset[str]:
+    """Names of an operation's query parameters: ``include[]`` among them, whose values are judged by the tool."""
+    named = frozenset(
+        name.removesuffix("!") for name in PARAMETERS.get(operation.id, ()) if not name.startswith("body.")
+    )
+    return named | HARMLESS | {"include[]"} if operation.reads else named
+
+
+def _holds(operation: Operation) -> frozenset[str]:
+    """Names at the top of an operation's body."""
+    parts = [name.removesuffix("!").split(".") for name in PARAMETERS.get(operation.id, ())]
+    named = frozenset(part[1] for part in parts if part[0] == "body" and len(part) == 2)
+    return named | UNPUBLISHED.get(operation.id, frozenset())
+
+
+TAKES: Final[Mapping[str, frozenset[str]]] = MappingProxyType({id: _takes(one) for id, one in OPERATIONS.items()})
+"""Operation → the query parameters that a call of it may have."""
+HOLDS: Final[Mapping[str, frozenset[str]]] = MappingProxyType({id: _holds(one) for id, one in OPERATIONS.items()})
+"""Operation → the keys that a body of it may have at its top."""
 
 _by_operation: dict[str, list[Tool]] = {}
 for _each in TOOLS.values():

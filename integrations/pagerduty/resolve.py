@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 
 from integrations.gateway.integration import Request, Resolution
-from integrations.pagerduty.catalog import INCLUDES, OPERATIONS, REFUSALS, TOOLS, tools_for
+from integrations.pagerduty.catalog import HOLDS, INCLUDES, OPERATIONS, PAGING, REFUSALS, TAKES, TOOLS, tools_for
 from policies.core.call import Call, Operation, Target, Tool
 
 TERRAFORM: Final = " Terraform with a PagerDuty token of its own: through this door it would be refused, too."
@@ -31,8 +31,6 @@ ENTITY_TYPES: Final = ("users", "teams", "escalation_policies")
 RESERVED: Final = ("/incidents/count",)
 """Paths that PagerDuty publishes without an operation: nobody's id spells them."""
 STATUSES: Final = frozenset({"acknowledged", "triggered"})
-PAGING: Final = frozenset({"limit", "offset", "total"})
-"""What the query of an update of incidents may hold, by PagerDuty's schema."""
 REPEATED: Final[Mapping[str, frozenset[str]]] = {"listResourceStandardsManyServices": frozenset({"ids"})}
 """The one parameter that PagerDuty's schema lets repeat without ``[]`` in its name, by its operation."""
 CREDENTIAL_PARAMETERS: Final = frozenset({"token", "access_token", "api_key", "auth_token"})
@@ -43,6 +41,7 @@ _PLAIN_QUERY: Final = re.compile(
     r"[a-z][a-z0-9_]{0,63}=[A-Za-z0-9_.-]*(?:&[a-z][a-z0-9_]{0,63}=[A-Za-z0-9_.-]*)*", re.ASCII
 )
 _JSON_TYPES: Final = frozenset({"", "application/json", "application/vnd.pagerduty+json"})
+_CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii"})
 
 
 class Unreadable(Exception):
@@ -161,6 +160,7 @@ def resolve(call: Call) -> Resolution:
         problem = problem or error
     tools = _select(operation, served, pairs, body)
     problem = problem or _disallowed(tools, pairs) or _ambiguous(operation, pairs, body)
+    problem = problem or _unknown(operation, pairs, body)
     arguments = {"path": captured, "query": _grouped(pairs, REPEATED.get(operation.id, frozenset())), "body": body}
     targets = _targets(operation, captured, body)
     return Resolution(
@@ -182,6 +182,9 @@ def _read_query(query: str, repeated: frozenset[str]) -> tuple[list[tuple[str, s
         return [], ""
     if len(query) > 16_000:
         raise Unreadable("query_too_long", "The query is too long.")
+    if ";" in query:
+        # Some servers take it for another &: what is one value here would be two parameters there.
+        raise Unreadable("query_separator", "The query has a bare semicolon: write it as %3B.")
     if _PLAIN_QUERY.fullmatch(query):
         pairs = [(name, value) for name, _, value in (pair.partition("=") for pair in query.split("&"))]
         canonical = query
@@ -239,8 +242,13 @@ def _read_body(operation: Operation, call: Call) -> tuple[Any, bytes | None]:
         return None, None
     if not call.body and operation.id in BODY_OPTIONAL:
         return None, None
-    if call.content_type.split(";")[0].strip().lower() not in _JSON_TYPES:
+    kind, _, rest = call.content_type.partition(";")
+    if kind.strip().lower() not in _JSON_TYPES:
         raise Unreadable("body_content_type", "The body must be sent as Content-Type: application/json.")
+    for parameter in rest.lower().split(";"):
+        name, _, value = parameter.partition("=")
+        if name.strip() == "charset" and value.strip().strip('"') not in _CHARSETS:
+            raise Unreadable("body_charset", "The body must be UTF-8, which its Content-Type need not say.")
     if not call.body:
         raise Unreadable("body_missing", "The request needs a JSON body.")
     try:
@@ -344,6 +352,8 @@ def _needed_by(element: Any) -> set[str]:
     if not isinstance(element, dict):
         return set()
     changes = element.keys() - {"id", "type"}
+    if any(name != "status" and name.lower() == "status" for name in changes):
+        return set()  # not every reader of JSON tells capitals from small letters
     needed = set()
     if "status" in changes:
         if element["status"] == "resolved":
@@ -388,6 +398,20 @@ def _disallowed(tools: tuple[Tool, ...], pairs: Sequence[tuple[str, str]]) -> Un
                     "include_not_allowed",
                     f"{tools[0].name} may not include that in its answer; it may include: {listed}.",
                 )
+    return None
+
+
+def _unknown(operation: Operation, pairs: Sequence[tuple[str, str]], body: Any) -> Unreadable | None:
+    """What the operation does not take: unpublished, it could widen an answer or override what was judged. A body's keys and
+    the query's names are one to Rails: a key that belongs in neither is a parameter in both."""
+    takes = TAKES[operation.id]
+    if any(name not in takes for name, _ in pairs):
+        known = ", ".join(sorted(takes)) or "no parameter"
+        return Unreadable("query_unknown", f"{operation.id} does not take all of these parameters; it takes: {known}.")
+    holds = HOLDS[operation.id]
+    if isinstance(body, dict) and not holds.issuperset(body):
+        known = ", ".join(sorted(holds)) or "nothing"
+        return Unreadable("body_unknown", f"The body holds more than {operation.id} takes; it takes: {known}.")
     return None
 
 

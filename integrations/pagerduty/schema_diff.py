@@ -9,21 +9,15 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from integrations.pagerduty.catalog import INCLUDES, OPERATIONS, REFUSALS, TOOLS, tools_for
+from integrations.pagerduty.catalog import INCLUDES, OPERATIONS, PARAMETERS, REFUSALS, TOOLS, tools_for
 from policies.core.call import Operation, Tool
 
-PARAMETERS: Final[Mapping[str, frozenset[str]]] = {
-    operation_id: frozenset(names)
-    for operation_id, names in tomllib.loads((Path(__file__).parent / "parameters.toml").read_text("utf-8")).items()
-}
-"""Operation → what it takes, as it was published when it was last looked at (``parameters.toml`` says the form)."""
 MAXIMUM_BYTES: Final = 50_000_000
 MAXIMUM_NODES: Final = 200_000
 """Of one operation's body: a schema whose parts refer to each other could be walked for ever."""

@@ -20,9 +20,8 @@ import pytest
 from django.core.management import call_command
 
 from integrations.pagerduty import catalog
-from integrations.pagerduty.catalog import OPERATIONS
+from integrations.pagerduty.catalog import OPERATIONS, PARAMETERS
 from integrations.pagerduty.schema_diff import (
-    PARAMETERS,
     UnreadableSchema,
     compare,
     parameters_line,

@@ -90,6 +90,8 @@ def portal_command(port: int, static_root: Path | None = None, *more: str) -> li
     return [
         *(str(Path(sys.executable).with_name("granian")), "--interface", "asgi", "--loop", "uvloop"),
         *("--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--log-level", "warning"),
+        # What nothing here speaks is not listened to: WebSockets and HTTP/2.
+        *("--http", "1", "--no-ws"),
         *(*files, *more, "portal.asgi:application"),
     ]
 

@@ -43,6 +43,8 @@ class Gateway:
             await _json(send, 404, {"error": "There is no MCP door yet: use the REST door under /pagerduty."})
         elif path == "/metrics":
             await _text(send, 200, generate_latest(), CONTENT_TYPE_LATEST)
+        elif not path.startswith("/"):
+            await _json(send, 400, {"error": "This is no proxy: ask for a path."})  # CONNECT, OPTIONS *
         else:
             await self._django(scope, receive, send)
 

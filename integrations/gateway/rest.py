@@ -34,6 +34,17 @@ RELAYED = ("x-request-id", "date", "ratelimit-limit", "ratelimit-remaining", "ra
 _TOKEN = re.compile(r'(?:Token +token=|Bearer +)"?([!-~]{1,256}?)"? *', re.ASCII | re.IGNORECASE)
 _UNUSUAL_SELF = re.compile(rb'"self"\s*:\s*"https:\\?/\\?/api\.(?:eu\.)?pagerduty\.com(?=[\\/"])')
 _JSON = b"application/json"
+CONTENT_TYPES = frozenset(
+    {
+        "application/json",
+        "application/json; charset=utf-8",
+        "application/json;charset=utf-8",
+        "application/vnd.pagerduty+json",
+    }
+)
+"""PagerDuty's that are told as they came; all else that it sends is JSON, and told as such."""
+SINGLE = frozenset({b"host", b"content-type", b"content-length", b"content-encoding", b"transfer-encoding"})
+"""Headers that say what a request is: of two, this door could go by one and what stands before it by the other."""
 _CODES = {400: 2001, 401: 2006, 402: 2014, 403: 2010, 404: 2100, 429: 2020}
 """PagerDuty's error codes (its developer documentation, "Errors")."""
 
@@ -57,10 +68,17 @@ class RestDoor:
             size += len(name) + len(value) + 4
             if name in headers:
                 repeated.add(name)
+                # One list, whether a proxy adds to it or writes a line of its own.
+                if name == b"x-forwarded-for":
+                    value = headers[name] + b"," + value
             headers[name] = value
         problem, status = "", 0
         if size > self._header_limit:
             problem, status = f"The request's headers are over {self._header_limit:,} bytes.", 431
+        elif repeated and not SINGLE.isdisjoint(repeated):
+            problem, status = "The request has one of its headers twice.", 400
+        elif headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+            problem, status = "The request's body must be sent as it is, or in chunks.", 400
         # HTTP/1.1 says in its headers whether a body follows: where none does, none is waited for.
         plain = (
             scope["http_version"] == "1.1" and b"content-length" not in headers and b"transfer-encoding" not in headers
@@ -74,7 +92,9 @@ class RestDoor:
             except TimeoutError:
                 too_slow = True
         if body is None:
-            return  # The caller went away before its request was whole: there is no call to judge.
+            # The caller went away before its request was whole, or framed it so that it has no end: there is no call to judge.
+            await _broken_off(send)
+            return
         if too_long and not problem:
             problem, status = f"The request's body is over {self._body_limit:,} bytes.", 413
         if too_slow and not problem:
@@ -88,7 +108,7 @@ class RestDoor:
             door=Door.REST,
             credential=KeyCredential(credential),
             method=scope["method"],
-            path=raw.decode("latin-1")[len(PREFIX) :],
+            path=raw.decode("latin-1").removeprefix(PREFIX),
             query=scope["query_string"].decode("latin-1"),
             body=body,
             content_type=content_type,
@@ -142,7 +162,8 @@ class RestDoor:
                     headers.append((name.encode(), value.encode("latin-1", "replace")))
             status, body = reply.status, self.rewrite(reply.body)
             if body:
-                headers.append((b"content-type", reply.header("content-type").encode("latin-1")))
+                kind = reply.header("content-type").lower()
+                headers.append((b"content-type", kind.encode() if kind in CONTENT_TYPES else _JSON))
             elif status >= 400:
                 # PagerDuty's 429 may come bare; Go's client decodes every error.
                 headers.append((b"content-type", _JSON))
@@ -169,6 +190,13 @@ class RestDoor:
         body = body.replace(b'"self":"https://api.pagerduty.com/', self._self)
         # Seldom anything is left: another region's, or one that is spaced or escaped otherwise.
         return _UNUSUAL_SELF.sub(self._self[:-1], body) if b"api." in body else body
+
+
+async def _broken_off(send: Send) -> None:
+    body = error_body(400, "Invalid Input Provided", ["The request's body is not whole."])
+    headers = [(b"content-type", _JSON), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 400, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _credential(header: bytes) -> str:

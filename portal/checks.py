@@ -12,7 +12,10 @@ from cryptography.fernet import Fernet
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError
+
+from integrations.outbound import proxy_of, tls
 
 Messages = list[CheckMessage]
 _NEW_FERNET = "python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'"
@@ -94,6 +97,20 @@ def addresses(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Message
                     id="portal.W001",
                 )
             )
+    return messages
+
+
+@register(Tags.security)
+def ways_out(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Messages:
+    messages: Messages = []
+    for number, judge in (
+        ("E006", lambda: proxy_of(settings.OUTBOUND_PROXY)),
+        ("E007", lambda: tls(settings.OUTBOUND_CA_FILE)),
+    ):
+        try:
+            judge()
+        except ImproperlyConfigured as error:
+            messages.append(Error(str(error), hint="docs/operations.md says what it may be.", id=f"portal.{number}"))
     return messages
 
 

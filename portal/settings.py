@@ -176,8 +176,10 @@ CHECKPOINT_DIR = Path(env.str("CHECKPOINT_DIR", str(DATA_DIR / "checkpoints")))
 
 PAGERDUTY_SANDBOX_URL: str = env.str("PAGERDUTY_SANDBOX_URL", "")
 """Where the sandbox region is. From the environment alone, never from a form; empty: there is no such region."""
-PAGERDUTY_CA_FILE: str = env.str("PAGERDUTY_CA_FILE", "")
-"""More certificate authorities to trust towards PagerDuty (a proxy's own, say); empty: the system's alone."""
+OUTBOUND_PROXY: str = env.str("OUTBOUND_PROXY", "")
+"""The corporate proxy, as http://user:password@host:port; empty: PagerDuty is reached directly, whatever HTTPS_PROXY says."""
+OUTBOUND_CA_FILE: str = env.str("OUTBOUND_CA_FILE", "")
+"""More certificate authorities to trust (a proxy's own, say), in PEM; empty: the public ones alone."""
 
 LOGGING = {
     "version": 1,

@@ -132,7 +132,10 @@ class Reply:
         return Outcome.REFUSED if self.status < 500 else Outcome.FAILED
 
 
-FAILURES = ("resolve", "connect", "tls", "connect_timeout", "timeout", "disconnected", "too_large", "malformed")
+FAILURES = (
+    *("resolve", "private_address", "proxy", "connect", "tls", "connect_timeout"),
+    *("timeout", "disconnected", "too_large", "malformed"),
+)
 
 
 class Integration(Protocol):

@@ -607,6 +607,8 @@ def _unavailable(problem: str, verdict: Verdict | None = None) -> Answer:
 
 _FAILURES = {
     "resolve": "PagerDuty's host name was not resolved.",
+    "private_address": "PagerDuty's host name leads to a private address, so nothing was sent there.",
+    "proxy": "The corporate proxy did not let the call through to PagerDuty.",
     "connect": "PagerDuty could not be reached.",
     "tls": "No secure connection to PagerDuty could be made.",
     "connect_timeout": "PagerDuty did not accept a connection in time.",

@@ -106,13 +106,23 @@ _WAIT = "Try again in a minute; look at status.pagerduty.com if it stays."
 _PROXY = "Something between the portal and PagerDuty seems to answer in its place: look at the proxy or firewall."
 NETWORK: Final[Mapping[str, tuple[str, str]]] = {
     "resolve": ("PagerDuty's host name was not resolved.", "Look at the DNS settings of the portal's host."),
+    "private_address": (
+        "PagerDuty's host name leads to a private address, which cannot be PagerDuty: the token was not sent there.",
+        "Somebody or something answers for PagerDuty in this network's DNS: look there. If PagerDuty is reached by way "
+        "of a proxy, set OUTBOUND_PROXY.",
+    ),
+    "proxy": (
+        "The corporate proxy cannot be reached, or did not let the portal through to PagerDuty.",
+        "Compare OUTBOUND_PROXY with what the proxy wants (its address, a user and a password), and let it open "
+        "connections to PagerDuty's host on port 443.",
+    ),
     "connect": (
         "PagerDuty's host cannot be reached: the connection was refused or found no way.",
         "Let the portal's host make connections to PagerDuty on port 443.",
     ),
     "tls": (
         "No secure connection to PagerDuty could be made: its certificate is not trusted.",
-        "If a proxy opens the traffic, set PAGERDUTY_CA_FILE to its authority. Also check the clock of the "
+        "If a proxy opens the traffic, set OUTBOUND_CA_FILE to its authority. Also check the clock of the "
         "portal's host.",
     ),
     "connect_timeout": (

@@ -1,9 +1,11 @@
 """The one way out to PagerDuty. The token is unsealed here and nowhere else, and no write is ever sent twice.
 
-Reads go through ``_Exchange``, an HTTP/1.1 client of our own on llhttp (httptools): with a library's client they are a third of
-what a door costs. It asks one thing at a time on a kept connection, and nothing again by itself. Writes go through httpx's own
-transport without retries, where only a failure to connect means that nothing was sent; whatever fails later leaves an unknown
-outcome.
+``_Exchange`` is an HTTP/1.1 client of our own on llhttp (httptools): with a library's client reads are a third of what a door
+costs. It asks one thing at a time on a kept connection, and nothing again by itself. Of a write only a failure to connect means
+that nothing was sent; whatever fails later leaves an unknown outcome.
+
+Hosts of PagerDuty's are reached at public addresses alone, each connection at the very address that was looked at; or through
+the corporate proxy, which then looks the name up itself. The certificate is verified for the host's name in both cases.
 """
 
 from __future__ import annotations
@@ -16,30 +18,31 @@ import ssl
 import time
 import uuid
 import zlib
-from collections.abc import AsyncIterable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, cast
 from urllib.parse import urlsplit
 
-import certifi
 import httptools
-import httpx
 from cryptography.fernet import InvalidToken
 from django.conf import settings
 
 from integrations.fields import crypter
 from integrations.gateway.integration import Connection, Reply, Request
+from integrations.outbound import Proxy, is_public, proxy_of, tls
 
 ACCEPT: Final = "application/vnd.pagerduty+json;version=2"
 USER_AGENT: Final = "Pagewarden/0.1"
 READ_ATTEMPTS: Final = 2
 CONNECTIONS: Final = 100
-"""For the reads of one of the portal's connections at most."""
+"""For the reads of one of the portal's connections at most, and for its writes as many."""
 IDLE_SECONDS: Final = 30.0
 """How long a read's connection is kept for the next."""
+WRITE_IDLE_SECONDS: Final = 3.0
+"""How long a write's is: one that PagerDuty has closed meanwhile would cost it its outcome."""
 HEADERS_LIMIT: Final = 65_536
 """Bytes of an answer's head."""
 _PLAIN: Final = re.compile(r"[!-~]+", re.ASCII)
+_CONNECT_STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})[ \r]")
 
 
 class UnsealError(Exception):
@@ -61,8 +64,12 @@ def unseal(sealed: bytes, row_id: str) -> str:
     return token
 
 
-class TooLarge(Exception):
-    """The answer is over the limit; reading stopped there."""
+class NotConnected(Exception):
+    """There is no connection, so nothing was sent."""
+
+    def __init__(self, failure: str, detail: str) -> None:
+        super().__init__(detail)
+        self.failure = failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +78,13 @@ class _Opened:
 
     sealed: bytes = field(repr=False)
     auth: str
-    headers: dict[str, str] = field(repr=False)
     lines: bytes = field(repr=False)
-    """The same, as a request has them."""
+    """Headers, as a request has them."""
 
 
 class _Exchange(asyncio.Protocol):
-    """One connection for reads: asked one thing at a time, and given up at the first irregularity, so that nobody is ever
-    answered with what another had asked for."""
+    """One connection: asked one thing at a time, and given up at the first irregularity, so that nobody is ever answered with
+    what another had asked for."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -104,6 +110,10 @@ class _Exchange(asyncio.Protocol):
         waiting = select.poll()
         waiting.register(descriptor, select.POLLIN)
         return descriptor >= 0 and not waiting.poll(0)
+
+    def is_flushed(self) -> bool:
+        """Whether the whole request has left: an answer may come before that."""
+        return not self._transport.get_write_buffer_size()
 
     def abort(self) -> None:
         self.usable = False
@@ -195,10 +205,65 @@ class _Exchange(asyncio.Protocol):
             asked.set_result(reply)
 
 
-class _Origin:
-    """A host of PagerDuty's, and what is open to it for one of the portal's connections."""
+class _Tunnel(asyncio.Protocol):
+    """A connection to the proxy, until it has answered to CONNECT."""
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        """All that has arrived, once a head was whole or will be none."""
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        whole = b"\r\n\r\n" in self._data or len(self._data) > HEADERS_LIMIT
+        if not self.answer.done() and (whole or not b"HTTP/1.".startswith(self._data[:7])):
+            self.answer.set_result(bytes(self._data))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error or ConnectionResetError("closed without an answer"))
+
+
+async def _through(proxy: Proxy, name: str, port: int) -> asyncio.Transport:
+    """A connection by way of the proxy, on which nothing has been said yet.
+
+    Raises:
+        NotConnected: the proxy cannot be reached, does not let the portal through, or is no proxy.
+    """
+    try:
+        transport, tunnel = await asyncio.get_running_loop().create_connection(_Tunnel, proxy.host, proxy.port)
+    except (OSError, UnicodeError) as error:
+        raise NotConnected("proxy", f"The proxy cannot be reached: {_detail(error)}") from None
+    try:
+        lines = f"CONNECT {name}:{port} HTTP/1.1\r\nHost: {name}:{port}\r\nUser-Agent: {USER_AGENT}\r\n"
+        if proxy.authorization:
+            lines += f"Proxy-Authorization: {proxy.authorization}\r\n"
+        transport.write(f"{lines}\r\n".encode("ascii"))
+        answer = await tunnel.answer
+        status = _CONNECT_STATUS.match(answer)
+        if status is None:
+            raise NotConnected("proxy", "What answered to CONNECT is no proxy.")
+        if not status[1].startswith(b"2"):
+            raise NotConnected("proxy", f"The proxy answered {status[1].decode()} to CONNECT.")
+        if not answer.endswith(b"\r\n\r\n") or answer.count(b"\r\n\r\n") != 1:
+            raise NotConnected("proxy", "The proxy said more than that the tunnel is open.")
+    except OSError as error:
+        transport.abort()
+        raise NotConnected("proxy", f"The proxy broke off: {_detail(error)}") from None
+    except BaseException:
+        transport.abort()
+        raise
+    return transport
+
+
+class _Origin:
+    """A host of PagerDuty's, and what is open to it for the reads, or the writes, of one of the portal's connections."""
+
+    def __init__(self, base_url: str, *, public: bool, proxy: Proxy | None, idle_seconds: float) -> None:
+        """``public``: only public addresses will do."""
+        self._public = public
+        self._proxy = proxy
+        self._idle_seconds = idle_seconds
         parts = urlsplit(base_url)
         self._secure = parts.scheme == "https"
         self._name = parts.hostname or ""
@@ -211,7 +276,7 @@ class _Origin:
 
     def kept(self) -> _Exchange | None:
         """The connection that was used last, if it is still good."""
-        fresh = time.monotonic() - IDLE_SECONDS
+        fresh = time.monotonic() - self._idle_seconds
         while self._idle:
             exchange = self._idle.pop()
             if exchange.usable and exchange.idle_since > fresh and exchange.is_silent():
@@ -219,11 +284,52 @@ class _Origin:
             exchange.abort()
         return None
 
-    async def connect(self, tls: ssl.SSLContext, limit: int) -> _Exchange:
-        _, exchange = await asyncio.get_running_loop().create_connection(
-            lambda: _Exchange(limit), self._name, self._port, ssl=tls if self._secure else None
-        )
-        return exchange
+    async def connect(self, trust: ssl.SSLContext, limit: int) -> _Exchange:
+        """A new connection.
+
+        Raises:
+            NotConnected, OSError, UnicodeError: nothing was sent.
+        """
+        loop = asyncio.get_running_loop()
+        secure = trust if self._secure else None
+        name = self._name if self._secure else None
+        if self._proxy is not None:
+            tunnel = await _through(self._proxy, self._name, self._port)
+            exchange = _Exchange(limit)
+            tunnel.set_protocol(exchange)
+            exchange.connection_made(tunnel)
+            if secure is not None:
+                try:
+                    transport = await loop.start_tls(tunnel, exchange, secure, server_hostname=name)
+                except BaseException:
+                    tunnel.abort()
+                    raise
+                if transport is None:
+                    raise ConnectionAbortedError("closed before it was secure")
+                exchange.connection_made(transport)
+            return exchange
+        failed: OSError | None = None
+        for address in await self._addresses():
+            try:
+                _, exchange = await loop.create_connection(
+                    lambda: _Exchange(limit), address, self._port, ssl=secure, server_hostname=name
+                )
+            except OSError as error:
+                failed = error
+            else:
+                return exchange
+        raise failed or NotConnected("resolve", "The name has no address.")
+
+    async def _addresses(self) -> list[str]:
+        """Where to connect to. Looked up here, so that the address that was looked at is the one that is connected to."""
+        if not self._public:
+            return [self._name]
+        found = await asyncio.get_running_loop().getaddrinfo(self._name, self._port, type=socket.SOCK_STREAM)
+        told = list(dict.fromkeys(str(address[0]) for *_, address in found))
+        addresses = [address for address in told if is_public(address)]
+        if told and not addresses:
+            raise NotConnected("private_address", f"{self._name} is said to be at {told[0]}")
+        return addresses
 
     async def ask(self, exchange: _Exchange, message: bytes) -> Reply:
         self._busy.add(exchange)
@@ -234,7 +340,7 @@ class _Origin:
             raise
         finally:
             self._busy.discard(exchange)
-        if exchange.usable:
+        if exchange.usable and exchange.is_flushed():
             exchange.idle_since = time.monotonic()
             self._idle.append(exchange)
         elif not reply.failure:
@@ -274,18 +380,11 @@ class Transport:
     def __init__(self) -> None:
         self.answer_limit: int = settings.ANSWER_LIMIT
         self.connect_limit: float = settings.CONNECT_TIME_LIMIT
-        tls = ssl.create_default_context(cafile=certifi.where())
-        if settings.PAGERDUTY_CA_FILE:
-            tls.load_verify_locations(settings.PAGERDUTY_CA_FILE)
-        self._tls = tls
+        self._trust = tls(settings.OUTBOUND_CA_FILE)
+        # From the setting alone: a proxy of the environment would be told every tenant's host by accident.
+        self._proxy = proxy_of(settings.OUTBOUND_PROXY)
         # By connection, too: should a connection to PagerDuty ever be out of step, it is so with one tenant's answers alone.
-        self._origins: dict[tuple[str, str], _Origin] = {}
-        # No cookies, no proxies and no .netrc of the environment: one tenant's would go out with another's call.
-        self._writes = httpx.AsyncHTTPTransport(
-            verify=tls, trust_env=False, retries=0, limits=httpx.Limits(max_connections=100, keepalive_expiry=3)
-        )
-        limit = self.connect_limit
-        self._extensions = {"timeout": {"connect": limit, "pool": limit, "read": None, "write": None}}
+        self._origins: dict[tuple[str, str, bool], _Origin] = {}
         # By connection, for opening a token costs 60 µs.
         self._opened: dict[str, _Opened] = {}
 
@@ -293,7 +392,6 @@ class Transport:
         self._opened.clear()
         for origin in self._origins.values():
             origin.close()
-        await self._writes.aclose()
 
     async def send(self, connection: Connection, request: Request, deadline: float, sealed: bytes) -> Reply:
         """Send ``request`` with the token in ``sealed``; a read once more where that can help.
@@ -304,19 +402,27 @@ class Transport:
             UnsealError: nothing was sent.
         """
         started = time.monotonic()
-        opened = self._open(connection, sealed)
-        target = request.path + (f"?{request.query}" if request.query else "")
+        origin = self._origin(connection, request.reads)
+        message = self._message(connection, request, origin, self._open(connection, sealed))
         attempts = 0
         while True:
             attempts += 1
+            sent = False
             try:
-                async with asyncio.timeout(max(deadline - time.monotonic(), 0.001)):
-                    if request.reads:
-                        reply = await self._read(connection, request, target, opened)
-                    else:
-                        reply = await self._write(connection, request, target, opened)
+                async with asyncio.timeout(max(deadline - time.monotonic(), 0.001)), origin.slots:
+                    exchange = origin.kept()
+                    kept = exchange is not None
+                    if exchange is None:
+                        exchange = await self._connected(origin)
+                    sent = True
+                    reply = await origin.ask(exchange, message)
+                if kept and request.reads and reply.status == 408:
+                    # What a load balancer says of a kept connection that it closes, and nothing about this request.
+                    reply = Reply(0, failure="disconnected", detail="408 on a kept connection")
+            except NotConnected as error:
+                reply = Reply(0, failure=error.failure, detail=str(error), sent=False)
             except TimeoutError:
-                reply = Reply(status=0, failure="timeout", detail="no whole answer within the time limit", sent=True)
+                reply = Reply(0, failure="timeout", detail="no whole answer within the time limit", sent=sent)
             wait = self._wait_before_retry(reply, deadline) if request.reads and attempts < READ_ATTEMPTS else None
             if wait is None:
                 seconds = time.monotonic() - started
@@ -324,6 +430,27 @@ class Transport:
                     reply.status, reply.headers, reply.body, reply.failure, reply.detail, reply.sent, attempts, seconds
                 )
             await asyncio.sleep(wait)
+
+    def _origin(self, connection: Connection, reads: bool) -> _Origin:
+        key = (connection.base_url, connection.id, reads)
+        origin = self._origins.get(key)
+        if origin is None:
+            # The sandbox is where the environment says, on this host or near it: no proxy knows the way.
+            simulated = connection.region == "sandbox"
+            origin = self._origins[key] = _Origin(
+                connection.base_url,
+                public=not simulated,
+                proxy=None if simulated else self._proxy,
+                idle_seconds=IDLE_SECONDS if reads else WRITE_IDLE_SECONDS,
+            )
+        return origin
+
+    async def _connected(self, origin: _Origin) -> _Exchange:
+        try:
+            async with asyncio.timeout(self.connect_limit):
+                return await origin.connect(self._trust, self.answer_limit)
+        except (OSError, UnicodeError) as error:
+            raise _not_connected(error) from error
 
     def _open(self, connection: Connection, sealed: bytes) -> _Opened:
         known = self._opened.get(connection.id)
@@ -342,70 +469,26 @@ class Transport:
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("ascii")
         if len(self._opened) > 1_000:
             self._opened.clear()
-        opened = self._opened[connection.id] = _Opened(sealed, connection.auth, headers, lines)
+        opened = self._opened[connection.id] = _Opened(sealed, connection.auth, lines)
         return opened
 
-    async def _read(self, connection: Connection, request: Request, target: str, opened: _Opened) -> Reply:
-        key = (connection.base_url, connection.id)
-        origin = self._origins.get(key)
-        if origin is None:
-            origin = self._origins[key] = _Origin(connection.base_url)
-        target = origin.prefix + target
+    def _message(self, connection: Connection, request: Request, origin: _Origin, opened: _Opened) -> bytes:
+        """The whole request, byte for byte: nothing in it is anybody else's."""
+        target = origin.prefix + request.path + (f"?{request.query}" if request.query else "")
         if not _PLAIN.fullmatch(target):
             raise ValueError("The request's target was not encoded.")  # a space in it would end it
         message = f"{request.method} {target} HTTP/1.1\r\nHost: {origin.host}\r\n".encode("ascii") + opened.lines
+        if not request.reads and connection.from_email:
+            if not _PLAIN.fullmatch(connection.from_email):
+                raise ValueError("Whom writes are from cannot stand in a header.")
+            message += f"From: {connection.from_email}\r\n".encode("ascii")
         if request.body is not None:
-            message += (
+            return message + (
                 b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(request.body) + request.body
             )
-        else:
-            message += b"\r\n"
-        async with origin.slots:
-            exchange = origin.kept()
-            if exchange is None:
-                try:
-                    async with asyncio.timeout(self.connect_limit):
-                        exchange = await origin.connect(self._tls, self.answer_limit)
-                except (OSError, UnicodeError) as error:
-                    return _not_connected(error)
-                return await origin.ask(exchange, message)
-            reply = await origin.ask(exchange, message)
-        if reply.status == 408:
-            # What a load balancer says of a kept connection that it closes, and nothing about this request.
-            return Reply(0, failure="disconnected", detail="408 on a kept connection")
-        return reply
-
-    async def _write(self, connection: Connection, request: Request, target: str, opened: _Opened) -> Reply:
-        sent = httpx.Headers(opened.headers, encoding="ascii")
-        if request.body is not None:
-            sent["Content-Type"] = "application/json"
-        if connection.from_email:
-            sent["From"] = connection.from_email
-        url = connection.base_url + target
-        outgoing = httpx.Request(request.method, url, headers=sent, content=request.body, extensions=self._extensions)
-        try:
-            response = await self._writes.handle_async_request(outgoing)
-        except Exception as error:
-            return _failed_write(error)
-        try:
-            body = await self._within_limit(response.aiter_bytes())
-        except TooLarge:
-            return Reply(response.status_code, failure="too_large", detail=f"over {self.answer_limit} bytes")
-        except Exception as error:
-            return Reply(0, failure=_broken(error), detail=_detail(error))
-        finally:
-            await response.aclose()
-        return Reply(response.status_code, _decoded(response.headers.raw), body)
-
-    async def _within_limit(self, stream: AsyncIterable[bytes]) -> bytes:
-        chunks: list[bytes] = []
-        size = 0
-        async for chunk in stream:
-            size += len(chunk)
-            if size > self.answer_limit:
-                raise TooLarge
-            chunks.append(chunk)
-        return b"".join(chunks)
+        if request.method in ("POST", "PUT", "PATCH"):
+            message += b"Content-Length: 0\r\n"
+        return message + b"\r\n"
 
     def _wait_before_retry(self, reply: Reply, deadline: float) -> float | None:
         """Seconds to wait before a read is tried again; None where that cannot help."""
@@ -423,16 +506,11 @@ class Transport:
         return None
 
 
-def _decoded(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
-    return tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers)
-
-
 def _detail(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:200]
 
 
-def _not_connected(error: OSError | UnicodeError) -> Reply:
-    """Why there is no connection: nothing was sent."""
+def _not_connected(error: OSError | UnicodeError) -> NotConnected:
     if isinstance(error, TimeoutError):
         failure = "connect_timeout"
     elif isinstance(error, ssl.SSLError):
@@ -441,32 +519,4 @@ def _not_connected(error: OSError | UnicodeError) -> Reply:
         failure = "resolve"
     else:
         failure = "connect"
-    return Reply(0, failure=failure, detail=_detail(error), sent=False)
-
-
-def _failed_write(error: Exception) -> Reply:
-    """What the exception of httpx's own transport means before there is an answer. Only a failure to connect is harmless."""
-    chain: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in chain:
-        chain.append(link)
-        link = link.__cause__ or link.__context__
-    if type(error) in (httpx.ConnectTimeout, httpx.PoolTimeout):
-        return Reply(0, failure="connect_timeout", detail=_detail(error), sent=False)
-    if type(error) is httpx.ConnectError:
-        failure = "connect"
-        if any(isinstance(link, ssl.SSLError) for link in chain):
-            failure = "tls"
-        elif any(isinstance(link, socket.gaierror) for link in chain):
-            failure = "resolve"
-        return Reply(0, failure=failure, detail=_detail(error), sent=False)
-    return Reply(0, failure=_broken(error), detail=_detail(error))
-
-
-def _broken(error: Exception) -> str:
-    """The failure of an exchange that had begun: what became of it is not known."""
-    if isinstance(error, httpx.TimeoutException):
-        return "timeout"
-    if isinstance(error, httpx.RemoteProtocolError) and "disconnect" not in str(error).lower():
-        return "malformed"
-    return "disconnected"
+    return NotConnected(failure, _detail(error))

@@ -50,7 +50,7 @@ def account(request: pytest.FixtureRequest, authority: Path) -> Iterator[str]:
 def door(account: str, authority: Path, tmp_path: Path) -> Iterator[Portal]:
     """A portal before the account, both in clear or both over TLS."""
     tls = account.startswith("https")
-    extra = {"PAGERDUTY_CA_FILE": str(authority / "ca.pem")} if tls else {}
+    extra = {"OUTBOUND_CA_FILE": str(authority / "ca.pem")} if tls else {}
     portal = Portal(tmp_path, account, extra, certificates=authority if tls else None)
     try:
         portal.seed(

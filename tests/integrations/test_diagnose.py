@@ -162,7 +162,7 @@ FATAL: dict[str, tuple[Heard, str, str, str]] = {
     # what happens: (answer, problem, a part of the message, a part of the remedy)
     "not resolved": (failed("resolve"), "resolve", "host name was not resolved", "DNS"),
     "not reachable": (failed("connect"), "connect", "cannot be reached", "port 443"),
-    "TLS": (failed("tls"), "tls", "certificate is not trusted", "PAGERDUTY_CA_FILE"),
+    "TLS": (failed("tls"), "tls", "certificate is not trusted", "OUTBOUND_CA_FILE"),
     "connect timeout": (
         failed("connect_timeout"),
         "connect_timeout",

@@ -55,7 +55,9 @@ REMINDER_DAYS: Final = (30, 14, 7, 1, 0)
 """Days before a token's end at which its managers are reminded, once each."""
 BEARER_DAYS: Final = 30
 """How long PagerDuty's OAuth access tokens live, where nothing better is known."""
-_TOKEN = re.compile(r"[\x21-\x7e]{16,512}")
+# RFC 6750's alphabet of tokens. With a quote, a comma or a semicolon in it, Rails would read another token out of the header
+# than the one that is recognised here.
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{16,512}={0,2}", re.ASCII)
 _TOKEN_PREFIX = re.compile(r"\A(?:authorization:\s*)?(?:token\s+token=|bearer\s+)", re.IGNORECASE)
 _PAGERDUTY_ID = re.compile(r"[A-Z0-9]{5,16}")
 
@@ -78,14 +80,17 @@ def clean_token(token: str) -> str:
     if cleaned.startswith("pwk_"):
         raise ValidationError("This is an agent key of this portal, not a PagerDuty token.")
     if not _TOKEN.fullmatch(cleaned):
-        raise ValidationError("A PagerDuty token is 16 to 512 printable ASCII characters without blanks.")
+        raise ValidationError(
+            "A PagerDuty token is 16 to 512 letters, digits and signs such as - _ + and ., without blanks or quotes."
+        )
     return cleaned
 
 
 @sensitive_variables()
 def fingerprint(token: str) -> str:
-    """What a token is recognised by without being known: a hash (64 hex digits) keyed from SECRET_KEY."""
-    return salted_hmac("integrations.token-fingerprint", token, algorithm="sha256").hexdigest()
+    """What a token is recognised by without being known: a hash (64 hex digits) keyed from SECRET_KEY. Padding at its end does
+    not make another token of it."""
+    return salted_hmac("integrations.token-fingerprint", token.rstrip("="), algorithm="sha256").hexdigest()
 
 
 def _refuse_known(print_: str, by: By, own: Connection | None = None) -> None:

@@ -97,6 +97,20 @@ def test_the_token_is_unsealed_in_the_transport_and_nowhere_else() -> None:
         assert not decrypts or path in ("integrations/fields.py", "portal/checks.py"), path
 
 
+def test_nobody_makes_credentials_but_the_door_and_the_portals_own_jobs() -> None:
+    """Whoever makes one decides as whom a call is judged. A tool that makes several calls must make them as its caller."""
+    makers = {
+        (path, node.func.id)
+        for path, tree in sources().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.endswith("Credential")
+    }
+    assert makers == {
+        ("integrations/gateway/rest.py", "KeyCredential"),
+        ("integrations/actions.py", "JobCredential"),
+    }
+
+
 def test_the_sandbox_knows_nothing_of_the_portal() -> None:
     for path, tree in sources().items():
         if path.startswith(SANDBOX):

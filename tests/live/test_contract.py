@@ -142,7 +142,7 @@ def test_an_altered_answer_is_named_and_refusals_are_told_apart(altered_account:
         ({}, "Set PAGERDUTY_LIVE_TOKEN to a PagerDuty API token"),
         ({"CI": "true", "PAGERDUTY_LIVE_TOKEN": "x" * 20}, "CI is set: the contract test never runs there"),
         ({"PAGERDUTY_LIVE_TOKEN": "x" * 20, "PAGERDUTY_LIVE_REGION": "mars"}, "PAGERDUTY_LIVE_REGION is us or eu."),
-        ({"PAGERDUTY_LIVE_TOKEN": "short"}, "A PagerDuty token is 16 to 512 printable ASCII characters"),
+        ({"PAGERDUTY_LIVE_TOKEN": "short"}, "A PagerDuty token is 16 to 512 letters"),
     ],
 )
 def test_what_cannot_run_says_why(environment: dict[str, str], says: str, tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ def seed(
     calls_per_minute: int = 0,
     kind: str = "account",
     from_email: str = "mina@example.com",
+    region: str = "sandbox",
 ) -> dict[str, Any]:
-    """A team "Payments" with Mina as its manager, one whole-account connection to the sandbox region, and one key."""
+    """A team "Payments" with Mina as its manager, one whole-account connection, and one key."""
     from integrations.actions import do_issue_agent_key, do_register_token
     from integrations.pagerduty.catalog import TOOLS
     from policies.actions import do_set_tools
@@ -31,7 +32,7 @@ def seed(
         name="Main",
         token=token,
         kind=kind,
-        region="sandbox",
+        region=region,
         from_email=from_email,
         by=cast.ada,
         whole_account=True,

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from ipaddress import ip_network
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from integrations.gateway.rest import Networks, client_ip
+from integrations.gateway import runtime
+from integrations.gateway.pipeline import Answer
+from integrations.gateway.rest import Networks, RestDoor, client_ip
+from policies.core.call import Call, Outcome
 
 PROXIES = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
 
@@ -30,3 +36,32 @@ PROXIES = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
 )
 def test_the_callers_address(peer: str, forwarded: bytes | None, proxies: Networks, address: str) -> None:
     assert client_ip({"client": (peer, 1)}, forwarded, proxies) == address
+
+
+def test_what_each_proxy_writes_on_a_line_of_its_own_is_one_list(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    """As HAProxy does. By the last line alone the caller of two proxies would be the first proxy, in a network of ours."""
+    settings.TRUSTED_PROXIES = ["10.0.0.0/8"]
+    calls: list[Call] = []
+
+    class Pipeline:
+        async def run(self, call: Call) -> Answer:
+            calls.append(call)
+            return Answer(401, Outcome.DENIED, problem="nobody")
+
+    async def nothing(*given: object) -> dict[str, Any]:
+        return {}
+
+    monkeypatch.setattr(runtime, "current", lambda: SimpleNamespace(pipeline=Pipeline()))
+    for lines in ((b"6.6.6.6, 198.51.100.1", b"10.0.0.3"), (b"198.51.100.1", b"10.0.0.4", b"10.0.0.3")):
+        scope = {
+            "http_version": "1.1",
+            "method": "GET",
+            "path": "/pagerduty/incidents",
+            "query_string": b"",
+            "headers": [(b"x-forwarded-for", line) for line in lines],
+            "client": ("10.0.0.2", 1),
+        }
+        asyncio.run(RestDoor()(scope, nothing, nothing))  # type: ignore[arg-type]
+    assert [call.client.ip for call in calls] == ["198.51.100.1"] * 2

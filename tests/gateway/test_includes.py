@@ -1,4 +1,5 @@
-"""``include[]`` and whatever else could widen an answer: allowed by the tool or not sent, in every spelling, of every operation."""
+"""``include[]`` and whatever else could widen an answer, in every spelling, of every operation: allowed by the tool, or not
+sent."""
 
 from __future__ import annotations
 
@@ -7,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
-
-import pytest
 
 from integrations.pagerduty.catalog import HARMLESS, HOLDS, INCLUDES, OPERATIONS, UNPUBLISHED, tools_for
 from integrations.pagerduty.resolve import BODY_OPTIONAL, resolve
@@ -144,7 +143,7 @@ def test_a_body_holds_the_keys_that_its_operation_publishes_and_no_other(schema_
         assert known
         for name in known:
             assert not fault(call(operation, body={name: {}})).startswith("body_unknown"), (id, name)
-        whole = dict.fromkeys(known, {})
+        whole: dict[str, Any] = {name: {} for name in known}
         for stray in (*WIDE, "Incident", "incident_id", "team_ids"):
             assert fault(call(operation, body={**whole, stray: "x"})).startswith("body_"), (id, stray)
         if id in BODY_OPTIONAL:

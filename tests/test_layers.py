@@ -108,6 +108,7 @@ def test_nobody_makes_credentials_but_the_door_and_the_portals_own_jobs() -> Non
     assert makers == {
         ("integrations/gateway/rest.py", "KeyCredential"),
         ("integrations/actions.py", "JobCredential"),
+        ("integrations/gateway/pipeline.py", "JobCredential"),  # what bounds look up
     }
 
 

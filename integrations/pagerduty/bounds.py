@@ -214,7 +214,6 @@ class Held:
         try:
             if why := _beyond(operation_id, bounds):
                 raise _Outside(f"{resolution.tools[0].name} is cut off on the connection {connection.name}. {why}")
-            _plain_filters(resolution)
             if operation_id in FILTERS and not bounds.service_ids and FILTERS[operation_id][0].endswith("[]"):
                 # What most calls are: held without a look at anything.
                 return _forced(resolution, FILTERS[operation_id][0], bounds.team_ids, connection)
@@ -583,14 +582,6 @@ def _kept(body: Any, connection: Connection) -> None:
         changed = body.get(name)
         if isinstance(changed, dict) and "teams" in changed and not _ids(changed["teams"]):
             raise _Outside(f"This would take the {_word(name)} out of what the connection {connection.name} may touch.")
-
-
-def _plain_filters(resolution: Resolution) -> None:
-    """A parameter that is forced stands in the query in one spelling, or PagerDuty could go by another."""
-    assert resolution.operation is not None  # noqa: S101
-    for name in resolution.arguments.get("query", ()):
-        if name in ("team_ids", "service_ids", "escalation_policy_ids"):
-            raise _Outside(f"PagerDuty calls this parameter {name}[].", f"Write {name}[] in place of {name}.")
 
 
 def _pairs(name: str, values: Iterable[str]) -> list[tuple[str, str]]:

@@ -45,6 +45,7 @@ from policies.actions import (
     require_manager,
 )
 from policies.core.call import Call, Door, JobCredential, State, Tool
+from policies.core.text import shown
 from policies.models import AgentKey, ConfigChange, Membership, Team, User
 from policies.snapshot import current_version, load_policy
 
@@ -694,7 +695,7 @@ def _mail_reminder(connection: Connection, left: int) -> None:
     ends = connection.token_ends_at
     until = f" on {_day(ends)}" if ends else ""
     send_mail(
-        f"The PagerDuty token of {connection.team.name} ends {when}",
+        shown(f"The PagerDuty token of {connection.team.name} ends {when}", 200),
         f"The token (…{connection.last4}) of the connection {connection.name} of {connection.team.name} comes to "
         f"its end{until}.\n"
         f"From then on every call through it is denied. Replace it on "

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-import re
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -28,6 +27,7 @@ from policies import keys
 from policies.core.call import Entry, EntryKind, Risk, State, Tool
 from policies.core.decide import EVERYTHING
 from policies.core.redact import Redactor
+from policies.core.text import redacted, shown
 from policies.journal import append_in_transaction
 from policies.models import (
     AgentKey,
@@ -46,12 +46,6 @@ By = User | str
 
 MAXIMUM_CALLS_PER_MINUTE = 960
 """The most that a key may be given: beyond it, one agent could spend what the service allows a whole connection."""
-_AGENT_KEY = re.compile(r"pwk_[a-z0-9]{8}_")
-_INTEGRATION_KEY = re.compile(r"\b[0-9a-f]{32}\b", re.ASCII)
-_TOKEN_LIKE = re.compile(
-    r"(?<![A-Za-z0-9+_-])(?=[A-Za-z0-9+_-]*[a-z])(?=[A-Za-z0-9+_-]*[A-Z])[A-Za-z0-9+_-]{20,}(?![A-Za-z0-9+_-])"
-)
-_CHUNK = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
 
 
 class Refused(Exception):
@@ -76,23 +70,6 @@ def require_manager(by: By, team: Team, what: str) -> None:
         raise Refused(f"Only a manager of {team.name} or an administrator may {what}.")
 
 
-def _holds_secret(text: str) -> bool:
-    """Whether text holds an agent key, or a run of characters like a service's token.
-
-    A name such as Checkout-Production-v2-eu-west falls into words; chance falls into chunks of two characters. Of random
-    tokens of 20 characters three in a thousand have chunks as long as a name's, and fewer of those hold words.
-    """
-    if _AGENT_KEY.search(text) or _INTEGRATION_KEY.search(text):
-        return True
-    for run in _TOKEN_LIKE.findall(text):
-        chunks = _CHUNK.findall(run)
-        length = sum(map(len, chunks))
-        words = sum(len(chunk) for chunk in chunks if len(chunk) >= 4 and chunk.isalpha())
-        if length < 3.2 * len(chunks) or words * 2 < length:
-            return True
-    return False
-
-
 def plain(text: str, what: str, *, maximum: int, required: bool = True) -> str:
     """Text that people typed, stripped. Raises ``ValidationError`` on what looks like a secret: it would be kept for good."""
     text = " ".join(text.split())
@@ -100,9 +77,9 @@ def plain(text: str, what: str, *, maximum: int, required: bool = True) -> str:
         raise ValidationError(f"{what} is missing.")
     if len(text) > maximum:
         raise ValidationError(f"{what} is longer than {maximum} characters.")
-    if not text.isprintable():
+    if shown(text, maximum) != text:
         raise ValidationError(f"{what} holds characters that cannot be shown.")
-    if _holds_secret(text):
+    if redacted(text) != text:
         raise ValidationError(
             f"{what} looks as if it held a token or a key. Leave secrets out: this text is kept for good."
         )
@@ -128,13 +105,28 @@ def move_version() -> int:
     return row.version
 
 
+LONGEST = 1_000
+"""Characters of one text that a record of a change keeps."""
+
+
+def _kept(value: Any) -> Any:
+    """A JSON value as a record of a change keeps it. ``plain`` has refused what people typed with a secret in it; this is for
+    what came another way."""
+    if isinstance(value, str):
+        return redacted(shown(value, LONGEST))
+    if isinstance(value, Mapping):
+        return {_kept(key): _kept(item) for key, item in value.items()}
+    return [_kept(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def record_change(
     *, by: By, team: Team | None, action: str, target: str, before: Any, after: Any, reason: str = ""
 ) -> ConfigChange:
     """The ConfigChange, the moved version and the journal's entry of a change, in the caller's transaction.
 
-    ``before`` and ``after`` are JSON values without secrets.
+    ``before`` and ``after`` are JSON values. Secrets in any text are left out, for all of it is kept for good.
     """
+    target, before, after, reason = _kept(target)[:200], _kept(before), _kept(after), _kept(reason)[:500]
     version = move_version()
     now = timezone.now()
     change = ConfigChange.objects.create(
@@ -143,7 +135,7 @@ def record_change(
         team_id=team.pk if team else None,
         team=team.name if team else "",
         action=action,
-        target=target[:200],
+        target=target,
         before=before,
         after=after,
         reason=reason,
@@ -158,7 +150,7 @@ def record_change(
             actor=f"user:{by.pk}" if isinstance(by, User) else by,
             details={
                 "action": action,
-                "target": target[:200],
+                "target": target,
                 "before": before,
                 "after": after,
                 "reason": reason,

@@ -20,10 +20,13 @@ from urllib.parse import quote, urlencode
 from integrations.gateway.integration import Reply
 from integrations.pagerduty.catalog import OPERATIONS
 from policies.core.call import Tool
+from policies.core.text import shown
 
 MAXIMUM_CALLS: Final = 24
 TIME_LIMIT: Final = 60.0
 """Seconds after which no further call is begun."""
+MAXIMUM_SCOPES: Final = 200
+"""Scopes of a token that are told; PagerDuty has fewer."""
 CLOCK_LIMIT: Final = 30.0
 """Seconds by which the clocks may differ before it is worth a word."""
 
@@ -215,9 +218,8 @@ def _error(reply: Reply) -> dict[str, Any]:
 
 def _names(value: object) -> tuple[str, ...]:
     """Scopes, which come as a list or as one string."""
-    if isinstance(value, str):
-        return tuple(sorted(value.replace(",", " ").split()))
-    return tuple(sorted(map(str, value))) if isinstance(value, list) else ()
+    names = value.replace(",", " ").split() if isinstance(value, str) else value if isinstance(value, list) else []
+    return tuple(sorted(shown(str(name), 100) for name in names[:MAXIMUM_SCOPES]))
 
 
 def _missing_scopes(document: Mapping[str, Any]) -> list[str]:
@@ -408,7 +410,7 @@ def _identify(session: _Session, registered: str) -> tuple[str, str]:
         session.stopped, session.fatal = f"Not tried: {failure.message}", failure
     session.judge(failure)
     if failure is None and document is not None:
-        return ("oauth" if registered == "oauth" else "user"), str(document["user"].get("role") or "")[:40]
+        return ("oauth" if registered == "oauth" else "user"), shown(str(document["user"].get("role") or ""), 40)
     return ("oauth" if session.scopes else ""), ""
 
 
@@ -732,9 +734,9 @@ def explain_object(
             return _lacks(what, failure, heard.reply)
         return Finding(failure.problem, None, failure.message, failure.remedy)
     items = [item for item in (_document(heard.reply) or {})[what.many] if isinstance(item, dict)]
-    names = {str(item.get("name") or item.get("summary") or ""): item for item in items}
+    names = {shown(str(item.get("name") or item.get("summary") or ""), 100): item for item in items}
     for name, item in names.items():
-        if name.casefold() == asked.casefold() and inside(item):
+        if name.casefold() == shown(asked, 100).casefold() and inside(item):
             return _seen(what, item, whole_account)
     similar = sorted(name for name, item in names.items() if inside(item))
     return missing if missing is not None and not similar else _missing(what, asked, kind, similar, whole_account)
@@ -757,6 +759,7 @@ def _lacks(what: Object, failure: Failure, reply: Reply) -> Finding:
 
 def _missing(what: Object, asked: str, kind: str, similar: Sequence[str], whole_account: bool) -> Finding:
     like = f" Similar names: {', '.join(similar[:5])}." if similar else ""
+    asked = shown(asked, 200)
     if not whole_account:
         return Finding(
             "outside_or_none",
@@ -792,6 +795,7 @@ def _ids(value: object) -> frozenset[str]:
 
 
 def _seen(what: Object, item: Mapping[str, Any], whole_account: bool) -> Finding:
-    label = f"{str(item.get('name') or item.get('summary') or '')[:100]} ({str(item.get('id', ''))[:40]})"
+    name = shown(str(item.get("name") or item.get("summary") or ""), 100)
+    label = f"{name} ({shown(str(item.get('id', '')), 40)})"
     where = "and the token sees it" if whole_account else "inside the connection's bounds"
     return Finding("exists", True, f"The {what.title} {label} exists, {where}.")

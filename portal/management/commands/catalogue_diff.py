@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand
 
 from integrations.pagerduty.catalog import OPERATIONS
 from integrations.pagerduty.schema_diff import Difference, UnreadableSchema, compare, read, skeleton
+from policies.core.text import shown
 
 SAME, DIFFERENT, UNREADABLE = 0, 1, 2
 HEADINGS = {
@@ -44,7 +45,7 @@ class Command(BaseCommand):
             if as_json:
                 self.stdout.write(json.dumps({"error": str(error)}))
             else:
-                self.stderr.write(str(error))
+                self.stderr.write(shown(str(error), 1_000))
             sys.exit(UNREADABLE)
         differences = compare(found)
         pasted = skeleton(found, differences)
@@ -70,8 +71,8 @@ class Command(BaseCommand):
             if rows:
                 self.stdout.write(f"\n{heading}")
             for each in rows:
-                self.stdout.write(f"  {each.operation}: {each.what}\n    {each.means}")
+                self.stdout.write(f"  {shown(f'{each.operation}: {each.what}', 1_000)}\n    {shown(each.means, 1_000)}")
         for where, text in pasted.items():
-            self.stdout.write(
-                f"\n# For integrations/pagerduty/{where}; look at each before you paste it.\n{text.strip()}"
-            )
+            self.stdout.write(f"\n# For integrations/pagerduty/{where}; look at each before you paste it.")
+            for line in text.strip().split("\n"):
+                self.stdout.write(shown(line, 1_000))

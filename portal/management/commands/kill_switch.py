@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from policies.actions import do_lift_stop, do_stop
 from policies.core.decide import EVERYTHING
+from policies.core.text import shown
 from policies.models import AgentKey, Stop, Team
 
 BY = "the command kill_switch"
@@ -77,6 +78,7 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps({"stopped": rows}))
             return
         for stop in stops:
-            self.stdout.write(f"Stopped: {stop.target}, by {stop.actor} at {stop.at:%Y-%m-%d %H:%M} UTC: {stop.reason}")
+            told = f"Stopped: {stop.target}, by {stop.actor} at {stop.at:%Y-%m-%d %H:%M} UTC: {stop.reason}"
+            self.stdout.write(shown(told, 1_000))
         if not stops:
             self.stdout.write("Nothing is stopped.")

@@ -14,7 +14,11 @@ from integrations.actions import CannotTest
 from integrations.actions import test_connection as run_test
 from integrations.models import Connection, ConnectionTest
 from policies.actions import Refused
+from policies.core.text import shown
 from policies.models import Team
+
+LINE = 1_000
+"""Characters of one line that is printed: names and findings come from elsewhere."""
 
 
 class Command(BaseCommand):
@@ -62,20 +66,23 @@ class Command(BaseCommand):
         if as_json:
             self.stdout.write(json.dumps({"passed": None, "error": why}))
         else:
-            self.stderr.write(why)
+            self.stderr.write(shown(why, LINE))
         sys.exit(2)
 
     def _print(self, connection: Connection, test: ConnectionTest) -> None:
-        self.stdout.write(f"{'passed' if test.passed else 'FAILED'}  {connection}: {test.message}")
+        self._line(f"{'passed' if test.passed else 'FAILED'}  {connection}: {test.message}")
         if remedy := test.findings.get("remedy"):
-            self.stdout.write(f"        {remedy}")
+            self._line(f"        {remedy}")
         for check in test.findings["checks"]:
             mark = {True: "ok", False: "NO", None: "? "}[check["ok"]]
-            self.stdout.write(f"  {mark}  {check['message']}{' (derived)' if check['derived'] else ''}")
+            self._line(f"  {mark}  {check['message']}{' (derived)' if check['derived'] else ''}")
         for tool in test.findings["tools"]:
-            self.stdout.write(
+            self._line(
                 f"  {tool['serves']:<8}{tool['tool']}: {tool['message']}{' (derived)' if tool['derived'] else ''}"
             )
+
+    def _line(self, text: str) -> None:
+        self.stdout.write(shown(text, LINE))
 
 
 def _told(connection: Connection, test: ConnectionTest) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand
 from django.db import Error
 
 from policies.core import chain
+from policies.core.text import shown
 from policies.journal import newest_checkpoint_file, verify
 from policies.models import Checkpoint
 
@@ -70,7 +71,8 @@ class Command(BaseCommand):
         sys.exit(CANNOT_TELL)
 
     def _tell(self, options: dict[str, Any], document: dict[str, Any], text: str) -> None:
-        self.stdout.write(json.dumps(document) if options["json"] else text)
+        # What is wrong may quote what somebody put into the database or the file.
+        self.stdout.write(json.dumps(document) if options["json"] else shown(text, 2_000))
 
 
 def _checkpoint(path: Path | None) -> tuple[chain.Checkpoint | None, chain.Fault | None]:

@@ -10,7 +10,7 @@ import datetime as dt
 import ipaddress
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -34,6 +34,7 @@ from policies.models import (
     ConfigChange,
     Membership,
     PolicyVersion,
+    Reveal,
     SignInFailures,
     Stop,
     Team,
@@ -401,6 +402,38 @@ def do_set_tool_rule(
     if before != after:
         record_change(by=by, team=None, action="set_tool_rule", target=name, before=before, after=after, reason=reason)
     return row
+
+
+@transaction.atomic
+def do_set_reveals(team: Team, *, kinds: Collection[str], known: Collection[str], by: By, reason: str) -> bool:
+    """Choose what those who call for a team are shown unmasked: ``kinds``, of those that may be revealed at all (``known``,
+    the integration's words). Whether anything changed.
+
+    To show more is an administrator's choice: the team's token reaches people and keys that are not the team's. A manager
+    may show less.
+    """
+    require_manager(by, team, "choose what its assistants are shown")
+    reason = plain(reason, "The reason", maximum=500)
+    if unknown := sorted(set(kinds) - set(known)):
+        raise ValidationError(f"{unknown[0][:64]!r} is nothing that can be shown unmasked.")
+    hold_version()  # before any other row
+    before, after = set(Reveal.objects.filter(team=team).values_list("kind", flat=True)), set(kinds)
+    if after == before:
+        return False
+    if after - before:
+        require_administrator(by, "let a team's assistants see what is masked")
+    Reveal.objects.filter(team=team).exclude(kind__in=after).delete()
+    Reveal.objects.bulk_create([Reveal(team=team, kind=kind) for kind in sorted(after - before)])
+    record_change(
+        by=by,
+        team=team,
+        action="set_reveals",
+        target=team.name,
+        before=sorted(before),
+        after=sorted(after),
+        reason=reason,
+    )
+    return True
 
 
 @transaction.atomic

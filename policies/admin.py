@@ -24,6 +24,7 @@ from policies.models import (
     Entry,
     Membership,
     PolicyVersion,
+    Reveal,
     SignInFailures,
     Stop,
     Stream,
@@ -169,6 +170,12 @@ class MembershipAdmin(ReadOnlyAdmin):
 class ToolSettingAdmin(ReadOnlyAdmin):
     list_display = ("team", "tool", "state", "updated_at")
     list_filter = ("team", "state")
+
+
+@admin.register(Reveal)
+class RevealAdmin(ReadOnlyAdmin):
+    list_display = ("team", "kind")
+    list_filter = ("team", "kind")
 
 
 @admin.register(Stop)

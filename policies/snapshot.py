@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from policies.core.call import Risk, State
 from policies.core.decide import Policy
-from policies.models import PolicyVersion, Stop, ToolRule, ToolSetting
+from policies.models import PolicyVersion, Reveal, Stop, ToolRule, ToolSetting
 
 
 def current_version() -> int:
@@ -27,4 +27,8 @@ def load_policy(version: int) -> Policy:
         if risk:
             risks[tool] = Risk(risk)
     stops = dict(Stop.objects.values_list("subject", "reason"))
-    return Policy(version, dict(teams), locked, risks, stops)
+    reveals: dict[int, set[str]] = defaultdict(set)
+    for team_id, kind in Reveal.objects.values_list("team_id", "kind"):
+        reveals[team_id].add(kind)
+    kinds = {team_id: frozenset(found) for team_id, found in reveals.items()}
+    return Policy(version, dict(teams), locked, risks, stops, kinds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Collection
 from typing import Any
 
 from django import forms
@@ -15,6 +16,7 @@ from integrations.actions import clean_bounds, end_of_day, suspension
 from integrations.models import Connection
 from integrations.pagerduty.catalog import TOOLS
 from integrations.pagerduty.diagnose import OBJECTS
+from integrations.pagerduty.masking import REVEALABLE
 from policies.core.call import Decision, EntryKind, Outcome, Risk
 from policies.models import AgentKey, Membership, Team, User
 
@@ -131,6 +133,24 @@ class MemberForm(ReasonForm):
 class PresetForm(PageForm):
     # The preset's name goes before it.
     reason = forms.CharField(max_length=450, label="Why", help_text="Kept in the record with every change.")
+
+
+class RevealsForm(PageForm):
+    """What is shown of that which is masked. To show more is an administrator's choice."""
+
+    def __init__(self, user: User, now: Collection[str], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for kind, words in REVEALABLE.items():
+            box = self.fields[kind] = forms.BooleanField(
+                required=False, initial=kind in now, label=f"Show {kind}", help_text=f"{words[0].upper()}{words[1:]}."
+            )
+            if not user.is_administrator and kind not in now:
+                box.widget.attrs["disabled"] = True
+        self.fields["reason"] = forms.CharField(max_length=500, label="Why", help_text="Kept in the record.")
+        _styled(self)
+
+    def kinds(self) -> list[str]:
+        return [kind for kind in REVEALABLE if self.cleaned_data[kind]]
 
 
 class BoundsForm(ReasonForm):
@@ -349,6 +369,7 @@ class AuditForm(PageForm):
         required=False, choices=_choices([outcome.value for outcome in Outcome], "every outcome")
     )
     decision_id = forms.CharField(required=False, max_length=32, label="Decision")
+    revealed = forms.BooleanField(required=False, label="Only answers that showed what is masked")
 
     def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -5,7 +5,7 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
 from portal.forms import SignInForm
-from portal.views import account, agents, audit, catalogue, connections, home, members, teams, tools
+from portal.views import account, agents, audit, catalogue, connections, home, members, reveals, teams, tools
 
 urlpatterns = [
     path("", home.index, name="home"),
@@ -25,6 +25,7 @@ urlpatterns = [
     path("teams/<slug:slug>/connections/bounds/", connections.bounds, name="connection-bounds"),
     path("teams/<slug:slug>/connections/<uuid:pk>/", connections.detail, name="connection"),
     path("teams/<slug:slug>/tools/", tools.index, name="team-tools"),
+    path("teams/<slug:slug>/tools/reveals/", reveals.index, name="team-reveals"),
     path("teams/<slug:slug>/tools/preset/<slug:name>/", tools.preset, name="team-preset"),
     path("teams/<slug:slug>/agents/", agents.index, name="team-agents"),
     path("catalogue/", catalogue.index, name="catalogue"),

@@ -118,6 +118,8 @@ class Reply:
     sent: bool = True
     attempts: int = 1
     seconds: float = 0.0
+    revealed: Mapping[str, int] = field(default_factory=dict)
+    """Kind → how many values of what is masked otherwise are in the body: for the record."""
 
     def header(self, name: str) -> str:
         return next((value for key, value in self.headers if key == name), "")
@@ -159,8 +161,17 @@ class Integration(Protocol):
         """Why what a read brought is outside the bounds; None: it may be released. Raises ``LookFailed``."""
         ...
 
-    async def send(self, resolution: Resolution, connection: Connection, deadline: float, sealed: bytes) -> Reply:
-        """Send once (a read: at most twice) before ``deadline``, a time of ``time.monotonic()``. What the network does
+    async def send(
+        self,
+        resolution: Resolution,
+        connection: Connection,
+        deadline: float,
+        sealed: bytes,
+        reveal: frozenset[str] = frozenset(),
+    ) -> Reply:
+        """``reveal``: kinds of what is masked that the answer shows; it says how many of each it does.
+
+        Send once (a read: at most twice) before ``deadline``, a time of ``time.monotonic()``. What the network does
         comes back as a ``Reply``, and so does an answer that is not the service's (``malformed``); an exception means that
         nothing was sent."""
         ...

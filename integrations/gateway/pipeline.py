@@ -37,7 +37,7 @@ from policies.core.call import (
     Verdict,
 )
 from policies.core.chain import moment
-from policies.core.decide import Policy, decide_all
+from policies.core.decide import Policy, decide_all, reveals
 from policies.core.redact import Redactor
 from policies.journal import JournalUnavailable, StaleVerdict
 
@@ -230,6 +230,7 @@ class Pipeline:
         for _ in range(MAXIMUM_STALE):
             verdict = self._decide(state, identified, resolution)
             about = _About(call, identified, resolution, verdict, self._redactor)
+            about.reveal = reveals(state.policy, identified.principal, call.reveal)
             stopped = self._stopped(call, identified, resolution, verdict)
             if stopped is None and not limited:
                 stopped, limited = self._over_limit(identified, verdict), True
@@ -347,7 +348,7 @@ class Pipeline:
 
     async def _send(self, about: _About, connection: Connection, deadline: float, sealed: bytes) -> Reply:
         try:
-            return await self.integration.send(about.resolution, connection, deadline, sealed)
+            return await self.integration.send(about.resolution, connection, deadline, sealed, about.reveal)
         except Exception as error:
             # An exception means that nothing was sent (Integration.send): the token did not open, say.
             log.error("Nothing was sent for %s: %s", about.verdict.decision_id, type(error).__name__)
@@ -446,6 +447,8 @@ class _About:
         self.resolution = resolution
         self.verdict = verdict
         self.redactor = redactor
+        self.reveal: frozenset[str] = frozenset()
+        """Kinds of what is masked that whoever called is shown."""
         self._asked: dict[str, Any] | None = None
 
     def with_verdict(self, verdict: Verdict | None) -> _About:
@@ -536,6 +539,8 @@ class _About:
                 details["upstream"]["withheld"] = True
             if reply.failure:
                 details["upstream"]["failure"] = reply.failure
+            if reply.revealed:
+                details["revealed"] = dict(reply.revealed)
 
     def _method(self) -> Any:
         method = self.call.method

@@ -36,7 +36,14 @@ class PagerDuty:
     ) -> Refusal | None:
         return await self._held.released(resolution, connection, reply, look)
 
-    async def send(self, resolution: Resolution, connection: Connection, deadline: float, sealed: bytes) -> Reply:
+    async def send(
+        self,
+        resolution: Resolution,
+        connection: Connection,
+        deadline: float,
+        sealed: bytes,
+        reveal: frozenset[str] = frozenset(),
+    ) -> Reply:
         assert resolution.request is not None  # noqa: S101  (the pipeline sees to both)
         assert resolution.operation is not None  # noqa: S101
         request = resolution.request
@@ -45,16 +52,26 @@ class PagerDuty:
             return reply
         if not _is_pagerdutys(reply, request):
             return _not_theirs(reply)
-        if reply.status >= 400 or not masking.masks(resolution.operation.id, request):
-            return reply
         try:
-            return dataclasses.replace(reply, body=masking.mask(reply.body))
+            return _masked(reply, resolution.operation.id, request, reveal)
         except ValueError:
             # What cannot be read cannot be masked, and is not shown.
             return _not_theirs(reply)
 
     async def close(self) -> None:
         await self._transport.close()
+
+
+def _masked(reply: Reply, operation_id: str, request: Request, reveal: frozenset[str]) -> Reply:
+    """Raises ``ValueError`` where it cannot be read."""
+    if reply.status == 401:
+        return reply  # It is about the connection's token, not about the call: the pipeline answers in its place.
+    if reply.status >= 400:
+        return dataclasses.replace(reply, body=masking.mask_error(reply.body))
+    if not masking.masks(operation_id, request, reply.body):
+        return reply
+    body, revealed = masking.mask(reply.body, reveal)
+    return dataclasses.replace(reply, body=body, revealed=revealed)
 
 
 def _is_pagerdutys(reply: Reply, request: Request) -> bool:

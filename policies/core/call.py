@@ -177,6 +177,8 @@ class Call:
     """The HTTP status that says so; 0: 400."""
     variant: str = ""
     """Which secret of the connection to use, for a connection test: empty for the one in service, else ``candidate``."""
+    reveal: frozenset[str] = frozenset()
+    """Kinds of what is masked that a person asks to see (``decide.reveals`` says whether they are shown)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,9 @@ class Policy:
     stops: Mapping[str, str] = field(default_factory=dict)
     """The kill switch: ``everything``, ``team:<number>`` or a principal's id → why nothing of it goes out."""
 
+    reveals: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    """Team number → the kinds of what is masked that its callers are shown. The words are the integration's."""
+
     def stopped(self, principal: Principal) -> tuple[str, str] | None:
         """What is stopped that the principal belongs to, in words, and why; None: nothing is."""
         for subject, name in (
@@ -122,6 +125,23 @@ def decide(policy: Policy, principal: Principal, tool: Tool, decision_id: str) -
     return verdict(Decision.ALLOW, "tool_on", f"{tool.name} is switched on for {principal.team}.", "")
 
 
+def reveals(policy: Policy, principal: Principal, asked: frozenset[str]) -> frozenset[str]:
+    """Which kinds of what is masked ``principal`` is shown.
+
+    An agent: what the policy of its team reveals. A person: of what they ask for, a manager all, a member what the policy
+    reveals. A job: nothing, for what it reads stays.
+    """
+    granted = policy.reveals.get(principal.team_id, _NOTHING) if principal.team_id is not None else _NOTHING
+    if principal.kind is Kind.AGENT:
+        return granted
+    if principal.kind is Kind.PERSON:
+        return (
+            asked if principal.role is Role.MANAGER else asked & granted if principal.role is Role.MEMBER else _NOTHING
+        )
+    return _NOTHING
+
+
+_NOTHING: frozenset[str] = frozenset()
 _SEVERITY = {Decision.ALLOW: 0, Decision.NEEDS_APPROVAL: 1, Decision.DENY: 2}
 
 

@@ -1,6 +1,6 @@
 from policies.models.journal import Checkpoint, Entry, Stream
 from policies.models.people import AgentKey, Membership, SignInFailures, Team, User
-from policies.models.policy import ConfigChange, PolicyVersion, Stop, ToolRule, ToolSetting
+from policies.models.policy import ConfigChange, PolicyVersion, Reveal, Stop, ToolRule, ToolSetting
 
 __all__ = [
     "AgentKey",
@@ -9,6 +9,7 @@ __all__ = [
     "Entry",
     "Membership",
     "PolicyVersion",
+    "Reveal",
     "SignInFailures",
     "Stop",
     "Stream",

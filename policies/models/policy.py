@@ -60,6 +60,22 @@ class ToolRule(models.Model):
         return self.tool
 
 
+class Reveal(models.Model):
+    """One kind of what is masked in answers that an administrator lets those who call for a team see. No row: masked."""
+
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="reveals")
+    kind = models.CharField(max_length=32, help_text="The integration's word: addresses, calendars or keys.")
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["team", "kind"]
+        constraints = [models.UniqueConstraint(fields=["team", "kind"], name="one_reveal_a_kind")]
+
+    def __str__(self) -> str:
+        return f"{self.team}: {self.kind}"
+
+
 class StopQuerySet(ViaTeamIdQuerySet["Stop"]):
     def holding(self, teams: Iterable[Team]) -> Self:
         """Those that anything of ``teams`` is held by."""

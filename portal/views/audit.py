@@ -13,6 +13,7 @@ from django.views.decorators.http import require_safe
 
 from integrations.pagerduty.catalog import TOOLS
 from policies.core.call import EntryKind, State
+from policies.core.text import shown
 from policies.models import Checkpoint, Entry, Team, User
 from portal.forms import KINDS, AuditForm, in_words
 from portal.http import Request
@@ -30,6 +31,8 @@ class Row:
     team: str
     change: str = ""
     """Of a configuration change: before → after, in short."""
+    revealed: str = ""
+    """What of that which is masked the answer showed, in words: "3 addresses"."""
 
     @property
     def verdict(self) -> str:
@@ -54,10 +57,19 @@ class Row:
             EntryKind.INTENT: f"{called} (intent)",
         }.get(EntryKind(entry.kind), called)
         changed = _changed(details.get("before"), details.get("after")) if entry.kind == EntryKind.CONFIG else ""
-        return cls(entry, who, what, teams.get(entry.team_id or 0, ""), changed)
+        return cls(
+            entry,
+            shown(str(who), LONGEST),
+            shown(what, LONGEST),
+            teams.get(entry.team_id or 0, ""),
+            shown(changed, LONGEST),
+            _revealed(details.get("revealed")),
+        )
 
 
 SHOWN_FACTS = 3
+LONGEST = 500
+"""Characters of a name or a change. They were made fit to be shown when they were written; the record's rows could be edited."""
 STATES = {state.value for state in State}
 
 
@@ -75,6 +87,12 @@ def _changed(before: Any, after: Any) -> str:
     told = [f"{in_words(name)}: {_short(old.get(name))} → {_short(new.get(name))}" for name in names[:SHOWN_FACTS]]
     more = len(names) - SHOWN_FACTS
     return "; ".join(told) + (f"; and {more} more" if more > 0 else "")
+
+
+def _revealed(counts: Any) -> str:
+    if not isinstance(counts, dict):
+        return ""
+    return shown(", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())), LONGEST)
 
 
 def _short(value: Any) -> str:
@@ -101,6 +119,9 @@ def index(request: Request) -> HttpResponse:
                 rows = rows.filter(**{name: values[name]})
         if values["decision_id"]:
             rows = rows.filter(decision_id=values["decision_id"].strip())
+        if values["revealed"]:
+            # Canonical JSON: within a text the quotes would be escaped.
+            rows = rows.filter(record__contains='"revealed":{')
         if values["team"]:
             rows = rows.filter(team_id=values["team"].pk)
     elif form.is_bound:
@@ -134,11 +155,12 @@ def entry(request: Request, pk: int) -> HttpResponse:
     row = get_object_or_404(Entry.objects.visible_to(request.user).select_related("stream"), pk=pk)
     same = Entry.objects.visible_to(request.user).filter(decision_id=row.decision_id).exclude(pk=row.pk).order_by("id")
     record = json.loads(row.record)
+    told = [str(record["details"].get(name, "")) for name in ("reason", "remedy")]
     context = {
         "row": row,
         "said": Row.of(row, {}),
         "record": json.dumps(record, indent=2),
-        "details": record["details"],
+        "told": shown(" ".join(filter(None, told)), 2 * LONGEST),
         "same": [(other, KINDS[EntryKind(other.kind)]) for other in same],
     }
     return render(request, "audit/entry.html", context)

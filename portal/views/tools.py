@@ -14,6 +14,7 @@ from django.views.decorators.http import require_http_methods
 
 from integrations.actions import troubles
 from integrations.pagerduty.catalog import CATEGORIES, PRESETS, TOOLS
+from integrations.pagerduty.masking import REVEALABLE
 from policies.actions import Refused, do_apply_preset, do_set_tools, preset_changes
 from policies.core.call import Risk, State, Tool
 from policies.core.decide import Policy
@@ -74,6 +75,7 @@ def index(request: Request, slug: str) -> HttpResponse:
         "presets": [(name, len(tools)) for name, tools in PRESETS.items()],
         "counts": _counts(rows),
         "changes": changes,
+        "revealed": [REVEALABLE.get(row.kind, row.kind) for row in team.reveals.all()],
         "troubles": [(row, said) for row in team.connections.all() for said in troubles(row, now)],
         "may_manage": may_manage(request, team),
         "stops": Stop.objects.holding([team]),

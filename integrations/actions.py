@@ -694,9 +694,10 @@ def _mail_reminder(connection: Connection, left: int) -> None:
     when = f"in {left} day{'s' if left != 1 else ''}" if left > 0 else "now"
     ends = connection.token_ends_at
     until = f" on {_day(ends)}" if ends else ""
+    team, name = shown(connection.team.name, 100), shown(connection.name, 100)
     send_mail(
-        shown(f"The PagerDuty token of {connection.team.name} ends {when}", 200),
-        f"The token (…{connection.last4}) of the connection {connection.name} of {connection.team.name} comes to "
+        f"The PagerDuty token of {team} ends {when}",
+        f"The token (…{connection.last4}) of the connection {name} of {team} comes to "
         f"its end{until}.\n"
         f"From then on every call through it is denied. Replace it on "
         f"{settings.PUBLIC_URL}/teams/{connection.team.slug}/connections/ :\n"

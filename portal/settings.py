@@ -187,6 +187,10 @@ LOGGING = {
     "formatters": {"line": {"()": "portal.logs.Line", "fmt": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO")},
-    # These log whole URLs and headers at DEBUG and INFO.
-    "loggers": {name: {"level": "WARNING"} for name in ("httpx", "httpcore", "asyncio")},
+    "loggers": {
+        # These log whole URLs and headers at DEBUG and INFO.
+        **{name: {"level": "WARNING"} for name in ("httpx", "httpcore", "asyncio")},
+        # The server's, which writes what nobody caught in a form of its own.
+        "_granian": {"handlers": ["stderr"], "propagate": False},
+    },
 }

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from integrations.pagerduty.catalog import INCLUDES, OPERATIONS, PARAMETERS, REFUSALS, TOOLS, tools_for
 from policies.core.call import Operation, Tool
+from policies.core.text import shown
 
 MAXIMUM_BYTES: Final = 50_000_000
 MAXIMUM_NODES: Final = 200_000
@@ -144,8 +145,8 @@ def _operation(document: Mapping[str, Any], template: str, method: str, item: Ma
 
 
 def _shown(text: str) -> str:
-    """A text of the file's in one line, without what could move a terminal's cursor."""
-    return " ".join("".join(character if character.isprintable() else " " for character in text[:200]).split())
+    """A text of the file's in one line, in which nothing can move a terminal's cursor or hide."""
+    return " ".join(shown(text, 200).split())
 
 
 def _scopes(given: Any, told: str, where: str) -> tuple[str, ...]:

@@ -82,7 +82,7 @@ def test_every_page_passes_axe(page: Page, portal: Portal) -> None:
     paths = ["/", "/teams/", "/audit/", "/audit/?verdict=deny", "/nothing/", "/account/", "/catalogue/"]
     paths += ["/catalogue/?text=status+page", "/catalogue/?text=nonsense"]
     paths += [f"/teams/payments/{name}/" for name in ("tools", "connections", "agents", "members")]
-    paths += ["/teams/payments/tools/preset/responder/"]
+    paths += ["/teams/payments/tools/preset/responder/", "/teams/payments/tools/reveals/"]
     paths += [f"/teams/payments/connections/{portal.seeded['connection']}/"]
     for path in paths[:4] + paths[5:]:
         page.goto(portal.url + path)

@@ -250,3 +250,38 @@ def test_what_is_planted_in_every_field_of_every_operation_is_in_no_row(portal: 
     everything = rows + portal.log()
     for secret in SECRETS:
         assert secret not in everything
+
+
+def test_nothing_that_is_asked_for_adds_a_line_to_the_log_or_acts_in_it(
+    upstream: tuple[str, Path], tmp_path: Path
+) -> None:
+    forged, secret = "2026-11-24 00:00:00,000 INFO portal: forged", "u+AbC3dEf9GhI2jKl5mN"
+    portal = Portal(tmp_path, upstream[0])
+
+    def ask() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", portal.port, timeout=20)
+        target = quote(f"/nothing/x\x1b[2J\r\n{forged}\u202e\u2028{secret}", safe="/")
+        connection.request("GET", target, headers={"Host": "127.0.0.1", "User-Agent": secret})
+        connection.getresponse().read()
+        connection.close()
+
+    try:
+        portal.seed(states={})
+        portal.start(static=True)
+        ask()
+        portal.stop()
+        # Without the files that its pages name: an error that nobody catches, and that the server writes.
+        manifest = tmp_path / "static" / "staticfiles.json"
+        manifest.write_text(manifest.read_text().replace("icon", "gone"))
+        portal.start()
+        ask()
+        portal.stop()  # The server writes in its own time.
+        log = portal.log()
+    finally:
+        portal.close()
+    assert "forged" in log  # It is told what was asked for.
+    assert "Application callable raised" in log
+    assert [line for line in log.splitlines() if not re.match(r"2\d{3}-\d\d-\d\d \d\d:|    ", line)] == []
+    assert [line for line in log.splitlines() if line.startswith(forged)] == []
+    assert not set("\x1b\r\u202e\u2028") & set(log)
+    assert secret not in log

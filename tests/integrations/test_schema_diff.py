@@ -130,7 +130,7 @@ def new_write(document: dict[str, Any]) -> None:
 def test_a_new_operation_is_refused_until_it_is_decided(schema_dir: Path) -> None:
     [(kind, operation, what, means, tools)] = told(schema_dir, new_read)
     assert (kind, operation, tools) == ("new", "getIncidentMood", ())
-    assert what == "GET /incidents/{id}/mood is new: Get the mood [31m of an incident."
+    assert what == "GET /incidents/{id}/mood is new: Get the mood\\x1b[31m of an incident."
     assert "refused as unknown until it is decided" in means
 
 

@@ -13,7 +13,6 @@ from django.core.management.base import BaseCommand
 
 from integrations.pagerduty.catalog import OPERATIONS
 from integrations.pagerduty.schema_diff import Difference, UnreadableSchema, compare, read, skeleton
-from policies.core.text import shown
 
 SAME, DIFFERENT, UNREADABLE = 0, 1, 2
 HEADINGS = {
@@ -45,7 +44,7 @@ class Command(BaseCommand):
             if as_json:
                 self.stdout.write(json.dumps({"error": str(error)}))
             else:
-                self.stderr.write(shown(str(error), 1_000))
+                self.stderr.write(str(error))
             sys.exit(UNREADABLE)
         differences = compare(found)
         pasted = skeleton(found, differences)
@@ -71,8 +70,8 @@ class Command(BaseCommand):
             if rows:
                 self.stdout.write(f"\n{heading}")
             for each in rows:
-                self.stdout.write(f"  {shown(f'{each.operation}: {each.what}', 1_000)}\n    {shown(each.means, 1_000)}")
+                self.stdout.write(f"  {each.operation}: {each.what}\n    {each.means}")
         for where, text in pasted.items():
-            self.stdout.write(f"\n# For integrations/pagerduty/{where}; look at each before you paste it.")
-            for line in text.strip().split("\n"):
-                self.stdout.write(shown(line, 1_000))
+            self.stdout.write(
+                f"\n# For integrations/pagerduty/{where}; look at each before you paste it.\n{text.strip()}"
+            )

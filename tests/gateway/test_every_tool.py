@@ -39,6 +39,9 @@ MASKED = {
     ("delivery_method", "url"): "{host}/[masked]",
     ("custom_headers", "value"): "[masked]",
     ("inputs", "value"): "[masked]",
+    ("action_data_reference", "script"): "[masked]",
+    ("action_data_reference", "invocation_command"): "[masked]",
+    ("action_data_reference", "process_automation_job_arguments"): "[masked]",
 }
 """The end of a field's path → what is shown in place of its text, wherever the account shows one."""
 CLOCKED = {

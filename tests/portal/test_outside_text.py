@@ -119,7 +119,7 @@ def test_the_terminal_that_tells_what_is_stopped(cast: Cast) -> None:
     assert out.getvalue().count("\n") == 1
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)  # Verifying is a transaction of its own kind.
 def test_the_terminal_that_names_the_first_bad_entry(cast: Cast) -> None:
     Stream.objects.create(name=HOSTILE, created_at=timezone.now())
     with pytest.raises(SystemExit):

@@ -21,12 +21,13 @@ from policies.models import AgentKey
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _NOBODY = "0" * 64
+_NO_KEY = ("-" * keys.PREFIX_LENGTH, "-" * keys.SECRET_LENGTH)
 REGIONS = {"us": "https://api.pagerduty.com", "eu": "https://api.eu.pagerduty.com"}
 
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """An agent key that is not revoked."""
+    """An agent key. A revoked one too: the record tells who still uses it."""
 
     id: str
     digest: str = field(repr=False)
@@ -36,6 +37,7 @@ class KnownKey:
     expires_at: float
     """Unix time; infinite where it does not expire."""
     calls_per_minute: int
+    is_revoked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +55,14 @@ class Rejected:
     """Why a credential is nobody's, in words that tell a stranger nothing about which keys exist."""
 
     reason: str
-    """For the record: ``malformed``, ``unknown``, ``expired``, ``network``."""
+    """For the record: ``malformed``, ``unknown``, ``revoked``, ``expired``, ``network``."""
+    key_id: str = ""
+    """Of a key that is good but for where it came from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identities:
-    """Every usable key and every connection, at one version."""
+    """Every key and every connection, at one version."""
 
     keys: Mapping[str, KnownKey] = field(default_factory=dict)
     """By lookup prefix."""
@@ -71,7 +75,7 @@ class Identities:
         """The principal behind a call's credential. A dictionary lookup and one keyed hash."""
         credential = call.credential
         if isinstance(credential, KeyCredential):
-            return self._agent(credential.secret, call.client.ip, call.at or time.time())
+            return self.agent(credential.secret, call.client.ip, call.at or time.time())
         if isinstance(credential, PersonCredential):
             connection = self.connections.get(credential.resource)
             principal = Principal(
@@ -103,20 +107,20 @@ class Identities:
             )
         raise TypeError(f"unknown kind of credential: {type(credential).__name__}")
 
-    def _agent(self, secret: str, ip: str, now: float) -> Identified | Rejected:
+    def agent(self, secret: str, ip: str, now: float) -> Identified | Rejected:
+        """Whose key it is. Whatever is wrong with it, and whether it ever was one, costs the same."""
         parsed = keys.parse_key(secret)
-        if parsed is None:
-            return Rejected("malformed")
-        prefix, rest = parsed
+        prefix, rest = parsed or _NO_KEY
         known = self.keys.get(prefix)
-        # An unknown prefix costs the same hash and comparison as a known one.
         matches = keys.matches(known.digest if known else _NOBODY, prefix, rest)
         if known is None or not matches:
-            return Rejected("unknown")
+            return Rejected("unknown" if parsed else "malformed")
+        if known.is_revoked:
+            return Rejected("revoked")
         if now >= known.expires_at:
             return Rejected("expired")
         if known.networks and not _inside(ip, known.networks):
-            return Rejected("network")
+            return Rejected("network", known.id)
         return Identified(known.principal, self.connections.get(known.connection_id), known.id, known.calls_per_minute)
 
 
@@ -156,7 +160,7 @@ def load_identities(job_tools: frozenset[str]) -> Identities:
             candidates[connection_id] = row.candidate.ciphertext
     of_key = dict(ConnectionKey.objects.values_list("key_id", "connection_id"))
     known: dict[str, KnownKey] = {}
-    for key in AgentKey.objects.filter(revoked_at__isnull=True).select_related("team"):
+    for key in AgentKey.objects.select_related("team"):
         principal = Principal(
             Kind.AGENT,
             f"key:{key.pk}",
@@ -179,6 +183,7 @@ def load_identities(job_tools: frozenset[str]) -> Identities:
             networks=tuple(ipaddress.ip_network(network) for network in key.networks),
             expires_at=_unix(key.expires_at),
             calls_per_minute=key.calls_per_minute,
+            is_revoked=key.revoked_at is not None,
         )
     return Identities(known, connections, candidates, job_tools)
 

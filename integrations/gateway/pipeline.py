@@ -14,7 +14,7 @@ import re
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -89,6 +89,14 @@ class State:
     identities: Identities
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Who calls, and the configuration that says so: they belong together until the verdict."""
+
+    state: State
+    identified: Identified
+
+
 class NotFresh(Exception):
     """The configuration in memory could not be confirmed against the database."""
 
@@ -140,34 +148,48 @@ class Pipeline:
         journal: Record,
         *,
         redactor: Redactor,
-        on_rejected: Callable[[str, str], None],
+        refuse: Callable[[str, str], Awaitable[float | None]],
         on_used: Callable[[str, float], None],
     ) -> None:
         self.integration = integration
         self._configuration = configuration
         self._journal = journal
         self._redactor = redactor
-        self._on_rejected = on_rejected
+        self._refuse = refuse
         self._on_used = on_used
         self._buckets = Buckets()
         self._time_limit: float = settings.CALL_TIME_LIMIT
         self._under_way: set[asyncio.Task[None]] = set()
 
-    async def run(self, call: Call) -> Answer:
-        """Identify, decide, record and, if allowed, send a call. Never raises on what a caller or the network does."""
-        try:
-            state = self._configuration.fresh() or await self._configuration.refresh()
-        except NotFresh:
-            return _unavailable("The configuration cannot be read, so nothing can be allowed.")
-        identified = state.identities.identify(call)
-        if isinstance(identified, Rejected):
-            self._on_rejected(call.client.ip, identified.reason)
-            return Answer(
-                401,
-                Outcome.DENIED,
-                problem="The agent key is missing, unknown, revoked or expired, or may not be used from here.",
-                remedy="Use a key that a manager of your team issued, as Authorization: Token token=<key>.",
-            )
+    def identify(self, secret: str, ip: str, at: float) -> Known | Rejected | None:
+        """Whose agent key this is, before there is a call; None: the configuration must be read first, as ``run`` does."""
+        state = self._configuration.fresh()
+        if state is None:
+            return None
+        identified = state.identities.agent(secret, ip, at)
+        return identified if isinstance(identified, Rejected) else Known(state, identified)
+
+    async def refuse(self, ip: str, rejected: Rejected) -> Answer:
+        """The answer to a stranger: the same whatever was wrong with their credential."""
+        wait = await self._refuse(ip, rejected.reason)
+        return _STRANGER if wait is None else dataclasses.replace(_TOO_MANY, retry_after=math.ceil(wait))
+
+    async def run(self, call: Call, known: Known | None = None) -> Answer:
+        """Identify, decide, record and, if allowed, send a call. Never raises on what a caller or the network does.
+
+        ``known``: what ``identify`` has said of its key in this very turn of the loop.
+        """
+        if known is not None:
+            state, identified = known.state, known.identified
+        else:
+            try:
+                state = self._configuration.fresh() or await self._configuration.refresh()
+            except NotFresh:
+                return _unavailable("The configuration cannot be read, so nothing can be allowed.")
+            found = state.identities.identify(call)
+            if isinstance(found, Rejected):
+                return await self.refuse(call.client.ip, found)
+            identified = found
         # From here on the call runs to its end, with its record, even if the caller goes away. ``asyncio.shield`` would say the
         # same, at the cost of another turn of the loop.
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -602,6 +624,20 @@ def _untold(about: _About, error: LookFailed | TimeoutError) -> Answer:
     remedy = "Ask an administrator." if permanent else "Try again shortly; test the connection if it stays."
     denied = _denied(_instead(about.verdict, "bounds", reason, remedy))
     return denied if permanent else dataclasses.replace(denied, status=503)
+
+
+_STRANGER: Final = Answer(
+    401,
+    Outcome.DENIED,
+    problem="The agent key is missing, unknown, revoked or expired, or may not be used from here.",
+    remedy="Use a key that a manager of your team issued, as Authorization: Token token=<key>.",
+)
+_TOO_MANY: Final = Answer(
+    429,
+    Outcome.DENIED,
+    problem="Too many calls from here came with a key that is missing, unknown, revoked or expired.",
+    remedy=_STRANGER.remedy,
+)
 
 
 def _unavailable(problem: str, verdict: Verdict | None = None) -> Answer:

@@ -8,6 +8,8 @@ comes back but what is listed here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import ipaddress
 import json
 import math
@@ -20,6 +22,7 @@ from typing import Any
 from django.conf import settings
 
 from integrations.gateway import runtime
+from integrations.gateway.identity import Rejected
 from integrations.gateway.pipeline import Answer
 from policies.core.call import Call, Client, Door, KeyCredential, Outcome
 
@@ -83,9 +86,22 @@ class RestDoor:
         plain = (
             scope["http_version"] == "1.1" and b"content-length" not in headers and b"transfer-encoding" not in headers
         )
+        credential = "" if b"authorization" in repeated else _credential(headers.get(b"authorization", b""))
+        ip = client_ip(scope, headers.get(b"x-forwarded-for"), self._proxies)
+        pipeline, at = runtime.current().pipeline, time.time()
+        known = pipeline.identify(credential, ip, at)
+        if isinstance(known, Rejected):
+            # As little as can be is done for strangers: their body is read, for else they would read no answer, and not kept.
+            if not plain:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._time_limit):
+                        await self._body(receive, headers, keep=False)
+            await self._refuse(await pipeline.refuse(ip, known), scope["method"], send)
+            return
         body: bytes | None = b""
         too_long = too_slow = False
         if not plain:
+            known = None  # The key may be revoked until the body is whole.
             try:
                 async with asyncio.timeout(self._time_limit):
                     body, too_long = await self._body(receive, headers)
@@ -100,7 +116,6 @@ class RestDoor:
         if too_slow and not problem:
             problem, status = f"The request's body did not arrive within {self._time_limit:.0f} seconds.", 408
         raw: bytes = scope.get("raw_path") or scope["path"].encode()
-        credential = "" if b"authorization" in repeated else _credential(headers.get(b"authorization", b""))
         content_type = headers.get(b"content-type", b"").decode("latin-1")
         if b"content-encoding" in headers and headers[b"content-encoding"] not in (b"", b"identity"):
             problem, status = problem or "The request's body must not be compressed.", status or 415
@@ -113,21 +128,23 @@ class RestDoor:
             body=body,
             content_type=content_type,
             client=Client(
-                ip=client_ip(scope, headers.get(b"x-forwarded-for"), self._proxies),
+                ip=ip,
                 name=headers.get(b"user-agent", b"").decode("latin-1"),
                 request_id=headers.get(b"x-request-id", b"").decode("latin-1"),
             ),
-            at=time.time(),
+            at=at if plain else time.time(),
             problem=problem,
             problem_status=status,
         )
-        answer = await runtime.current().pipeline.run(call)
+        answer = await pipeline.run(call, known)
         await self._reply(call, answer, send)
 
-    async def _body(self, receive: Receive, headers: dict[bytes, bytes]) -> tuple[bytes | None, bool]:
-        """The whole body, empty and ``True`` when it is over the limit; None when the caller has gone."""
+    async def _body(
+        self, receive: Receive, headers: dict[bytes, bytes], *, keep: bool = True
+    ) -> tuple[bytes | None, bool]:
+        """The whole body, empty and ``True`` when it is over the limit or not kept; None when the caller has gone."""
         declared = headers.get(b"content-length", b"0")
-        too_long = declared.isdigit() and int(declared[:12]) > self._body_limit
+        too_long = not keep or (declared.isdigit() and int(declared[:12]) > self._body_limit)
         chunks: list[bytes] = []
         size = 0
         while True:
@@ -148,6 +165,11 @@ class RestDoor:
             if not message.get("more_body"):
                 break
         return b"".join(chunks), too_long
+
+    async def _refuse(self, answer: Answer, method: str, send: Send) -> None:
+        headers, body = _refusal(answer)
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
 
     async def _reply(self, call: Call, answer: Answer, send: Send) -> None:
         headers: Headers = []
@@ -173,11 +195,7 @@ class RestDoor:
             status, body = answer.status, error_body(answer.status, _message(answer), errors)
             headers.append((b"content-type", _JSON))
             if answer.retry_after is not None:
-                headers += [
-                    (b"ratelimit-limit", str(answer.limit).encode()),
-                    (b"ratelimit-remaining", b"0"),
-                    (b"ratelimit-reset", str(math.ceil(answer.retry_after)).encode()),
-                ]
+                headers += _limit_headers(answer.limit, math.ceil(answer.retry_after))
             if status in (408, 413):
                 headers.append((b"connection", b"close"))
         if status != 204:
@@ -222,6 +240,24 @@ def error_body(status: int, message: str, errors: Iterable[str]) -> bytes:
     return json.dumps({"error": error}).encode()
 
 
+@functools.lru_cache(maxsize=128)
+def _refusal(answer: Answer) -> tuple[Headers, bytes]:
+    """What a stranger gets, made once: the same bytes whatever was wrong with their key."""
+    body = error_body(answer.status, _message(answer), (answer.problem, answer.remedy))
+    limit = [] if answer.retry_after is None else _limit_headers(answer.limit, math.ceil(answer.retry_after))
+    return [(b"content-type", _JSON), *limit, (b"content-length", str(len(body)).encode())], body
+
+
+def _limit_headers(limit: int, seconds: int) -> Headers:
+    """PagerDuty's own, which its clients rely on, and HTTP's."""
+    return [
+        (b"ratelimit-limit", str(limit).encode()),
+        (b"ratelimit-remaining", b"0"),
+        (b"ratelimit-reset", str(seconds).encode()),
+        (b"retry-after", str(seconds).encode()),
+    ]
+
+
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
 
@@ -231,6 +267,12 @@ def client_ip(scope: Scope, forwarded: bytes | None, proxies: Networks) -> str:
     peer = _unmapped(str((scope.get("client") or ("", 0))[0]))
     if not forwarded or not proxies:
         return peer
+    # Parsing addresses costs as much as all else that is done for a stranger. What callers make long is not kept.
+    return (_forwarded if len(forwarded) <= 100 else _forwarded.__wrapped__)(peer, forwarded, proxies)
+
+
+@functools.lru_cache(maxsize=2_048)
+def _forwarded(peer: str, forwarded: bytes, proxies: Networks) -> str:
     hops = [_unmapped(hop.strip()) for hop in forwarded.decode("latin-1").split(",")[-20:]]
     address = peer
     while _is_trusted(address, proxies) and hops:

@@ -8,23 +8,19 @@ import atexit
 import datetime as dt
 import hashlib
 import logging
-import os
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
-from typing import Final
 
 from django.conf import settings
 from django.db import close_old_connections, connection, transaction
-from prometheus_client import Counter as Metric
 
 from integrations.gateway.identity import load_identities
 from integrations.gateway.integration import Integration
 from integrations.gateway.pipeline import Answer, NotFresh, Pipeline, State
+from integrations.gateway.strangers import Strangers
 from integrations.pagerduty.integration import PagerDuty
-from policies.actions import source_of
-from policies.core.call import Call, Entry, EntryKind
+from policies.core.call import Call
 from policies.core.redact import Redactor
 from policies.journal import Journal, close_orphans
 from policies.models import AgentKey
@@ -38,11 +34,8 @@ POLL_SECONDS = 0.4
 RELOAD_SECONDS = 60.0
 """Token ages and expiries count in the configuration, so it is read again even when nothing moved."""
 HOUSEKEEPING_SECONDS = 5.0
-MAXIMUM_SOURCES = 200
-"""Sources whose refused credentials are told apart in one minute; the rest is counted together."""
-
-
-REJECTED: Final = Metric("pagewarden_rejected_credentials", "Calls whose credential is nobody's.", ("reason",))
+REFUSED_SECONDS = 60.0
+"""How often what was refused of strangers becomes an entry."""
 
 
 class Watch:
@@ -133,8 +126,6 @@ class Runtime:
 
     def __init__(self, integration: Callable[[], Integration] = PagerDuty) -> None:
         self._make_integration = integration
-        self._rejected: Counter[tuple[str, str]] = Counter()
-        self._rejected_since = time.time()
         self._used: dict[str, float] = {}
         self._tidying: asyncio.Task[None] | None = None
         self.stop_thread: Callable[[], None] = lambda: None
@@ -149,12 +140,13 @@ class Runtime:
         self.journal.start()
         key = hashlib.blake2b(settings.SECRET_KEY.encode(), person=b"redaction", digest_size=32).digest()
         self.redactor = Redactor(key)
+        self.strangers = Strangers(self.journal.append)
         self.pipeline = Pipeline(
             integration,
             self.watch,
             self.journal,
             redactor=self.redactor,
-            on_rejected=self._count_rejected,
+            refuse=self.strangers.refuse,
             on_used=self._note_use,
         )
         self._tidying = asyncio.create_task(self._tidy())
@@ -169,7 +161,7 @@ class Runtime:
         await self.pipeline.drain()
         if self._tidying is not None:
             self._tidying.cancel()
-        self._record_rejected()
+        self.strangers.record()
 
     def close(self) -> None:
         """Called off the loop, which must still run: the journal's futures are settled there."""
@@ -180,13 +172,6 @@ class Runtime:
     def is_ready(self) -> dict[str, bool]:
         """What ``/readyz`` tells."""
         return {"journal": self.journal.healthy, "configuration": self.watch.fresh() is not None}
-
-    def _count_rejected(self, ip: str, reason: str) -> None:
-        REJECTED.labels(reason).inc()
-        source = (source_of(ip), reason)
-        if source not in self._rejected and len(self._rejected) >= MAXIMUM_SOURCES:
-            source = ("others", reason)
-        self._rejected[source] += 1
 
     def _note_use(self, key_id: str, at: float) -> None:
         self._used[key_id] = at
@@ -201,36 +186,12 @@ class Runtime:
                 log.exception("Housekeeping failed; it is tried again in %s s", HOUSEKEEPING_SECONDS)
 
     async def _housekeep(self) -> None:
-        if self._rejected and time.time() - self._rejected_since >= 60:
-            self._record_rejected()
-        elif not self._rejected:
-            self._rejected_since = time.time()
+        if time.time() - self.strangers.since >= REFUSED_SECONDS:
+            self.strangers.record()
         used, self._used = self._used, {}
         await asyncio.to_thread(_in_thread, lambda: _write_uses(used))
         limit = dt.timedelta(seconds=settings.CALL_TIME_LIMIT + 5)
         await asyncio.to_thread(_in_thread, lambda: close_orphans(limit))
-
-    def _record_rejected(self) -> None:
-        counted, self._rejected, self._rejected_since = self._rejected, Counter(), time.time()
-        for (ip, reason), count in counted.items():
-            self.journal.append(rejected_entry(ip, reason, count)).add_done_callback(_noted)
-
-
-def rejected_entry(ip: str, reason: str, count: int) -> Entry:
-    """Refused credentials of one source and minute."""
-    now = dt.datetime.now(dt.UTC)
-    return Entry(
-        kind=EntryKind.REJECTED,
-        at=now,
-        decision_id=f"rej-{os.urandom(10).hex()}",
-        verdict="deny",
-        details={"ip": ip, "reason": reason, "count": count},
-    )
-
-
-def _noted(future: asyncio.Future[None]) -> None:
-    if not future.cancelled() and (error := future.exception()) is not None:
-        log.error("Refused credentials could not be recorded: %s", error)
 
 
 def _in_thread(work: Callable[[], object]) -> None:

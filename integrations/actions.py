@@ -684,13 +684,15 @@ def remind(now: dt.datetime) -> int:
     return sent
 
 
-def _mail_reminder(connection: Connection, left: int) -> None:
-    managers = User.objects.filter(
-        memberships__team=connection.team, memberships__role=Membership.Role.MANAGER, is_active=True
-    )
-    to = list(managers.values_list("email", flat=True)) or list(
+def addresses_of(team: Team) -> list[str]:
+    """Whom mails about a team go to: its managers, or the administrators where it has none."""
+    managers = User.objects.filter(memberships__team=team, memberships__role=Membership.Role.MANAGER, is_active=True)
+    return list(managers.values_list("email", flat=True)) or list(
         User.objects.filter(role=User.Role.ADMINISTRATOR, is_active=True).values_list("email", flat=True)
     )
+
+
+def _mail_reminder(connection: Connection, left: int) -> None:
     when = f"in {left} day{'s' if left != 1 else ''}" if left > 0 else "now"
     ends = connection.token_ends_at
     until = f" on {_day(ends)}" if ends else ""
@@ -703,7 +705,7 @@ def _mail_reminder(connection: Connection, left: int) -> None:
         f"{settings.PUBLIC_URL}/teams/{connection.team.slug}/connections/ :\n"
         "the old token serves until the new one has passed its test.\n",
         None,
-        to,
+        addresses_of(connection.team),
     )
 
 

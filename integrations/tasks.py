@@ -15,7 +15,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 from huey import Huey, RedisHuey, SqliteHuey
 
-from integrations import actions
+from integrations import actions, alarms
 from integrations.models import Connection
 from policies.actions import Refused
 from policies.journal import close_orphans, write_checkpoint
@@ -139,3 +139,16 @@ def remind_managers() -> None:
     """Hourly, for a worker that was down at one hour must not miss a day; each reminder is sent once."""
     if sent := actions.remind(timezone.now()):
         log.info("%s reminders of tokens that come to their end were sent", sent)
+
+
+@task
+def mail_alarms() -> None:
+    """A web process asks for it as soon as there is something to mail."""
+    if sent := alarms.mail_due(timezone.now()):
+        log.warning("%s mails were sent of agent keys that may be in the wrong hands", sent)
+
+
+@periodic(minutes=1)
+def mail_alarms_left() -> None:
+    """What could not be mailed at once, or had to wait."""
+    mail_alarms()

@@ -31,6 +31,7 @@ from policies.core.text import redacted, shown
 from policies.journal import append_in_transaction
 from policies.models import (
     AgentKey,
+    Alarm,
     ConfigChange,
     Membership,
     PolicyVersion,
@@ -525,8 +526,10 @@ def do_revoke_key(key: AgentKey, *, by: By, reason: str = "") -> None:
     reason = clean_reason(reason)
     if key.revoked_at is not None:
         return
+    hold_version()  # before any other row
     key.revoked_at = timezone.now()
     key.save(update_fields=["revoked_at"])
+    key.alarms.open().update(closed_at=key.revoked_at, closed_by=name_of(by), mail_due_at=None)
     record_change(
         by=by,
         team=key.team,
@@ -534,6 +537,27 @@ def do_revoke_key(key: AgentKey, *, by: By, reason: str = "") -> None:
         target=f"{key.name} (pwk_{key.prefix})",
         before="usable",
         after="revoked",
+        reason=reason,
+    )
+
+
+@transaction.atomic
+def do_close_alarm(alarm: Alarm, *, by: By, reason: str = "") -> None:
+    """Whoever manages the key knows of it, and it is well: what was noticed is known of the key from now on."""
+    require_manager(by, alarm.key.team, "close its alarms")
+    reason = clean_reason(reason)
+    hold_version()  # before any other row
+    if not Alarm.objects.open().filter(pk=alarm.pk).update(
+        closed_at=timezone.now(), closed_by=name_of(by), mail_due_at=None
+    ):
+        return
+    record_change(
+        by=by,
+        team=alarm.key.team,
+        action="close_alarm",
+        target=f"{alarm.key.name} (pwk_{alarm.key.prefix})",
+        before=alarm.get_kind_display(),
+        after="that was us",
         reason=reason,
     )
 

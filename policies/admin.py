@@ -19,9 +19,11 @@ from policies import actions
 from policies.actions import Refused
 from policies.models import (
     AgentKey,
+    Alarm,
     Checkpoint,
     ConfigChange,
     Entry,
+    KeyNetwork,
     Membership,
     PolicyVersion,
     Reveal,
@@ -195,6 +197,12 @@ class StopAdmin(ReadOnlyAdmin):
         told(self, request, lift_all)
 
 
+@admin.register(Alarm)
+class AlarmAdmin(ReadOnlyAdmin):
+    list_display = ("key", "kind", "at", "count", "mail_due_at", "mailed_at", "closed_at", "closed_by")
+    list_filter = ("kind",)
+
+
 @admin.register(ConfigChange)
 class ConfigChangeAdmin(ReadOnlyAdmin):
     list_display = ("at", "actor", "team", "action", "target", "before", "after")
@@ -209,7 +217,7 @@ class EntryAdmin(ReadOnlyAdmin):
     show_full_result_count = False
 
 
-@admin.register(Stream, Checkpoint, PolicyVersion, SignInFailures)
+@admin.register(Stream, Checkpoint, PolicyVersion, SignInFailures, KeyNetwork)
 class RecordAdmin(ReadOnlyAdmin):
     """The rest of the record."""
 

@@ -321,6 +321,7 @@ KINDS = {
     EntryKind.CONFIG: "Configuration change",
     EntryKind.SIGN_IN: "Sign-in",
     EntryKind.REJECTED: "Refused keys",
+    EntryKind.ALARM: "Sign of a stolen key",
 }
 """What the entries of the journal are called."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import datetime as dt
+import functools
 import logging
 import math
 import re
@@ -22,6 +23,7 @@ import msgspec
 from django.conf import settings
 from prometheus_client import Counter, Histogram
 
+from integrations.gateway.alarms import Signs
 from integrations.gateway.identity import Identified, Identities, Rejected
 from integrations.gateway.integration import Connection, Integration, Look, LookFailed, Refusal, Reply, Resolution
 from policies.core.call import (
@@ -150,6 +152,7 @@ class Pipeline:
         redactor: Redactor,
         refuse: Callable[[str, str], Awaitable[float | None]],
         on_used: Callable[[str, float], None],
+        signs: Signs,
     ) -> None:
         self.integration = integration
         self._configuration = configuration
@@ -157,6 +160,7 @@ class Pipeline:
         self._redactor = redactor
         self._refuse = refuse
         self._on_used = on_used
+        self._signs = signs
         self._buckets = Buckets()
         self._time_limit: float = settings.CALL_TIME_LIMIT
         self._under_way: set[asyncio.Task[None]] = set()
@@ -171,6 +175,8 @@ class Pipeline:
 
     async def refuse(self, ip: str, rejected: Rejected) -> Answer:
         """The answer to a stranger: the same whatever was wrong with their credential."""
+        if rejected.key_id:
+            self._signs.refused(rejected.key_id, ip, time.time())
         wait = await self._refuse(ip, rejected.reason)
         return _STRANGER if wait is None else dataclasses.replace(_TOO_MANY, retry_after=math.ceil(wait))
 
@@ -213,6 +219,8 @@ class Pipeline:
             # Whatever has happened: nobody waits for ever. (Cancelled only when the loop ends.)
             if not answered.done():
                 answered.set_result(answer)
+        if answer.outcome is Outcome.DENIED and answer.verdict is not None:
+            self._notice(functools.partial(self._signs.denied, rule=answer.verdict.rule), call, identified, answer.verdict)
         tool, verdict = (answer.verdict.tool, answer.verdict.decision.value) if answer.verdict else ("", "")
         CALLS.labels(call.door.value, tool, verdict, answer.outcome.value).inc()
         SECONDS.labels(call.door.value).observe(time.time() - call.at)
@@ -251,6 +259,7 @@ class Pipeline:
         limited = False
         for _ in range(MAXIMUM_STALE):
             verdict = self._decide(state, identified, resolution)
+            self._notice(self._signs.came, call, identified, verdict)
             about = _About(call, identified, resolution, verdict, self._redactor)
             about.reveal = reveals(state.policy, identified.principal, call.reveal)
             stopped = self._stopped(call, identified, resolution, verdict)
@@ -307,8 +316,16 @@ class Pipeline:
                 identified = again
                 continue
             intents.append(about)
+            self._notice(self._signs.wrote, call, identified, verdict)
             return await self._write(about, connection, deadline, sealed)
         return await self._recorded(about, _unavailable("The policy keeps changing: the write was not sent.", verdict))
+
+    def _notice(
+        self, what: Callable[[str, str, float, str, str], None], call: Call, identified: Identified, verdict: Verdict
+    ) -> None:
+        """Signs are looked for in what agents do."""
+        if identified.key_id:
+            what(identified.key_id, call.client.ip, call.at, verdict.tool, verdict.decision_id)
 
     def _decide(self, state: State, identified: Identified, resolution: Resolution) -> Verdict:
         decision_id = _decision_id()

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from django.conf import settings
 from django.db import close_old_connections, connection, transaction
 
+from integrations.gateway.alarms import Signs
 from integrations.gateway.identity import load_identities
 from integrations.gateway.integration import Integration
 from integrations.gateway.pipeline import Answer, NotFresh, Pipeline, State
@@ -141,6 +142,7 @@ class Runtime:
         key = hashlib.blake2b(settings.SECRET_KEY.encode(), person=b"redaction", digest_size=32).digest()
         self.redactor = Redactor(key)
         self.strangers = Strangers(self.journal.append)
+        self.signs = Signs()
         self.pipeline = Pipeline(
             integration,
             self.watch,
@@ -148,6 +150,7 @@ class Runtime:
             redactor=self.redactor,
             refuse=self.strangers.refuse,
             on_used=self._note_use,
+            signs=self.signs,
         )
         self._tidying = asyncio.create_task(self._tidy())
 
@@ -168,6 +171,7 @@ class Runtime:
         self.journal.stop()
         self.watch.stop()
         _in_thread(lambda: _write_uses(self._used))
+        self.signs.write()
 
     def is_ready(self) -> dict[str, bool]:
         """What ``/readyz`` tells."""
@@ -188,6 +192,7 @@ class Runtime:
     async def _housekeep(self) -> None:
         if time.time() - self.strangers.since >= REFUSED_SECONDS:
             self.strangers.record()
+        self.signs.begin()
         used, self._used = self._used, {}
         await asyncio.to_thread(_in_thread, lambda: _write_uses(used))
         limit = dt.timedelta(seconds=settings.CALL_TIME_LIMIT + 5)

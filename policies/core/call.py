@@ -215,7 +215,8 @@ class EntryKind(StrEnum):
     RESULT = "result"  # what became of a call
     CONFIG = "config"  # a change of configuration
     SIGN_IN = "sign_in"
-    REJECTED = "rejected"  # refused credentials, counted per source and minute
+    REJECTED = "rejected"  # refused credentials, counted by source
+    ALARM = "alarm"  # a sign that an agent key is in the wrong hands
 
 
 class Outcome(StrEnum):

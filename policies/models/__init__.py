@@ -1,12 +1,15 @@
+from policies.models.alarms import Alarm, KeyNetwork
 from policies.models.journal import Checkpoint, Entry, Stream
 from policies.models.people import AgentKey, Membership, SignInFailures, Team, User
 from policies.models.policy import ConfigChange, PolicyVersion, Reveal, Stop, ToolRule, ToolSetting
 
 __all__ = [
     "AgentKey",
+    "Alarm",
     "Checkpoint",
     "ConfigChange",
     "Entry",
+    "KeyNetwork",
     "Membership",
     "PolicyVersion",
     "Reveal",

@@ -158,6 +158,7 @@ class AgentKey(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    wrote_at = models.DateTimeField(null=True, blank=True, editable=False, help_text="When it first wrote.")
     networks = models.JSONField(
         default=list, blank=True, help_text="CIDR blocks it may come from; empty: from anywhere."
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import defaultdict
+from uuid import UUID
 
 from django.conf import settings
 from django.http import HttpResponse
@@ -12,10 +14,11 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from integrations.actions import do_issue_agent_key, troubles
+from integrations.alarms import opened
 from integrations.models import ConnectionKey
 from integrations.pagerduty.catalog import TOOLS
-from policies.actions import do_revoke_key
-from policies.models import AgentKey
+from policies.actions import do_close_alarm, do_revoke_key
+from policies.models import AgentKey, Alarm, KeyNetwork
 from portal.forms import KeyForm
 from portal.http import Request, managed_team, may_manage, one_of, refusals_in, told, visible_team
 
@@ -34,6 +37,15 @@ def index(request: Request, slug: str) -> HttpResponse:
             return f"{key.name} is revoked: its next call is refused."
 
         told(request, revoke)
+        return redirect("team-agents", team.slug)
+    if action == "close":
+        alarm = one_of(Alarm.objects.select_related("key__team").filter(key__team=team), request.POST.get("alarm"))
+
+        def close() -> str:
+            do_close_alarm(alarm, by=request.user, reason=request.POST.get("reason", ""))
+            return f"Noted: it is known of {alarm.key.name} from now on."
+
+        told(request, close)
         return redirect("team-agents", team.slug)
     form = KeyForm(team, request.POST if action == "issue" else None)
     issued: tuple[AgentKey, str] | None = None
@@ -60,9 +72,15 @@ def index(request: Request, slug: str) -> HttpResponse:
         for link in ConnectionKey.objects.filter(key__team=team).select_related("connection")
     }
     connections = list(team.connections.all())
+    networks: dict[UUID, list[str]] = defaultdict(list)
+    for seen in KeyNetwork.objects.visible_to(request.user).filter(key__team=team):
+        networks[seen.key_id].append(seen.network)
     context = {
         "team": team,
-        "rows": [(key, used.get(key.pk), _state(key, now)) for key in team.agent_keys.order_by("-created_at")],
+        "alarms": opened(Alarm.objects.open().visible_to(request.user).filter(key__team=team)),
+        "rows": [
+            (key, used.get(key.pk), _state(key, now), networks[key.pk]) for key in team.agent_keys.order_by("-created_at")
+        ],
         "form": form,
         "issued": issued,
         "base_url": f"{settings.PUBLIC_URL}/pagerduty",

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_safe
 from integrations.pagerduty.catalog import TOOLS
 from policies.core.call import EntryKind, State
 from policies.core.text import shown
-from policies.models import Checkpoint, Entry, Team, User
+from policies.models import Alarm, Checkpoint, Entry, Team, User
 from portal.forms import KINDS, AuditForm, in_words
 from portal.http import Request
 
@@ -52,7 +52,8 @@ class Row:
         what = {
             EntryKind.CONFIG: f"{in_words(str(details.get('action', '')))}: {_target(str(details.get('target', '')))}",
             EntryKind.SIGN_IN: str(details.get("what", "")).replace("_", " "),
-            EntryKind.REJECTED: f"{details.get('count')} refused keys from {details.get('ip')}",
+            EntryKind.REJECTED: f"{details.get('count')} refused keys from {_sources(details)}",
+            EntryKind.ALARM: _alarm(details),
             EntryKind.STREAM: "a new chain begins",
             EntryKind.INTENT: f"{called} (intent)",
         }.get(EntryKind(entry.kind), called)
@@ -106,6 +107,19 @@ def _short(value: Any) -> str:
     if re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d.*\+00:00", text):
         return f"{text[:16].replace('T', ' ')} UTC"
     return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def _sources(details: dict[str, Any]) -> str:
+    """Where refused keys came from. Until there were limits each source had an entry of its own."""
+    named = [str(source["ip"]) for source in details.get("sources", [])] or [str(details.get("ip"))]
+    others = len(named) > SHOWN_FACTS or details.get("others")
+    return ", ".join(named[:SHOWN_FACTS]) + (" and others" if others else "")
+
+
+def _alarm(details: dict[str, Any]) -> str:
+    what = str(details.get("what", ""))
+    said = Alarm.Kind(what).label if what in Alarm.Kind.values else in_words(what)
+    return f"{details.get('key', {}).get('name')} {said}, from {details.get('ip')}"
 
 
 @require_safe

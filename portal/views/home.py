@@ -11,8 +11,9 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from integrations.actions import warnings
+from integrations.alarms import opened
 from integrations.models import Connection
-from policies.models import Entry, Stop, Team
+from policies.models import Alarm, Entry, Stop, Team
 from portal.forms import in_words
 from portal.http import Request
 
@@ -32,6 +33,7 @@ def index(request: Request) -> HttpResponse:
             "connections": connections,
             "told": [(connection, said) for connection in connections for said in warnings(connection, now)],
             "denied": [(row, *_told(row)) for row in denied],
+            "alarms": opened(Alarm.objects.open().editable_by(request.user)),
             "stops": Stop.objects.holding(teams),
         },
     )

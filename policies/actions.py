@@ -547,9 +547,8 @@ def do_close_alarm(alarm: Alarm, *, by: By, reason: str = "") -> None:
     require_manager(by, alarm.key.team, "close its alarms")
     reason = clean_reason(reason)
     hold_version()  # before any other row
-    if not Alarm.objects.open().filter(pk=alarm.pk).update(
-        closed_at=timezone.now(), closed_by=name_of(by), mail_due_at=None
-    ):
+    still_open = Alarm.objects.open().filter(pk=alarm.pk)
+    if not still_open.update(closed_at=timezone.now(), closed_by=name_of(by), mail_due_at=None):
         return
     record_change(
         by=by,

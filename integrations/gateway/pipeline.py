@@ -46,6 +46,8 @@ from policies.journal import JournalUnavailable, StaleVerdict
 log = logging.getLogger(__name__)
 MAXIMUM_STALE: Final = 5
 """How often a write is decided again because the policy moved meanwhile, before it is given up."""
+REFUSALS_PER_MINUTE: Final = 300
+"""Of one source. Beyond it strangers are told to come later; whoever shows a good key is never told so."""
 REDACTION: Final = 2
 """The version of what ``policies/core/redact.py`` keeps: an entry says by which one it was redacted."""
 CONNECTION_TEST: Final = "job:connection_test"
@@ -220,7 +222,9 @@ class Pipeline:
             if not answered.done():
                 answered.set_result(answer)
         if answer.outcome is Outcome.DENIED and answer.verdict is not None:
-            self._notice(functools.partial(self._signs.denied, rule=answer.verdict.rule), call, identified, answer.verdict)
+            self._notice(
+                functools.partial(self._signs.denied, rule=answer.verdict.rule), call, identified, answer.verdict
+            )
         tool, verdict = (answer.verdict.tool, answer.verdict.decision.value) if answer.verdict else ("", "")
         CALLS.labels(call.door.value, tool, verdict, answer.outcome.value).inc()
         SECONDS.labels(call.door.value).observe(time.time() - call.at)
@@ -654,6 +658,7 @@ _TOO_MANY: Final = Answer(
     Outcome.DENIED,
     problem="Too many calls from here came with a key that is missing, unknown, revoked or expired.",
     remedy=_STRANGER.remedy,
+    limit=REFUSALS_PER_MINUTE,
 )
 
 

@@ -179,6 +179,7 @@ class Runtime:
 
     def _note_use(self, key_id: str, at: float) -> None:
         self._used[key_id] = at
+        self.strangers.make_way()
 
     async def _tidy(self) -> None:
         while True:

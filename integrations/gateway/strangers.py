@@ -20,21 +20,21 @@ from typing import Final
 
 from prometheus_client import Counter as Metric
 
-from integrations.gateway.pipeline import Buckets
+from integrations.gateway.pipeline import REFUSALS_PER_MINUTE, Buckets
 from policies.actions import source_of
 from policies.core.call import Entry, EntryKind
 
 log = logging.getLogger(__name__)
 
-REFUSALS_PER_MINUTE: Final = 300
-"""Of one source. Beyond it strangers are told to come later; the right key is never told so."""
-ANSWERS_PER_SECOND: Final = 500
-"""Refusals that leave a process in a second: what is beyond waits its turn. One costs 60 µs of the one processor that good
-calls need (``tests/benchmarks/flood.py`` shows what they feel of it)."""
-BURST: Final = 50
+ANSWERS_PER_SECOND: Final = 250
+"""Refusals that leave a process in a second while good calls come; what is beyond waits its turn. Each takes 0.1 to 0.2 ms of the
+one processor that good calls need, wherever in a call it comes (``tests/benchmarks/flood.py``)."""
+BURST: Final = 25
 """Refusals that leave at once after a quiet moment: who mistypes a key does not wait."""
-MAXIMUM_WAITING: Final = 1_000
-"""Refusals that wait at once; what is beyond is answered at once, for what waits costs memory."""
+ALONE_SECONDS: Final = 5.0
+"""When no good call came for so long, nobody is in the way of anybody."""
+MAXIMUM_WAITING: Final = 500
+"""Refusals that wait at once, two seconds at most; what is beyond is answered at once, for what waits costs memory."""
 NAMED: Final = 20
 """Sources that an entry names: those with the most refusals. The others are counted together."""
 TOLD_APART: Final = 2_000
@@ -55,10 +55,15 @@ class Strangers:
         self._sources = Buckets()
         self._turn = 0.0
         self._waiting = 0
+        self._good_at = -ALONE_SECONDS
         self._counted: dict[str, Counter[str]] = {}
         """By source, then by reason."""
         self._others: Counter[str] = Counter()
         self.since = time.time()
+
+    def make_way(self) -> None:
+        """A good call came."""
+        self._good_at = time.monotonic()
 
     async def refuse(self, ip: str, reason: str) -> float | None:
         """Count a refused credential, and wait for its turn to be answered. None: as any; else the seconds after which its
@@ -71,6 +76,8 @@ class Strangers:
 
     async def _in_turn(self) -> None:
         now = time.monotonic()
+        if now - self._good_at > ALONE_SECONDS:
+            return
         turn = max(self._turn + 1 / ANSWERS_PER_SECOND, now - BURST / ANSWERS_PER_SECOND)
         if turn > now:
             if self._waiting >= MAXIMUM_WAITING:

@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
             name='Alarm',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('new_network', 'used from a new network'), ('first_write', 'wrote for the first time'), ('denials', 'denied many times in a row')], max_length=12)),
+                ('kind', models.CharField(choices=[('new_network', 'was used from a new network'), ('first_write', 'wrote for the first time'), ('denials', 'was denied many times in a row')], max_length=12)),
                 ('at', models.DateTimeField(help_text='When it was noticed last.')),
                 ('count', models.PositiveIntegerField(help_text='How often; of denials, how many calls.')),
                 ('signs', models.JSONField(default=list, help_text='The newest: {at, ip, network, tool, decision_id, count, refused}, the last one last.')),

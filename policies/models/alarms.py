@@ -48,9 +48,9 @@ class Alarm(models.Model):
     """Something that a stolen key would do. While one of a kind is open, what happens again is added to it."""
 
     class Kind(models.TextChoices):
-        NEW_NETWORK = "new_network", "used from a new network"
+        NEW_NETWORK = "new_network", "was used from a new network"
         FIRST_WRITE = "first_write", "wrote for the first time"
-        DENIALS = "denials", "denied many times in a row"
+        DENIALS = "denials", "was denied many times in a row"
 
     key = models.ForeignKey(AgentKey, on_delete=models.CASCADE, related_name="alarms")
     kind = models.CharField(max_length=12, choices=Kind.choices)

@@ -79,7 +79,8 @@ def index(request: Request, slug: str) -> HttpResponse:
         "team": team,
         "alarms": opened(Alarm.objects.open().visible_to(request.user).filter(key__team=team)),
         "rows": [
-            (key, used.get(key.pk), _state(key, now), networks[key.pk]) for key in team.agent_keys.order_by("-created_at")
+            (key, used.get(key.pk), _state(key, now), networks[key.pk])
+            for key in team.agent_keys.order_by("-created_at")
         ],
         "form": form,
         "issued": issued,

@@ -193,6 +193,28 @@ def test_a_connection_is_tested_and_a_key_issued_and_revoked(page: Page, portal:
     assert portal.call("GET", "/incidents?limit=1", key=secret).status == 401
 
 
+def test_an_alarm_is_read_on_a_phone_and_answered_with_a_click(page: Page, portal: Portal) -> None:
+    portal.shell(
+        "import time\nfrom policies.alarms import Kind, Sign, note\n"
+        "for kind in ['first_write', *['new_network'] * 3, 'denials']:\n"
+        f"    note(Sign(Kind(kind), {portal.seeded['key_id']!r}, time.time(), f'203.0.{{time.time_ns() % 251}}.9', "
+        "'add_note_to_incident', 'd1', 20))"
+    )
+    for width in (380, 1200):
+        page.set_viewport_size({"width": width, "height": 800})
+        for path in ("/", "/teams/payments/agents/"):
+            page.goto(portal.url + path)
+            page.evaluate("document.querySelectorAll('details.why').forEach((folded) => { folded.open = true; })")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+            assert faults(page) == [], path
+    page.goto(portal.url)
+    page.get_by_role("link", name="Was that you?").first.click()
+    for _ in range(page.get_by_role("button", name="That was us").count()):
+        page.get_by_role("button", name="That was us").first.press("Enter")
+        page.get_by_text("it is known of assistant from now on").wait_for()
+    assert page.get_by_role("heading", name="Was that you?").count() == 0
+
+
 def test_a_reason_goes_with_a_tool_and_the_count_follows(page: Page, portal: Portal) -> None:
     page.goto(f"{portal.url}/teams/payments/tools/")
     counted = page.locator("#count")

@@ -249,7 +249,7 @@ def test_the_managers_are_mailed_once_with_the_way_to_the_button(key: AgentKey, 
     assert (alarms.mail_due(now), alarms.mail_due(now)) == (1, 0)
     [sent] = mail.outbox
     assert sent.to == ["mina@example.com"]
-    assert sent.subject == "The agent key assistant of Payments used from a new network"
+    assert sent.subject == "The agent key assistant of Payments was used from a new network"
     assert "from 203.0.113.9 (203.0.113.0/24), where it had never been, for List incidents" in sent.body
     assert f"/teams/payments/agents/#alarm-{Alarm.objects.get().pk}" in sent.body
     assert "pwk_" + key.prefix in sent.body

@@ -38,7 +38,7 @@ class Signs:
         self._denials: dict[str, _Denials] = {}
         self._waiting: deque[Sign] = deque()
         self._one_at_a_time = threading.Lock()
-        self._writing: asyncio.Task[None] | None = None
+        self._writing: asyncio.Task[bool] | None = None
 
     def came(self, key_id: str, ip: str, at: float, tool: str, decision_id: str) -> None:
         """A call of a key was judged."""
@@ -80,19 +80,26 @@ class Signs:
         """Write what waits, in a thread, unless that is being done."""
         if self._waiting and (self._writing is None or self._writing.done()):
             self._writing = asyncio.create_task(asyncio.to_thread(self.write))
+            self._writing.add_done_callback(self._written)
 
-    def write(self) -> None:
-        """Write what waits. What cannot be written waits on."""
+    def _written(self, task: asyncio.Task[bool]) -> None:
+        # What came when the thread had just looked for the last time. What failed waits for the housekeeper.
+        if not task.cancelled() and task.exception() is None and task.result():
+            self.begin()
+
+    def write(self) -> bool:
+        """Write what waits, and say whether that was possible. What cannot be written waits on."""
         # Here, because tasks make a queue, which tests and commands need not have.
         from integrations.tasks import mail_alarms
 
-        to_mail = False
+        to_mail = failed = False
         try:
             with self._one_at_a_time:
                 while self._waiting:
                     to_mail |= note(self._waiting[0])
                     self._waiting.popleft()
         except Exception as error:
+            failed = True
             log.error("A sign of a stolen key cannot be written yet: %s: %s", type(error).__name__, error)
         finally:
             connection.close()
@@ -102,6 +109,7 @@ class Signs:
             except Exception as error:
                 # The worker looks for itself once a minute.
                 log.error("The worker was not told of an alarm: %s: %s", type(error).__name__, error)
+        return not failed
 
 
 class _Denials:

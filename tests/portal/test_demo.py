@@ -127,6 +127,15 @@ def test_the_info_file_says_all_that_programs_need(demo: tuple[dict[str, Any], P
     assert float(ready[1]) < 40
 
 
+def test_what_the_demo_did_itself_is_known_and_asks_nobody(
+    demo: tuple[dict[str, Any], Path, subprocess.Popen[bytes]],
+) -> None:
+    info, _, _ = demo
+    admin = Person(info["url"], info["admin"])
+    assert "Was that you?" not in admin.get("/")
+    assert "wrote for the first time" in admin.get("/audit/?kind=alarm")
+
+
 def test_no_file_of_the_demos_holds_what_was_planted(
     demo: tuple[dict[str, Any], Path, subprocess.Popen[bytes]],
 ) -> None:

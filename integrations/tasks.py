@@ -19,6 +19,7 @@ from integrations import actions, alarms
 from integrations.models import Connection
 from policies.actions import Refused
 from policies.journal import close_orphans, write_checkpoint
+from policies.spool import bring_in_orphans
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -127,6 +128,12 @@ test_one_connection.__test__ = test_connections.__test__ = False  # type: ignore
 def close_open_intents() -> None:
     """Close the intents that a killed process left open."""
     close_orphans(dt.timedelta(seconds=settings.CALL_TIME_LIMIT + 5))
+
+
+@periodic(minutes=1)
+def bring_in_spooled() -> None:
+    """Bring in what a killed process of this machine left in the spool."""
+    bring_in_orphans(settings.SPOOL_DIR)
 
 
 @periodic(minutes=settings.CHECKPOINT_MINUTES)

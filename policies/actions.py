@@ -35,6 +35,7 @@ from policies.models import (
     ConfigChange,
     Membership,
     PolicyVersion,
+    ReadsGoOn,
     Reveal,
     SignInFailures,
     Stop,
@@ -615,6 +616,42 @@ def do_lift_stop(stop: Stop, *, by: By, reason: str) -> None:
     stop.delete()
     record_change(
         by=by, team=team, action="lift_stop", target=stop.target, before=stop.reason, after=None, reason=reason
+    )
+
+
+# When the database is away
+
+MAXIMUM_MINUTES_OF_READS = 60
+"""The longest that a revocation, a stop or the kill switch may go unseen by reads."""
+
+
+@transaction.atomic
+def do_set_reads_go_on(*, by: By, on: bool, reason: str, minutes: int = 15) -> None:
+    """Whether reads go on when the database is away, decided by what was confirmed last, for at most ``minutes``: no
+    revocation, stop or other change is seen meanwhile. Writes never do."""
+    require_administrator(by, "choose whether reads go on when the database is away")
+    reason = plain(reason, "The reason", maximum=500)
+    if on and not 1 <= minutes <= MAXIMUM_MINUTES_OF_READS:
+        raise ValidationError(f"Reads may go on for 1 to {MAXIMUM_MINUTES_OF_READS} minutes.")
+    hold_version()  # before any other row
+    standing = ReadsGoOn.objects.first()
+    before = f"{standing.minutes} minutes" if standing else "off"
+    after = f"{minutes} minutes" if on else "off"
+    if before == after:
+        return
+    if on:
+        values = {"minutes": minutes, "reason": reason, "actor": name_of(by), "at": timezone.now()}
+        ReadsGoOn.objects.update_or_create(pk=1, defaults=values)
+    elif standing is not None:
+        standing.delete()
+    record_change(
+        by=by,
+        team=None,
+        action="reads_go_on",
+        target="when the database is away",
+        before=before,
+        after=after,
+        reason=reason,
     )
 
 

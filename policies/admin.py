@@ -26,6 +26,7 @@ from policies.models import (
     KeyNetwork,
     Membership,
     PolicyVersion,
+    ReadsGoOn,
     Reveal,
     SignInFailures,
     Stop,
@@ -217,7 +218,7 @@ class EntryAdmin(ReadOnlyAdmin):
     show_full_result_count = False
 
 
-@admin.register(Stream, Checkpoint, PolicyVersion, SignInFailures, KeyNetwork)
+@admin.register(Stream, Checkpoint, PolicyVersion, ReadsGoOn, SignInFailures, KeyNetwork)
 class RecordAdmin(ReadOnlyAdmin):
     """The rest of the record."""
 

@@ -12,6 +12,7 @@ import contextlib
 import datetime as dt
 import functools
 import hashlib
+import json
 import logging
 import os
 import queue
@@ -23,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
 from django.db import (
@@ -45,12 +46,18 @@ from policies.core import chain
 from policies.core.call import Entry as NewEntry
 from policies.core.call import EntryKind, Outcome
 from policies.models import Checkpoint, Entry, PolicyVersion, Stream
+from policies.patience import is_away, limit_waiting
+
+if TYPE_CHECKING:
+    from policies.spool import Spool
 
 log = logging.getLogger(__name__)
 
 BATCH: Final = 500
 LOCK_SECONDS: Final = 5
 """How long a commit may wait for somebody else's lock before it is given up."""
+AWAY_SECONDS: Final = 2
+"""How long an answer of the database is waited for that is away as far as is known."""
 COLUMNS: Final = (
     "stream_id",
     "seq",
@@ -68,7 +75,7 @@ COLUMNS: Final = (
 )
 TYPES: Final = {"stream_id": "bigint", "seq": "bigint", "at": "timestamptz", "team_id": "bigint"}
 """PostgreSQL's types of those that are not text."""
-_INSERT: Final = f"INSERT INTO policies_entry ({', '.join(COLUMNS)}) VALUES ({', '.join(['%s'] * len(COLUMNS))})"  # noqa: S608
+INSERT: Final = f"INSERT INTO policies_entry ({', '.join(COLUMNS)}) VALUES ({', '.join(['%s'] * len(COLUMNS))})"  # noqa: S608
 
 
 class JournalUnavailable(Exception):
@@ -89,7 +96,7 @@ class _Waiting:
 def _row(
     db: BaseDatabaseWrapper, entry: NewEntry, stream_id: int, stream: str, seq: int, previous: str
 ) -> tuple[Any, ...]:
-    """An entry at its place: the parameters of ``_INSERT``, the hash last."""
+    """An entry at its place: the parameters of ``INSERT``, the hash last."""
     record = chain.record_of(entry, stream, seq)
     column = chain.column
     return (
@@ -129,8 +136,10 @@ class Journal:
         *,
         on_version: Callable[[int], None] = lambda version: None,
         name: str = "",
+        spool: Spool | None = None,
     ) -> None:
         self._loop = loop
+        self._spool = spool
         self._on_version = on_version
         self.name = name or f"{socket.gethostname()[:60]}/{os.getpid()}/{secrets.token_hex(6)}"
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
@@ -139,6 +148,7 @@ class Journal:
         self._stream_id: int | None = None
         self._seq = 0
         self._hash = chain.ZERO
+        self._left: chain.Head | None = None
         self._version = -1
         self._fresh = True
         self.healthy = True
@@ -171,7 +181,7 @@ class Journal:
 
     def _work(self) -> None:
         # Held directly, too: Django's way to it costs more than to make a row.
-        connections[DEFAULT_DB_ALIAS] = self._db = _own_connection()
+        connections[DEFAULT_DB_ALIAS] = self._db = own_connection(self._patience)
         batch: list[_Waiting] = []
         try:
             while (first := self._queue.get()) is not None:
@@ -199,16 +209,60 @@ class Journal:
 
     def _write(self, batch: list[_Waiting]) -> None:
         results: list[tuple[_Waiting, Exception | None]] = []
+        began = time.monotonic()
         try:
-            results = self._commit(batch)
+            results = self._aside(batch) if self._spool is not None and self._spool.holding else self._commit(batch)
         except Exception as error:
-            log.warning("A batch of %d entries failed (%s); each is tried alone", len(batch), type(error).__name__)
-            results = self._one_by_one(batch)
+            log.warning("A batch of %d entries failed (%s)", len(batch), type(error).__name__)
+            results = self._without_database(batch, error, began) or self._one_by_one(batch)
         self.healthy = not any(isinstance(error, JournalUnavailable) for _, error in results)
+        if self._spool is not None and not self.healthy:
+            self._spool.doubt()
         if any(error is None for _, error in results):
             self.last_commit = time.time()
         with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits any more.
             self._loop.call_soon_threadsafe(_settle, results)
+
+    def _without_database(
+        self, batch: list[_Waiting], error: Exception, began: float
+    ) -> list[tuple[_Waiting, Exception | None]]:
+        """What becomes of a batch whose commit ended in ``error``, if that means that the database is away; empty: it does
+        not."""
+        spool = self._spool
+        if spool is None or not is_away(error):
+            return []
+        connection.close()
+        if not spool.away() and time.monotonic() - began < 1:
+            # A connection that was dropped is no database that is away. What took long would take long again.
+            try:
+                return self._commit(batch)
+            except Exception as again:
+                connection.close()
+                if not is_away(again):
+                    return []
+        spool.begin()
+        return self._aside(batch, tried=self.name)
+
+    def _aside(self, batch: Sequence[_Waiting], tried: str = "") -> list[tuple[_Waiting, Exception | None]]:
+        """The database is away: what nothing is sent on the strength of is spooled, the rest is not recorded."""
+        assert self._spool is not None  # noqa: S101
+        failed: Exception | None = None
+        spooled = [waiting.entry for waiting in batch if _may_wait(waiting)]
+        known = chain.Head(self.name, self._seq, self._hash) if self._seq else self._left
+        try:
+            self._spool.hold(spooled, known, tried)
+        except JournalUnavailable as error:
+            failed = error
+        away = JournalUnavailable("the database is away")
+        return [(waiting, failed if _may_wait(waiting) else away) for waiting in batch]
+
+    def _patience(self) -> float:
+        """How long to wait for an answer of the database: longer than its own limit, unless it is known to be away."""
+        return AWAY_SECONDS if self._spool is not None and self._spool.away() else 2 * LOCK_SECONDS + 1
+
+    def recovered(self) -> None:
+        """Entries can be written again: somebody else found out."""
+        self.healthy = True
 
     def _one_by_one(self, batch: list[_Waiting]) -> list[tuple[_Waiting, Exception | None]]:
         """Each entry in a transaction of its own: a hostile row cannot lose its neighbours, a lost database fails all soon."""
@@ -271,6 +325,9 @@ class Journal:
 
     def _is_written(self, stream_id: int, seq: int, last: str) -> bool:
         """After a failed commit whose outcome is not known: whether it reached the database all the same."""
+        if self._spool is not None and self._spool.away():
+            self._leave_stream()
+            return False
         try:
             connection.close()
             return Entry.objects.filter(stream_id=stream_id, seq=seq, hash=last).exists()
@@ -281,6 +338,7 @@ class Journal:
 
     def _leave_stream(self) -> None:
         """The next entry opens a new one."""
+        self._left = chain.Head(self.name, self._seq, self._hash) if self._seq else self._left
         self._stream_id, self._seq, self._hash = None, 0, chain.ZERO
 
     def _read_version(self) -> int:
@@ -295,17 +353,23 @@ class Journal:
             first = NewEntry(EntryKind.STREAM, now, f"str-{secrets.token_hex(10)}", details={"heads": known})
             row = _row(self._db, first, stream.pk, self.name, 1, chain.ZERO)
             with connection.cursor() as cursor:
-                cursor.execute(_INSERT, row)
+                cursor.execute(INSERT, row)
         self._stream_id, self._seq, self._hash = stream.pk, 1, row[-1]
 
 
-def _own_connection() -> BaseDatabaseWrapper:
-    """The writer's own: not from the pages' pool, and impatient with others' locks."""
+def _may_wait(waiting: _Waiting) -> bool:
+    """Whether an entry may be spooled: never what a write would be sent on the strength of."""
+    return waiting.verdict_version is None and waiting.entry.kind is not EntryKind.INTENT
+
+
+def own_connection(patience: Callable[[], float] = lambda: 2 * LOCK_SECONDS + 1) -> BaseDatabaseWrapper:
+    """A thread's own: not from the pages' pool, impatient with others' locks, and with a server that says nothing."""
     own = connections.create_connection(DEFAULT_DB_ALIAS)
     options = {name: value for name, value in own.settings_dict["OPTIONS"].items() if name != "pool"}
     if own.vendor == "postgresql":
         # A server that is gone without a word must not keep the callers waiting.
-        options |= {"connect_timeout": LOCK_SECONDS, "tcp_user_timeout": 2 * LOCK_SECONDS * 1_000}
+        options |= {"connect_timeout": AWAY_SECONDS, "tcp_user_timeout": 2 * LOCK_SECONDS * 1_000}
+        limit_waiting(own, patience)
         options["options"] = (
             f"-c synchronous_commit=on -c lock_timeout={LOCK_SECONDS}s -c statement_timeout={2 * LOCK_SECONDS}s"
         )
@@ -378,9 +442,9 @@ def append_in_transaction(entry: NewEntry, *, stream: str = "configuration") -> 
             known = [{"stream": head.stream, "seq": head.seq, "hash": head.hash} for head in heads()]
             first = NewEntry(EntryKind.STREAM, timezone.now(), f"str-{secrets.token_hex(10)}", details={"heads": known})
             row = _row(_here(), first, locked.pk, stream, 1, previous)
-            cursor.execute(_INSERT, row)
+            cursor.execute(INSERT, row)
             seq, previous = 1, row[-1]
-        cursor.execute(_INSERT, _row(_here(), entry, locked.pk, stream, seq + 1, previous))
+        cursor.execute(INSERT, _row(_here(), entry, locked.pk, stream, seq + 1, previous))
 
 
 _closed_before: dt.datetime | None = None
@@ -539,6 +603,7 @@ def _verify(checkpoint: chain.Checkpoint | None) -> Verification:
     names = dict(Stream.objects.order_by("id").values_list("name", "id"))
     wanted: dict[str, dict[int, str]] = {name: {} for name in names}
     fault: chain.Fault | None = None
+    spoilt: chain.Fault | None = None
     doubt = ""
     if checkpoint is not None:
         ours = chain.signing_key(settings.JOURNAL_SIGNING_KEY).public_key()
@@ -553,6 +618,12 @@ def _verify(checkpoint: chain.Checkpoint | None) -> Verification:
         with contextlib.suppress(Exception):
             for stream, (seq, value) in chain.named_heads(record).items():
                 wanted.setdefault(stream, {}).setdefault(seq, value)
+        with contextlib.suppress(Exception):
+            told = json.loads(record)["details"].get("spool", {})
+            if problem := told.get("problem"):
+                kept = f"{problem} (in the spool, before it was brought in; the rest is kept in {told['kept']})"
+                spoilt = spoilt or chain.Fault(told["stream"], told["bad"], None, kept)
+    fault = fault or spoilt
     entries = anchored = 0
     anchors = {head.stream: head.seq for head in checkpoint.heads()} if checkpoint is not None else {}
     for name, expected in wanted.items():

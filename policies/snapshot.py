@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from policies.core.call import Risk, State
 from policies.core.decide import Policy
-from policies.models import PolicyVersion, Reveal, Stop, ToolRule, ToolSetting
+from policies.models import PolicyVersion, ReadsGoOn, Reveal, Stop, ToolRule, ToolSetting
 
 
 def current_version() -> int:
@@ -31,4 +31,5 @@ def load_policy(version: int) -> Policy:
     for team_id, kind in Reveal.objects.values_list("team_id", "kind"):
         reveals[team_id].add(kind)
     kinds = {team_id: frozenset(found) for team_id, found in reveals.items()}
-    return Policy(version, dict(teams), locked, risks, stops, kinds)
+    reads_go_on = ReadsGoOn.objects.values_list("minutes", flat=True).first() or 0
+    return Policy(version, dict(teams), locked, risks, stops, reads_go_on, kinds)

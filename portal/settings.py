@@ -100,7 +100,16 @@ def database(url: str) -> dict[str, Any]:
         # A file, in tests too: the journal's writer and the pages are different threads.
         config["TEST"] = {"NAME": env.str("TEST_DATABASE_FILE", str(DATA_DIR / "test.sqlite3"))}
     else:
-        config["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 8, "timeout": 10}}
+        # After an outage pages must not meet its dead connections, nor wait for the next turn of a doubling pause; and a
+        # host that is gone without a word must be missed.
+        config["CONN_HEALTH_CHECKS"] = True
+        config["OPTIONS"] = {
+            "pool": {"min_size": 1, "max_size": 8, "timeout": 10, "reconnect_timeout": 5},
+            "connect_timeout": 5,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+        }
     return config
 
 
@@ -173,6 +182,8 @@ TOKEN_MAXIMUM_AGE_DAYS: int = env.int("TOKEN_MAXIMUM_AGE_DAYS", 365)
 CONNECTION_TEST_MINUTES: int = env.int("CONNECTION_TEST_MINUTES", 60)
 CHECKPOINT_MINUTES: int = env.int("CHECKPOINT_MINUTES", 60)
 CHECKPOINT_DIR = Path(env.str("CHECKPOINT_DIR", str(DATA_DIR / "checkpoints")))
+SPOOL_DIR = Path(env.str("SPOOL_DIR", str(DATA_DIR / "spool")))
+"""Where entries wait on this machine's own disk while the database is away, if reads go on then."""
 
 PAGERDUTY_SANDBOX_URL: str = env.str("PAGERDUTY_SANDBOX_URL", "")
 """Where the sandbox region is. From the environment alone, never from a form; empty: there is no such region."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from policies.models import Membership, Team, User
+from tests.gateway.postgres import binaries
 
 PASSWORD = "correct horse battery staple"
 OUTSIDE = {
@@ -25,11 +26,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for name in OUTSIDE:
         if not os.environ.get(name):
             terminalreporter.write_line(f"NOT RUN: tests that need {name}, which is not set.", red=True, bold=True)
+    if binaries() is None:
+        told = "NOT RUN: tests that kill and freeze a database, for PostgreSQL's server is not installed."
+        terminalreporter.write_line(told, red=True, bold=True)
     if shutil.which("chromium") is None:
         terminalreporter.write_line("NOT RUN: browser tests, for chromium is not installed.", red=True, bold=True)
 
 
-SLOWEST = ("test_power_cut.py", "test_browser.py", "test_sandbox.py", "test_stress.py", "test_worlds.py")
+SLOWEST = (
+    "test_power_cut.py",
+    "test_database_away.py",
+    "test_browser.py",
+    "test_sandbox.py",
+    "test_stress.py",
+    "test_worlds.py",
+)
 """Files that take a minute or half of one."""
 
 

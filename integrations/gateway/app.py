@@ -74,11 +74,19 @@ class Gateway:
                 return
 
     async def _readyz(self, send: Send) -> None:
-        checks = {"database": await asyncio.to_thread(_database_answers)}
-        if self._runtime is not None:
-            checks |= self._runtime.is_ready()
-        ready = self._runtime is not None and all(checks.values())
-        await _json(send, 200 if ready else 503, {"status": "ready" if ready else "not ready", "checks": checks})
+        started = self._runtime
+        away = started is not None and started.watch.away()
+        checks = {"database": not away and await asyncio.to_thread(_database_answers)}
+        told: dict[str, Any] = {"status": "not ready", "checks": checks}
+        if started is not None:
+            checks |= started.is_ready()
+            told["spooling"] = started.spooling()
+            if all(checks.values()):
+                told["status"] = "ready"
+            elif told["spooling"]["reads_go_on"]:
+                # Whoever shares calls out must go on sending them here.
+                told["status"] = "reads only"
+        await _json(send, 503 if told["status"] == "not ready" else 200, told)
 
 
 def _database_answers() -> bool:

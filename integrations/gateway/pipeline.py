@@ -91,6 +91,8 @@ class State:
 
     policy: Policy
     identities: Identities
+    reads_only: bool = False
+    """The database is away and reads go on by what was confirmed last: nothing is written by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,10 @@ class Configuration(Protocol):
 
     async def refresh(self) -> State:
         """Read the version now, and the state if it moved. Raises ``NotFresh``."""
+        ...
+
+    def last(self) -> State | None:
+        """The state that was confirmed last, where reads go on by it; None: they do not."""
         ...
 
 
@@ -193,7 +199,9 @@ class Pipeline:
             try:
                 state = self._configuration.fresh() or await self._configuration.refresh()
             except NotFresh:
-                return _unavailable("The configuration cannot be read, so nothing can be allowed.")
+                if (last := self._configuration.last()) is None:
+                    return _unavailable("The configuration cannot be read, so nothing can be allowed.")
+                state = last
             found = state.identities.identify(call)
             if isinstance(found, Rejected):
                 return await self.refuse(call.client.ip, found)
@@ -298,12 +306,18 @@ class Pipeline:
                 sealed = candidate
             if resolution.request.reads:
                 return await self._read(about, connection, deadline, sealed, bounded=bounded)
+            if state.reads_only:
+                why = "The portal's database is away: reads go on meanwhile, writes do not. This one was not sent."
+                return await self._recorded(about, _unavailable(why, _instead(verdict, "database_away", why, "")))
             try:
                 await self._journal.append(
                     about.entry(EntryKind.INTENT, Outcome.INTENDED), verdict_version=verdict.policy_version
                 )
             except JournalUnavailable:
-                return _unavailable("The journal cannot record this write, so it was not sent.", verdict)
+                unsent = _unavailable("The journal cannot record this write, so it was not sent.", verdict)
+                # It may turn up all the same, with a database that was only slow: then it is on record that it was not sent.
+                await self._recorded(about, unsent)
+                return unsent
             except StaleVerdict:
                 # The policy moved after it was judged: judge again by what holds now, the caller's key included.
                 try:

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import dataclasses
 import datetime as dt
 import hashlib
 import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from django.conf import settings
-from django.db import close_old_connections, connection, transaction
+from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 
 from integrations.gateway.alarms import Signs
 from integrations.gateway.identity import load_identities
@@ -23,9 +25,11 @@ from integrations.gateway.strangers import Strangers
 from integrations.pagerduty.integration import PagerDuty
 from policies.core.call import Call
 from policies.core.redact import Redactor
-from policies.journal import Journal, close_orphans
+from policies.journal import AWAY_SECONDS, Journal, close_orphans, own_connection
 from policies.models import AgentKey
+from policies.patience import is_away
 from policies.snapshot import current_version, load_policy
+from policies.spool import Spool
 
 log = logging.getLogger(__name__)
 
@@ -51,23 +55,54 @@ class Watch:
         self._stop = threading.Event()
         self._moved = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="configuration", daemon=True)
+        self._asked = ThreadPoolExecutor(1, "configuration-asked")
+        self._failure: Exception | None = None
+        """What the database said instead of an answer when it was asked last."""
 
     def start(self) -> None:
-        self._check()
+        """Read the configuration. Where the database is away the process starts closed, and opens when it is back."""
+        try:
+            self._asked.submit(self._check_in_thread).result()
+        except Exception as error:
+            # A file that cannot be opened is a mistake, and does not mend itself.
+            if not is_away(error) or connection.vendor == "sqlite":
+                raise
+            log.error("The database is away, so nothing is allowed as yet: %s: %s", type(error).__name__, error)
         self._thread.start()
 
     def stop(self) -> None:
         self._stop.set()
         self._moved.set()
         self._thread.join(timeout=10)
+        self._asked.shutdown(wait=False)
+
+    def away(self) -> bool:
+        """Whether the database was silent when it was asked last. The poll asks again and again: nobody else need wait."""
+        return self._failure is not None and self._thread.is_alive()
 
     def fresh(self) -> State | None:
         return self._state if time.monotonic() - self._confirmed < FRESH_SECONDS else None
 
+    def last(self) -> State | None:
+        """While the database is away and reads go on: the state that was confirmed last. None: they do not."""
+        state, failure = self._state, self._failure
+        if state is None or failure is None or not is_away(failure) or self.reads_go_on_by() is None:
+            return None
+        return dataclasses.replace(state, reads_only=True)
+
+    def reads_go_on_by(self) -> dt.datetime | None:
+        """When the state was confirmed that reads may be recorded by without the database. None: they may not."""
+        state, age = self._state, time.monotonic() - self._confirmed
+        if state is None or age >= 60 * state.policy.reads_go_on:
+            return None
+        return dt.datetime.now(dt.UTC) - dt.timedelta(seconds=age)
+
     async def refresh(self) -> State:
         """Read the version now, and the state if it moved."""
+        if self.away():
+            raise NotFresh
         try:
-            return await asyncio.to_thread(self._check_in_thread)
+            return await asyncio.wrap_future(self._asked.submit(self._check_in_thread))
         except Exception as error:
             # Whatever it is: nothing is allowed on what could not be confirmed.
             log.error("The configuration cannot be read: %s: %s", type(error).__name__, error)
@@ -82,39 +117,56 @@ class Watch:
             self._moved.set()
 
     def _check_in_thread(self) -> State:
+        connections[DEFAULT_DB_ALIAS] = own_connection(lambda: AWAY_SECONDS)
         try:
             return self._check()
         finally:
-            # to_thread's workers come and go: their database connections must not pile up.
-            close_old_connections()
+            connection.close()
 
     def _check(self) -> State:
-        """Confirm the state, or replace it: read between two reads of the same version, so that it is of one moment."""
+        """Confirm the state, or replace it."""
         with self._lock:
-            asked = time.monotonic()
-            version = current_version()
-            state = self._state
-            while state is None or state.policy.version != version or asked - self._loaded > RELOAD_SECONDS:
-                state = State(load_policy(version), load_identities(self._job_tools))
-                self._loaded = time.monotonic()
-                asked, before = self._loaded, version
-                version = current_version()
-                if version != before:
-                    state = None
-                    continue
-                self._state = state
-                break
-            self._confirmed = asked
+            if self.away() and threading.current_thread() is not self._thread:
+                raise NotFresh  # That was found out while this one waited for its turn.
+            try:
+                state = self._read()
+            except Exception as error:
+                self._failure = error
+                raise
+            self._failure = None
             return state
 
+    def _read(self) -> State:
+        """Read between two reads of the same version, so that it is of one moment."""
+        asked = time.monotonic()
+        version = current_version()
+        state = self._state
+        while state is None or state.policy.version != version or asked - self._loaded > RELOAD_SECONDS:
+            state = State(load_policy(version), load_identities(self._job_tools))
+            self._loaded = time.monotonic()
+            asked, before = self._loaded, version
+            version = current_version()
+            if version != before:
+                state = None
+                continue
+            self._state = state
+            break
+        self._confirmed = asked
+        return state
+
     def _poll(self) -> None:
+        connections[DEFAULT_DB_ALIAS] = own_connection(lambda: AWAY_SECONDS)
         try:
             while not self._stop.is_set():
+                known = self.away()
                 try:
                     self._check()
+                    if known:
+                        log.warning("The configuration can be read again")
                 except Exception as error:
                     # A dead poll would leave a process that refreshes for every call, and never by itself.
-                    log.error("The configuration cannot be read: %s: %s", type(error).__name__, error)
+                    if not known:
+                        log.error("The configuration cannot be read: %s: %s", type(error).__name__, error)
                     connection.close()
                 self._moved.wait(POLL_SECONDS)
                 self._moved.clear()
@@ -137,8 +189,11 @@ class Runtime:
         integration = self._make_integration()
         self.watch = Watch(integration.job_tools)
         await asyncio.to_thread(_in_thread, self.watch.start)
-        self.journal = Journal(self.loop, on_version=self.watch.saw_version)
+        self.spool = Spool(settings.SPOOL_DIR, confirmed=self.watch.reads_go_on_by, away=self.watch.away)
+        self.journal = Journal(self.loop, on_version=self.watch.saw_version, spool=self.spool)
+        self.spool.on_back = self.journal.recovered
         self.journal.start()
+        self.spool.start()
         key = hashlib.blake2b(settings.SECRET_KEY.encode(), person=b"redaction", digest_size=32).digest()
         self.redactor = Redactor(key)
         self.strangers = Strangers(self.journal.append)
@@ -169,13 +224,26 @@ class Runtime:
     def close(self) -> None:
         """Called off the loop, which must still run: the journal's futures are settled there."""
         self.journal.stop()
+        self.spool.stop()
+        away = self.watch.away()
         self.watch.stop()
-        _in_thread(lambda: _write_uses(self._used))
-        self.signs.write()
+        if not away:
+            _in_thread(lambda: _write_uses(self._used))
+            self.signs.write()
 
     def is_ready(self) -> dict[str, bool]:
         """What ``/readyz`` tells."""
         return {"journal": self.journal.healthy, "configuration": self.watch.fresh() is not None}
+
+    def spooling(self) -> dict[str, int | bool | str]:
+        """What ``/readyz`` tells of the spool: whether reads go on by it now, this process's entries in it, how many files wait
+        there at all, and why nothing could be spooled."""
+        return {
+            "reads_go_on": self.watch.away() and self.watch.last() is not None,
+            "entries": self.spool.spooled,
+            "files": self.spool.files(),
+            "problem": self.spool.problem or "",
+        }
 
     def _note_use(self, key_id: str, at: float) -> None:
         self._used[key_id] = at
@@ -191,13 +259,17 @@ class Runtime:
                 log.exception("Housekeeping failed; it is tried again in %s s", HOUSEKEEPING_SECONDS)
 
     async def _housekeep(self) -> None:
+        if self.watch.away():
+            return  # What was counted is counted on, and written when the database is back.
         if time.time() - self.strangers.since >= REFUSED_SECONDS:
             self.strangers.record()
         self.signs.begin()
         used, self._used = self._used, {}
         await asyncio.to_thread(_in_thread, lambda: _write_uses(used))
         limit = dt.timedelta(seconds=settings.CALL_TIME_LIMIT + 5)
-        await asyncio.to_thread(_in_thread, lambda: close_orphans(limit))
+        # What an orphan's write came to may wait in the spool.
+        if not self.spool.files():
+            await asyncio.to_thread(_in_thread, lambda: close_orphans(limit))
 
 
 def _in_thread(work: Callable[[], object]) -> None:

@@ -26,6 +26,8 @@ class Policy:
     """Tool name → the higher risk that an administrator gave it."""
     stops: Mapping[str, str] = field(default_factory=dict)
     """The kill switch: ``everything``, ``team:<number>`` or a principal's id → why nothing of it goes out."""
+    reads_go_on: int = 0
+    """Minutes for which reads are decided by this policy when the database is away; 0: they are not."""
 
     reveals: Mapping[int, frozenset[str]] = field(default_factory=dict)
     """Team number → the kinds of what is masked that its callers are shown. The words are the integration's."""

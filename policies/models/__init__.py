@@ -1,7 +1,7 @@
 from policies.models.alarms import Alarm, KeyNetwork
 from policies.models.journal import Checkpoint, Entry, Stream
 from policies.models.people import AgentKey, Membership, SignInFailures, Team, User
-from policies.models.policy import ConfigChange, PolicyVersion, Reveal, Stop, ToolRule, ToolSetting
+from policies.models.policy import ConfigChange, PolicyVersion, ReadsGoOn, Reveal, Stop, ToolRule, ToolSetting
 
 __all__ = [
     "AgentKey",
@@ -12,6 +12,7 @@ __all__ = [
     "KeyNetwork",
     "Membership",
     "PolicyVersion",
+    "ReadsGoOn",
     "Reveal",
     "SignInFailures",
     "Stop",

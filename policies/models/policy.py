@@ -102,6 +102,23 @@ class Stop(models.Model):
         return f"{self.target} stopped by {self.actor}"
 
 
+class ReadsGoOn(models.Model):
+    """One row, while it is so: when the database is away reads are decided by what was confirmed last, for at most so long."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    minutes = models.PositiveSmallIntegerField()
+    reason = models.CharField(max_length=500)
+    actor = models.CharField(max_length=254, help_text="E-mail of the person, or the command.")
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        verbose_name_plural = "reads go on"
+        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="one_reads_go_on")]
+
+    def __str__(self) -> str:
+        return f"{self.minutes} minutes"
+
+
 class PolicyVersion(models.Model):
     """One row: the number that moves with every change of who may do what. Writers of the journal read it, changes lock it."""
 

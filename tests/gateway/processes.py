@@ -71,14 +71,15 @@ class Portal:
     seeded: dict[str, Any] = field(default_factory=dict)
     certificates: Path | None = None
     """A folder with ca.pem, cert.pem and key.pem: then it is served over TLS."""
+    server: str = field(default_factory=lambda: os.environ.get("DATABASE_URL", ""))
+    """URL of a database on the PostgreSQL that makes the portal's own."""
 
     def __post_init__(self) -> None:
-        server = os.environ.get("DATABASE_URL", "")
         self._postgres = ""
         url = f"sqlite:///{self.folder}/portal.sqlite3"
-        if server.startswith("postgres"):
+        if self.server.startswith("postgres"):
             self._postgres = f"pagewarden_test_{uuid.uuid4().hex[:10]}"
-            url = f"{server.rsplit('/', 1)[0]}/{self._postgres}"
+            url = f"{self.server.rsplit('/', 1)[0]}/{self._postgres}"
             self._sql(f"CREATE DATABASE {self._postgres}")
         self.env = {
             **os.environ,
@@ -99,7 +100,7 @@ class Portal:
     def _sql(self, statement: str) -> None:
         import psycopg
 
-        with psycopg.connect(f"{os.environ['DATABASE_URL'].rsplit('/', 1)[0]}/postgres", autocommit=True) as connection:
+        with psycopg.connect(f"{self.server.rsplit('/', 1)[0]}/postgres", autocommit=True) as connection:
             connection.execute(statement.encode())
 
     def sql(self, statement: str) -> None:
@@ -138,8 +139,9 @@ class Portal:
         """Run Python with Django set up; what it prints."""
         return self.run("-c", f"import django; django.setup()\n{code}").stdout
 
-    def start(self, core: str = "", *, static: bool = False) -> None:
-        """``core``: the processor core to stay on. ``static``: serve stylesheets and scripts too."""
+    def start(self, core: str = "", *, static: bool = False, seconds: float = 30) -> None:
+        """``core``: the processor core to stay on. ``static``: serve stylesheets and scripts too. Raises ``AssertionError``
+        when it is not ready after ``seconds``."""
         files = self.folder / "static" if static else None
         if files is not None:
             self.env["STATIC_ROOT"] = str(files)
@@ -158,7 +160,7 @@ class Portal:
                 stderr=log,
                 start_new_session=True,
             )
-        until = time.monotonic() + 30
+        until = time.monotonic() + seconds
         trust = ssl.create_default_context(cafile=self.certificates / "ca.pem") if self.certificates else None
         while True:
             with (

@@ -9,6 +9,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any, NoReturn
 
+from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.db import Error
 
@@ -16,6 +17,7 @@ from policies.core import chain
 from policies.core.text import shown
 from policies.journal import newest_checkpoint_file, verify
 from policies.models import Checkpoint
+from policies.spool import count_waiting
 
 INTACT, BROKEN, CANNOT_TELL = 0, 1, 2
 
@@ -35,6 +37,7 @@ class Command(BaseCommand):
             checkpoint, edited = _checkpoint(options["checkpoint"])
             found = verify(checkpoint)
             found = dataclasses.replace(found, fault=found.fault or edited)
+            spooled = count_waiting(settings.SPOOL_DIR)
         except (OSError, ValueError, Error) as error:
             self._cannot_tell(options, f"{type(error).__name__}: {error}")
         if found.doubt and found.fault is None:
@@ -48,6 +51,7 @@ class Command(BaseCommand):
             "streams": found.streams,
             "open_intents": found.open_intents,
             "after_checkpoint": found.after_checkpoint,
+            "spooled": spooled,
             "first_bad": dataclasses.asdict(found.fault) if found.fault else None,
         }
         anchor = (
@@ -63,6 +67,10 @@ class Command(BaseCommand):
                 f"{found.open_intents} writes are open."
             )
         )
+        if spooled:
+            text += (
+                f" {spooled} entries wait in the spool {settings.SPOOL_DIR}: they are brought in when a process runs."
+            )
         self._tell(options, document, text)
         sys.exit(BROKEN if broken else INTACT)
 

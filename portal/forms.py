@@ -17,6 +17,7 @@ from integrations.models import Connection
 from integrations.pagerduty.catalog import TOOLS
 from integrations.pagerduty.diagnose import OBJECTS
 from integrations.pagerduty.masking import REVEALABLE
+from policies.actions import MAXIMUM_MINUTES_OF_READS
 from policies.core.call import Decision, EntryKind, Outcome, Risk
 from policies.models import AgentKey, Membership, Team, User
 
@@ -128,6 +129,17 @@ class MemberForm(ReasonForm):
         if user is None:
             raise forms.ValidationError("Nobody signs in with this address. An administrator can add them.")
         return user
+
+
+class ReadsGoOnForm(PageForm):
+    minutes = forms.IntegerField(
+        min_value=1,
+        max_value=MAXIMUM_MINUTES_OF_READS,
+        initial=15,
+        label="Minutes",
+        help_text=f"1 to {MAXIMUM_MINUTES_OF_READS}: for so long reads may go by what was confirmed last.",
+    )
+    reason = forms.CharField(max_length=500, label="Why", help_text="Kept in the record.")
 
 
 class PresetForm(PageForm):
@@ -315,7 +327,7 @@ class KeyForm(ReasonForm):
 
 
 KINDS = {
-    EntryKind.STREAM: "Beginning of a chain",
+    EntryKind.STREAM: "Of a chain",
     EntryKind.INTENT: "Intent of a write",
     EntryKind.RESULT: "Result of a call",
     EntryKind.CONFIG: "Configuration change",

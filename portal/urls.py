@@ -9,6 +9,7 @@ from portal.views import account, agents, audit, catalogue, connections, home, m
 
 urlpatterns = [
     path("", home.index, name="home"),
+    path("reads-go-on/", home.reads_go_on, name="reads-go-on"),
     path(
         "sign-in/",
         LoginView.as_view(

@@ -54,7 +54,7 @@ class Row:
             EntryKind.SIGN_IN: str(details.get("what", "")).replace("_", " "),
             EntryKind.REJECTED: f"{details.get('count')} refused keys from {_sources(details)}",
             EntryKind.ALARM: _alarm(details),
-            EntryKind.STREAM: "a new chain begins",
+            EntryKind.STREAM: _of_chains(details),
             EntryKind.INTENT: f"{called} (intent)",
         }.get(EntryKind(entry.kind), called)
         changed = _changed(details.get("before"), details.get("after")) if entry.kind == EntryKind.CONFIG else ""
@@ -66,6 +66,15 @@ class Row:
             shown(changed, LONGEST),
             _revealed(details.get("revealed")),
         )
+
+
+def _of_chains(details: dict[str, Any]) -> str:
+    """Of a chain: that it begins, or what of the spool was brought in."""
+    if (spool := details.get("spool")) is None:
+        return "a new chain begins"
+    damaged = "; the rest is damaged and was kept aside" if "problem" in spool else ""
+    count = spool["entries"]
+    return f"{count} spooled {'entry was' if count == 1 else 'entries were'} brought in{damaged}"
 
 
 SHOWN_FACTS = 3

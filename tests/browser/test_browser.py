@@ -122,6 +122,22 @@ def test_what_is_wrong_is_readable_in_both_themes(page: Page, portal: Portal) ->
     assert faults(page) == []
 
 
+def test_an_administrator_chooses_that_reads_go_on(page: Page, portal: Portal) -> None:
+    page.context.clear_cookies()
+    sign_in(page, portal, "ada")
+    for width in (1200, 380):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.get_by_label("Why").fill("people on call need to see")
+        page.get_by_role("button", name="Let reads go on").click()
+        page.get_by_text("Reads go on", exact=True).wait_for()
+        assert faults(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.get_by_label("Why").fill("over")
+        page.get_by_role("button", name="Stop everything instead").click()
+        page.get_by_text("Everything stops", exact=True).wait_for()
+        assert faults(page) == []
+
+
 HIDDEN = """[...document.querySelectorAll('tbody a, tbody button, tbody select, tbody input:not([type=hidden])')]
     .filter((control) => control.getBoundingClientRect().right > window.innerWidth).map((control) => control.outerHTML)"""
 

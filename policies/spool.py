@@ -239,7 +239,7 @@ def count_waiting(folder: Path) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Brought:
-    """What became of a file. ``entries``: inserted by this run, the first of the chain included."""
+    """What became of a file. ``entries``: inserted by this run, without the first of the chain."""
 
     stream: str
     entries: int
@@ -305,7 +305,7 @@ def _insert(stream: str, lines: Sequence[Line]) -> int:
         if rows:
             with connection.cursor() as cursor:
                 cursor.executemany(INSERT, rows)
-    return len(rows)
+    return len(rows) - (there == 0 and bool(rows))
 
 
 def _row(here: Any, line: Line, stream_id: int) -> tuple[Any, ...]:
@@ -524,10 +524,12 @@ class Spool:
             except Exception as error:
                 log.warning("The journal cannot be written as yet: %s: %s", type(error).__name__, error)
                 return
-            with self._lock:
-                self.holding = self._doubtful = False
-                self._seal()
+            self.holding = self._doubtful = False
             self.on_back()
+        with self._lock:
+            # Later than that, too: a batch may have been on its way here when the database came back.
+            if not self.holding:
+                self._seal()
         while self._sealed:
             file = self._sealed[0]
             bring_in(file.path, file.descriptor, file.head)
@@ -541,6 +543,9 @@ class Spool:
 def try_to_write() -> None:
     """Whether the journal takes entries, found out without leaving one. Raises what an append would."""
     with transaction.atomic():
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT version FROM policies_policyversion WHERE id = 1 FOR SHARE")
         now = timezone.now()
         stream = Stream.objects.create(name=f"trial/{secrets.token_hex(10)}", created_at=now)
         record = chain.record_of(NewEntry(EntryKind.STREAM, now, "trial"), stream.name, 1)

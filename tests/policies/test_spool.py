@@ -349,3 +349,15 @@ def test_a_file_that_was_deleted_while_its_process_lives_is_brought_in_all_the_s
     assert bring_in(file.path, file.descriptor, file.head).problem == ""
     file.close()
     assert Entry.objects.filter(kind="result").count() == 2
+
+
+@database
+def test_what_comes_to_the_spool_when_the_database_is_back_already_does_not_stay_there(tmp_path: Path) -> None:
+    """A batch that was on its way there while another thread found the database back."""
+    holder = Spool(tmp_path / "spool", confirmed=lambda: AT, away=lambda: False)
+    holder.hold([entry(1)], None)
+    holder._turn()
+    assert waiting(holder.folder) == []
+    assert Entry.objects.filter(kind="result").count() == 1
+    assert holder.spooled == 0
+    holder.stop()

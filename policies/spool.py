@@ -23,7 +23,6 @@ import logging
 import os
 import re
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -80,7 +79,7 @@ class SpoolFile:
         """``known``: the heads that its first entry names. Raises ``OSError``."""
         _make(folder)
         token = secrets.token_hex(8)
-        self.stream = f"spool/{socket.gethostname()[:60]}/{os.getpid()}/{token}"
+        self.stream = f"spool/{os.uname().nodename[:60]}/{os.getpid()}/{token}"
         # In order of time: a file names the head of the one before it.
         self.path = folder / f"{time.time_ns():020d}-{token}{SUFFIX}"
         self.head = chain.Head(self.stream, 0, chain.ZERO)

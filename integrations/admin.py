@@ -13,7 +13,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
 
 from integrations.actions import do_register_token, do_replace_token, do_set_enabled, end_of_day
-from integrations.models import Connection, ConnectionKey, ConnectionTest
+from integrations.models import Attempt, Connection, ConnectionKey, ConnectionTest
 from integrations.pagerduty.catalog import TOOLS
 from policies import actions
 from policies.admin import ActionAdmin, ModelForm, ReadOnlyAdmin, ReasonForm, asking, told
@@ -187,6 +187,15 @@ class ConnectionAdmin(ActionAdmin):
             return f"{queryset.count()} connections are switched off."
 
         told(self, request, switch)
+
+
+@admin.register(Attempt)
+class AttemptAdmin(ReadOnlyAdmin):
+    """Writes that a second try is answered from. The answers stay sealed."""
+
+    list_display = ("at", "operation", "actor", "is_keyed", "outcome", "decision_id", "expires_at")
+    search_fields = ("decision_id", "actor")
+    exclude = ("answer",)
 
 
 @admin.register(ConnectionKey, ConnectionTest)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
 import hmac
 import uuid
 from typing import Any, NoReturn, cast
 
-from cryptography.fernet import Fernet, MultiFernet
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 from django.core.exceptions import FieldError, ImproperlyConfigured
 from django.db import models
@@ -95,6 +96,28 @@ def reseal(sealed: Sealed) -> Sealed:
         InvalidToken: none of the keys opens it.
     """
     return Sealed(crypter().rotate(sealed.ciphertext))
+
+
+@functools.lru_cache(maxsize=4)
+def _answer_crypter(keys: tuple[str, ...]) -> MultiFernet:
+    derived = (hashlib.blake2b(key.encode(), person=b"kept answers", digest_size=32).digest() for key in keys)
+    return MultiFernet([Fernet(base64.urlsafe_b64encode(key)) for key in derived])
+
+
+def seal_answer(scope: str, answer: bytes) -> str:
+    """Seal an answer that is kept for a second try, for the row ``scope``. Its keys are derived from those of the tokens, and
+    open no token."""
+    return _answer_crypter(tuple(settings.FIELD_ENCRYPTION_KEY)).encrypt(scope.encode() + b":" + answer).decode()
+
+
+def open_answer(scope: str, sealed: str) -> bytes | None:
+    """What ``seal_answer`` sealed for the row ``scope``; None: with the keys that are set it does not open as that."""
+    try:
+        opened = _answer_crypter(tuple(settings.FIELD_ENCRYPTION_KEY)).decrypt(sealed.encode())
+    except InvalidToken:
+        return None
+    owner, _, answer = opened.partition(b":")
+    return answer if owner.decode() == scope else None
 
 
 class SealedTokenField(EncryptedTextField):  # type: ignore[misc]  # the library is untyped

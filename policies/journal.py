@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from django.conf import settings
 from django.db import (
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from policies.spool import Spool
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 BATCH: Final = 500
 LOCK_SECONDS: Final = 5
@@ -91,6 +92,14 @@ class _Waiting:
     entry: NewEntry
     verdict_version: int | None
     future: asyncio.Future[None]
+
+
+@dataclass(slots=True)
+class _Work:
+    """Something else to do on the writer's thread."""
+
+    work: Callable[[], Any]
+    future: asyncio.Future[Any]
 
 
 def _row(
@@ -142,7 +151,7 @@ class Journal:
         self._spool = spool
         self._on_version = on_version
         self.name = name or f"{socket.gethostname()[:60]}/{os.getpid()}/{secrets.token_hex(6)}"
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Waiting | _Work | None] = queue.SimpleQueue()
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
         self._stream_id: int | None = None
@@ -179,30 +188,68 @@ class Journal:
         self._queue.put(_Waiting(entry, verdict_version, future))
         return future
 
+    def do(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Run ``work`` on the writer's thread, before the entries that are queued after it.
+
+        For short statements that belong to a call's record: on a thread of their own they would wait for SQLite's one lock,
+        and the writer for theirs. ``work`` has a connection of its own (``own_connection``).
+
+        Raises (through the future):
+            JournalUnavailable: it was not done, or it failed.
+        """
+        future: asyncio.Future[T] = self._loop.create_future()
+        if self._stopping:
+            future.set_exception(JournalUnavailable("the journal is closed"))
+            return future
+        self._queue.put(_Work(work, future))
+        return future
+
+    def _run(self, asked: _Work) -> None:
+        try:
+            if self._spool is not None and self._spool.away():
+                raise JournalUnavailable("the database is away")
+            result, error = asked.work(), None
+        except Exception as raised:
+            log.error("Work beside the journal failed: %s: %s", type(raised).__name__, raised)
+            result, error = None, JournalUnavailable(type(raised).__name__)
+        with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits any more.
+            self._loop.call_soon_threadsafe(_conclude, asked.future, result, error)
+
     def _work(self) -> None:
         # Held directly, too: Django's way to it costs more than to make a row.
         connections[DEFAULT_DB_ALIAS] = self._db = own_connection(self._patience)
         batch: list[_Waiting] = []
         try:
             while (first := self._queue.get()) is not None:
-                batch = [first]
+                batch = []
+                waiting: _Waiting | _Work | None = first
                 with contextlib.suppress(queue.Empty):
-                    while len(batch) < BATCH and (waiting := self._queue.get_nowait()) is not None:
-                        batch.append(waiting)
-                self._write(batch)
+                    while waiting is not None:
+                        if isinstance(waiting, _Work):
+                            self._run(waiting)
+                        else:
+                            batch.append(waiting)
+                        waiting = self._queue.get_nowait() if len(batch) < BATCH else None
+                if batch:
+                    self._write(batch)
                 if self._stopping and self._queue.empty():
                     return
         except BaseException:
             # Without its writer the process records nothing, and so must answer nothing.
             self._stopping, self.healthy = True, False
+            undone = []
             while not self._queue.empty():
-                if (waiting := self._queue.get()) is not None:
-                    batch.append(waiting)
+                if isinstance(left := self._queue.get(), _Waiting):
+                    batch.append(left)
+                elif left is not None:
+                    undone.append(left.future)
             failed: list[tuple[_Waiting, Exception | None]] = [
                 (waiting, JournalUnavailable("the journal's writer ended")) for waiting in batch
             ]
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(_settle, failed)
+                for future in undone:
+                    self._loop.call_soon_threadsafe(_conclude, future, None, JournalUnavailable("the writer ended"))
             raise
         finally:
             connection.close()
@@ -362,8 +409,11 @@ def _may_wait(waiting: _Waiting) -> bool:
     return waiting.verdict_version is None and waiting.entry.kind is not EntryKind.INTENT
 
 
-def own_connection(patience: Callable[[], float] = lambda: 2 * LOCK_SECONDS + 1) -> BaseDatabaseWrapper:
-    """A thread's own: not from the pages' pool, impatient with others' locks, and with a server that says nothing."""
+def own_connection(
+    patience: Callable[[], float] = lambda: 2 * LOCK_SECONDS + 1, *, hurried: bool = False
+) -> BaseDatabaseWrapper:
+    """A thread's own: not from the pages' pool, impatient with others' locks, and with a server that says nothing. ``hurried``:
+    its commits do not wait for the disk, but reach it with the next one that does."""
     own = connections.create_connection(DEFAULT_DB_ALIAS)
     options = {name: value for name, value in own.settings_dict["OPTIONS"].items() if name != "pool"}
     if own.vendor == "postgresql":
@@ -371,10 +421,13 @@ def own_connection(patience: Callable[[], float] = lambda: 2 * LOCK_SECONDS + 1)
         options |= {"connect_timeout": AWAY_SECONDS, "tcp_user_timeout": 2 * LOCK_SECONDS * 1_000}
         limit_waiting(own, patience)
         options["options"] = (
-            f"-c synchronous_commit=on -c lock_timeout={LOCK_SECONDS}s -c statement_timeout={2 * LOCK_SECONDS}s"
+            f"-c synchronous_commit={'off' if hurried else 'on'} "
+            f"-c lock_timeout={LOCK_SECONDS}s -c statement_timeout={2 * LOCK_SECONDS}s"
         )
     else:
         options["timeout"] = LOCK_SECONDS
+        if hurried:
+            options["init_command"] += " PRAGMA synchronous=NORMAL;"
     own.settings_dict = {**own.settings_dict, "OPTIONS": options}
     return own
 
@@ -418,6 +471,15 @@ def _settle(results: list[tuple[_Waiting, Exception | None]]) -> None:
             waiting.future.set_result(None)
         else:
             waiting.future.set_exception(error)
+
+
+def _conclude(future: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
 
 
 def _here() -> BaseDatabaseWrapper:

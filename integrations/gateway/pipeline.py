@@ -26,6 +26,8 @@ from prometheus_client import Counter, Histogram
 from integrations.gateway.alarms import Signs
 from integrations.gateway.identity import Identified, Identities, Rejected
 from integrations.gateway.integration import Connection, Integration, Look, LookFailed, Refusal, Reply, Resolution
+from integrations.gateway.retries import Earlier, Retries, Trying
+from integrations.gateway.retries import State as Tried
 from policies.core.call import (
     Call,
     Decision,
@@ -79,6 +81,8 @@ class Answer:
     retry_after: float | None = None
     """Seconds until a call limit has room again."""
     limit: int = 0
+    replay_of: str = ""
+    """The decision whose outcome this tells: a second try of a write, which was not sent again."""
 
     @property
     def allowed(self) -> bool:
@@ -157,6 +161,7 @@ class Pipeline:
         configuration: Configuration,
         journal: Record,
         *,
+        retries: Retries,
         redactor: Redactor,
         refuse: Callable[[str, str], Awaitable[float | None]],
         on_used: Callable[[str, float], None],
@@ -165,6 +170,7 @@ class Pipeline:
         self.integration = integration
         self._configuration = configuration
         self._journal = journal
+        self._retries = retries
         self._redactor = redactor
         self._refuse = refuse
         self._on_used = on_used
@@ -220,12 +226,16 @@ class Pipeline:
         """Run a call, count it, and tell whoever still waits."""
         intents: list[_About] = []
         answer = _unavailable("The portal could not see this call through.")
+        trying = Trying(self._retries, answered.cancelled)
         try:
-            answer = await self._governed(call, state, identified, intents)
+            answer = await self._governed(call, state, identified, intents, trying)
         except Exception:
             log.exception("A call of %s broke", identified.principal.id)
+            if not intents:
+                trying.withdraw()
             answer = await self._broken(call, identified, intents)
         finally:
+            trying.over()
             # Whatever has happened: nobody waits for ever. (Cancelled only when the loop ends.)
             if not answered.done():
                 answered.set_result(answer)
@@ -234,7 +244,8 @@ class Pipeline:
                 functools.partial(self._signs.denied, rule=answer.verdict.rule), call, identified, answer.verdict
             )
         tool, verdict = (answer.verdict.tool, answer.verdict.decision.value) if answer.verdict else ("", "")
-        CALLS.labels(call.door.value, tool, verdict, answer.outcome.value).inc()
+        outcome = Outcome.REPLAYED if answer.replay_of else answer.outcome
+        CALLS.labels(call.door.value, tool, verdict, outcome.value).inc()
         SECONDS.labels(call.door.value).observe(time.time() - call.at)
 
     async def _broken(self, call: Call, identified: Identified, intents: list[_About]) -> Answer:
@@ -262,7 +273,9 @@ class Pipeline:
         while self._under_way:
             await asyncio.wait(self._under_way)
 
-    async def _governed(self, call: Call, state: State, identified: Identified, intents: list[_About]) -> Answer:
+    async def _governed(
+        self, call: Call, state: State, identified: Identified, intents: list[_About], trying: Trying
+    ) -> Answer:
         """``intents`` gets the call once its intent is durable: from then on it may be sent."""
         deadline = time.monotonic() + self._time_limit
         if identified.key_id:
@@ -309,17 +322,24 @@ class Pipeline:
             if state.reads_only:
                 why = "The portal's database is away: reads go on meanwhile, writes do not. This one was not sent."
                 return await self._recorded(about, _unavailable(why, _instead(verdict, "database_away", why, "")))
+            claim = self._retries.claim(
+                call, identified.principal.id, connection.id, about.resolution, verdict.decision_id
+            )
             try:
-                await self._journal.append(
-                    about.entry(EntryKind.INTENT, Outcome.INTENDED), verdict_version=verdict.policy_version
-                )
+                earlier = await trying.begin(claim, deadline)
+                if earlier is None:
+                    await self._journal.append(
+                        about.entry(EntryKind.INTENT, Outcome.INTENDED), verdict_version=verdict.policy_version
+                    )
             except JournalUnavailable:
+                trying.withdraw()
                 unsent = _unavailable("The journal cannot record this write, so it was not sent.", verdict)
                 # It may turn up all the same, with a database that was only slow: then it is on record that it was not sent.
                 await self._recorded(about, unsent)
                 return unsent
             except StaleVerdict:
                 # The policy moved after it was judged: judge again by what holds now, the caller's key included.
+                trying.withdraw()
                 try:
                     state = await self._configuration.refresh()
                 except NotFresh:
@@ -333,9 +353,11 @@ class Pipeline:
                     return await self._recorded(about, answer)
                 identified = again
                 continue
+            if earlier is not None:
+                return await self._recorded(about, _of_earlier(about, earlier))
             intents.append(about)
             self._notice(self._signs.wrote, call, identified, verdict)
-            return await self._write(about, connection, deadline, sealed)
+            return await self._write(about, connection, deadline, sealed, trying)
         return await self._recorded(about, _unavailable("The policy keeps changing: the write was not sent.", verdict))
 
     def _notice(
@@ -397,8 +419,9 @@ class Pipeline:
     async def _recorded(self, about: _About, answer: Answer) -> Answer:
         """``answer``, once its entry is durable."""
         about = about.with_verdict(answer.verdict)
+        outcome = Outcome.REPLAYED if answer.replay_of else answer.outcome
         try:
-            await self._journal.append(about.entry(EntryKind.RESULT, answer.outcome, answer=answer))
+            await self._journal.append(about.entry(EntryKind.RESULT, outcome, answer=answer))
         except (JournalUnavailable, StaleVerdict):
             return _unavailable("The journal cannot record this call, so it is not answered.", answer.verdict)
         return answer
@@ -472,11 +495,14 @@ class Pipeline:
         denied = _denied(_instead(about.verdict, "bounds", refusal.reason, refusal.remedy))
         return dataclasses.replace(denied, withheld=answer.reply)
 
-    async def _write(self, about: _About, connection: Connection, deadline: float, sealed: bytes) -> Answer:
+    async def _write(
+        self, about: _About, connection: Connection, deadline: float, sealed: bytes, trying: Trying
+    ) -> Answer:
         reply = await self._send(about, connection, deadline, sealed)
         # PagerDuty's 5xx says nothing about what was done before it.
         outcome = Outcome.UNKNOWN if not reply.failure and reply.status >= 500 else reply.outcome
         answer = _answer(about, reply, outcome)
+        trying.keep(outcome, reply)
         try:
             await self._journal.append(about.entry(EntryKind.RESULT, outcome, answer=answer))
         except (JournalUnavailable, StaleVerdict):
@@ -557,6 +583,8 @@ class _About:
             details["request_id"] = self._plain(call.client.request_id, _CALLERS_REQUEST_ID)
         if call.variant:
             details["token"] = call.variant
+        if call.idempotency_key:
+            details["idempotency"] = self.redactor.digest(call.idempotency_key)
         if len(resolution.tools) > 1:
             details["tools"] = [tool.name for tool in resolution.tools]
         keep = _kept(resolution.tools)
@@ -576,6 +604,10 @@ class _About:
 
     def _tell_of(self, answer: Answer, details: dict[str, Any]) -> None:
         request, reply = self.resolution.request, answer.reply or answer.withheld
+        if answer.replay_of:
+            # What came from PagerDuty is told by the first try's entries.
+            details["status"], details["replay_of"] = answer.status, answer.replay_of
+            return
         if reply is not None and request is not None and not request.reads:
             # The result of a write refers to its intent, which holds these.
             details.pop("targets", None)
@@ -680,6 +712,33 @@ def _unavailable(problem: str, verdict: Verdict | None = None) -> Answer:
     return Answer(
         503, Outcome.FAILED, verdict, problem=problem, remedy="Try again shortly; tell an administrator if it stays."
     )
+
+
+def _of_earlier(about: _About, earlier: Earlier) -> Answer:
+    """The answer to a write that was tried before: what became of that, and how to have it sent all the same."""
+    first, keyed = earlier.decision_id, bool(about.call.idempotency_key)
+    if earlier.state is Tried.KEPT and earlier.reply is not None:
+        return Answer(earlier.reply.status, earlier.outcome, about.verdict, earlier.reply, replay_of=first)
+    force = f"give it {'another' if keyed else 'an'} Idempotency-Key of its own"
+    if earlier.state is Tried.UNKNOWN:
+        return Answer(
+            502,
+            Outcome.UNKNOWN,
+            about.verdict,
+            problem=f"This write was begun before (decision {first}) and its outcome is unknown: it was not sent again.",
+            remedy=f"Look at PagerDuty: it may have been done. To have it sent again, {force}.",
+            replay_of=first,
+        )
+    if earlier.state is Tried.OTHER:
+        problem = f"This Idempotency-Key was used for another request (decision {first}): nothing was sent."
+        remedy = "Give each write a key of its own; only a second try of the very same request has the same key."
+    elif earlier.state is Tried.GONE:
+        problem, remedy = "The caller went away while this waited for its first try: it was not sent.", "Try again."
+    else:
+        problem = f"The first try of this write (decision {first}) is still under way: it was not sent again."
+        remedy = f"Ask again in {math.ceil(settings.CALL_TIME_LIMIT)} seconds: its outcome is known then."
+        remedy += "" if keyed else f" To have it sent as another write, {force}."
+    return Answer(409, Outcome.INVALID, about.verdict, problem=problem, remedy=remedy, fault=f"try_{earlier.state}")
 
 
 _FAILURES = {

@@ -23,7 +23,7 @@ from django.conf import settings
 
 from integrations.gateway import runtime
 from integrations.gateway.identity import Rejected
-from integrations.gateway.pipeline import Answer
+from integrations.gateway.pipeline import Answer, Known
 from policies.core.call import Call, Client, Door, KeyCredential, Outcome
 
 Scope = MutableMapping[str, Any]
@@ -35,6 +35,7 @@ PREFIX = "/pagerduty"
 RELAYED = ("x-request-id", "date", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset")
 """PagerDuty's headers that clients rely on."""
 _TOKEN = re.compile(r'(?:Token +token=|Bearer +)"?([!-~]{1,256}?)"? *', re.ASCII | re.IGNORECASE)
+_IDEMPOTENCY_KEY = re.compile(r"[ -~]{1,255}", re.ASCII)
 _UNUSUAL_SELF = re.compile(rb'"self"\s*:\s*"https:\\?/\\?/api\.(?:eu\.)?pagerduty\.com(?=[\\/"])')
 _JSON = b"application/json"
 CONTENT_TYPES = frozenset(
@@ -116,6 +117,12 @@ class RestDoor:
         if too_slow and not problem:
             problem, status = f"The request's body did not arrive within {self._time_limit:.0f} seconds.", 408
         raw: bytes = scope.get("raw_path") or scope["path"].encode()
+        idempotency_key = headers.get(b"idempotency-key", b"").decode("latin-1")
+        if b"idempotency-key" in headers and not problem:
+            if b"idempotency-key" in repeated:
+                problem = "The Idempotency-Key is given more than once."
+            elif not _IDEMPOTENCY_KEY.fullmatch(idempotency_key):
+                problem = "The Idempotency-Key must have 1 to 255 printable ASCII characters."
         content_type = headers.get(b"content-type", b"").decode("latin-1")
         if b"content-encoding" in headers and headers[b"content-encoding"] not in (b"", b"identity"):
             problem, status = problem or "The request's body must not be compressed.", status or 415
@@ -133,11 +140,27 @@ class RestDoor:
                 request_id=headers.get(b"x-request-id", b"").decode("latin-1"),
             ),
             at=at if plain else time.time(),
+            idempotency_key="" if problem else idempotency_key,
             problem=problem,
             problem_status=status,
         )
-        answer = await pipeline.run(call, known)
-        await self._reply(call, answer, send)
+        answer = await self._answer(call, known, receive)
+        if answer is not None:
+            await self._reply(call, answer, send)
+
+    async def _answer(self, call: Call, known: Known | None, receive: Receive) -> Answer | None:
+        """The answer; None: the caller of a write went away before there was one, and so will not know of it."""
+        pipeline = runtime.current().pipeline
+        if call.method in ("GET", "HEAD"):
+            return await pipeline.run(call, known)
+        running = asyncio.ensure_future(pipeline.run(call))
+        leaving = asyncio.ensure_future(_left(receive))
+        try:
+            await asyncio.wait((running, leaving), return_when=asyncio.FIRST_COMPLETED)
+            return running.result() if running.done() else None
+        finally:
+            running.cancel()
+            leaving.cancel()
 
     async def _body(
         self, receive: Receive, headers: dict[bytes, bytes], *, keep: bool = True
@@ -178,6 +201,8 @@ class RestDoor:
         reply = answer.reply
         if answer.outcome is Outcome.UNKNOWN:
             headers.append((b"x-pagewarden-outcome", b"unknown"))
+        if answer.replay_of:
+            headers.append((b"x-pagewarden-replayed", answer.replay_of.encode()))
         if reply is not None and not answer.problem:
             for name, value in reply.headers:
                 if name in RELAYED:
@@ -215,6 +240,12 @@ async def _broken_off(send: Send) -> None:
     headers = [(b"content-type", _JSON), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": 400, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def _left(receive: Receive) -> None:
+    """Done when the caller has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _credential(header: bytes) -> str:

@@ -21,6 +21,7 @@ from integrations.gateway.alarms import Signs
 from integrations.gateway.identity import load_identities
 from integrations.gateway.integration import Integration
 from integrations.gateway.pipeline import Answer, NotFresh, Pipeline, State
+from integrations.gateway.retries import Retries, prune
 from integrations.gateway.strangers import Strangers
 from integrations.pagerduty.integration import PagerDuty
 from policies.core.call import Call
@@ -198,10 +199,12 @@ class Runtime:
         self.redactor = Redactor(key)
         self.strangers = Strangers(self.journal.append)
         self.signs = Signs()
+        self.retries = Retries(self.journal)
         self.pipeline = Pipeline(
             integration,
             self.watch,
             self.journal,
+            retries=self.retries,
             redactor=self.redactor,
             refuse=self.strangers.refuse,
             on_used=self._note_use,
@@ -220,6 +223,7 @@ class Runtime:
         if self._tidying is not None:
             self._tidying.cancel()
         self.strangers.record()
+        await self.retries.close()
 
     def close(self) -> None:
         """Called off the loop, which must still run: the journal's futures are settled there."""
@@ -270,6 +274,7 @@ class Runtime:
         # What an orphan's write came to may wait in the spool.
         if not self.spool.files():
             await asyncio.to_thread(_in_thread, lambda: close_orphans(limit))
+        await asyncio.to_thread(_in_thread, lambda: prune(dt.datetime.now(dt.UTC)))
 
 
 def _in_thread(work: Callable[[], object]) -> None:

@@ -1,3 +1,4 @@
+from integrations.models.attempt import Attempt
 from integrations.models.connection import Connection, ConnectionKey, ConnectionTest
 
-__all__ = ["Connection", "ConnectionKey", "ConnectionTest"]
+__all__ = ["Attempt", "Connection", "ConnectionKey", "ConnectionTest"]

@@ -175,6 +175,8 @@ class Call:
     """What the door already found wrong with it (a body over the limit), judged like a bad argument: after authorisation."""
     problem_status: int = 0
     """The HTTP status that says so; 0: 400."""
+    idempotency_key: str = field(default="", repr=False)
+    """The caller's own name for this write: the same name means the same write, tried again. Kept as a digest alone."""
     variant: str = ""
     """Which secret of the connection to use, for a connection test: empty for the one in service, else ``candidate``."""
     reveal: frozenset[str] = frozenset()
@@ -229,6 +231,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"  # the service answered 4xx
     FAILED = "failed"  # the service answered 5xx, or was not reached: nothing was done
     UNKNOWN = "unknown"  # sent, and no trustworthy answer
+    REPLAYED = "replayed"  # a second try of a write, answered with what became of the first
     NONE = ""
 
 

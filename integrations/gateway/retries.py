@@ -299,10 +299,9 @@ class Retries:
             known_at = dt.datetime.fromisoformat(details.get("recorded_at", record["at"]))
         if outcome is Outcome.UNKNOWN:
             return Earlier(State.UNKNOWN if row.is_keyed or now - known_at <= _DOUBT else State.FREE, first)
-        status = details.get("status", 0)
-        if row.is_keyed and _is_answer(outcome, status):
+        if row.is_keyed and _is_answer(outcome, details.get("upstream", {}).get("status", 0)):
             # It ended, and its answer could not be kept.
-            return Earlier(State.KEPT, first, outcome, _without_body(status, first))
+            return Earlier(State.KEPT, first, outcome, _without_body(details["status"], first))
         return Earlier(State.FREE, first)
 
 

@@ -1,5 +1,5 @@
 """A recording upstream for tests: answers every call at once and appends each one to a file. Run as a program:
-``python -m tests.gateway.upstream PORT FILE``."""
+``python -m tests.gateway.upstream PORT FILE``. A body with ``[slow]`` is answered after a while, one with ``[drop]`` never."""
 
 from __future__ import annotations
 
@@ -34,6 +34,10 @@ async def serve(port: int, path: str) -> None:
                     {"method": method, "path": target, "body": body.decode(), "head": head.decode("latin-1")}
                 )
                 os.write(log, line.encode() + b"\n")
+                if b"[slow]" in body:
+                    await asyncio.sleep(0.6)
+                if b"[drop]" in body:
+                    break
                 status = b"201 Created" if method == "POST" else b"200 OK"
                 writer.write(
                     b"HTTP/1.1 " + status + b"\r\nContent-Type: application/json\r\nX-Request-Id: req-1\r\n"

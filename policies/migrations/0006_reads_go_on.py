@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('policies', '0003_kill_switch'),
+        ('policies', '0005_alarms'),
     ]
 
     operations = [

@@ -34,8 +34,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 SLOWEST = (
+    "test_retries.py",
     "test_power_cut.py",
     "test_database_away.py",
+    "test_canaries.py",
     "test_browser.py",
     "test_sandbox.py",
     "test_stress.py",

@@ -11,6 +11,7 @@ The claim's commit does not wait for the disk: the intent's, which follows, take
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import datetime as dt
 import functools
@@ -33,7 +34,7 @@ from integrations.fields import open_answer, seal_answer
 from integrations.gateway.integration import Reply, Resolution
 from integrations.models import Attempt
 from policies.core.call import Call, Outcome
-from policies.journal import own_connection
+from policies.journal import JournalUnavailable, own_connection
 from policies.models import Entry
 
 log = logging.getLogger(__name__)
@@ -135,7 +136,9 @@ class Retries:
         self._own: BaseDatabaseWrapper | None = None
 
     async def close(self) -> None:
-        await self._desk.do(self._close)
+        # A database that is away has closed it already.
+        with contextlib.suppress(JournalUnavailable):
+            await self._desk.do(self._close)
 
     def _close(self) -> None:
         if self._own is not None:

@@ -183,6 +183,7 @@ def entry(request: Request, pk: int) -> HttpResponse:
         "row": row,
         "said": Row.of(row, {}),
         "record": json.dumps(record, indent=2),
+        "spooled": {name: shown(str(value), LONGEST) for name, value in record["details"].get("spooled", {}).items()},
         "told": shown(" ".join(filter(None, told)), 2 * LONGEST),
         "same": [(other, KINDS[EntryKind(other.kind)]) for other in same],
     }

@@ -46,7 +46,10 @@ def test_what_each_proxy_writes_on_a_line_of_its_own_is_one_list(
     calls: list[Call] = []
 
     class Pipeline:
-        async def run(self, call: Call) -> Answer:
+        def identify(self, secret: str, ip: str, at: float) -> None:
+            return None
+
+        async def run(self, call: Call, known: None) -> Answer:
             calls.append(call)
             return Answer(401, Outcome.DENIED, problem="nobody")
 

@@ -247,6 +247,10 @@ def differences(here: Any, there: Any, door: str, path: tuple[str, ...] = ()) ->
             expected = masked.format(end=there[-2:], host="/".join(there.split("/", 3)[:3]))
         if here != expected and not (path[-1] in CLOCKED and later(here, expected)):
             yield f"{where}: {here!r}, there {expected!r}"[:300]
+    elif path[-1:] == ("time_to_respond_seconds",) and isinstance(here, int) and isinstance(there, int):
+        # From when somebody was asked to when they answered: two moments of what was just done.
+        if abs(here - there) > APART.total_seconds():
+            yield f"{where}: {here!r}, there {there!r}"
     elif type(here) is not type(there) or here != there:
         yield f"{where}: {here!r}, there {there!r}"[:300]
 

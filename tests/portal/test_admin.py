@@ -148,7 +148,7 @@ def test_a_stop_is_lifted_in_the_admin_with_a_reason(ada: Client, cast: Cast) ->
 
 def test_a_refused_token_says_why_and_registers_nothing(ada: Client, cast: Cast) -> None:
     answer = ada.post("/admin/integrations/connection/add/", typed(cast, "short"), follow=True)
-    assert "16 to 512 printable" in answer.content.decode()
+    assert "16 to 512 letters, digits and signs" in answer.content.decode()
     assert not Connection.objects.exists()
 
 

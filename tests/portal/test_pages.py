@@ -239,7 +239,7 @@ def test_a_manager_registers_a_token_that_is_never_shown_again(client: Client, c
     [
         ({"kind": "account"}, "administrator"),
         ({"whole_account": "on", "team_ids": ""}, "administrator"),
-        ({"token": "short"}, "16 to 512 printable"),
+        ({"token": "short"}, "16 to 512 letters, digits and signs"),
         ({"token": "pwk_abcdefgh_abcdefghijkmnpqrstuvwxyz23456789"}, "agent key of this portal"),
         ({"team_ids": ""}, "Name at least one"),
         ({"team_ids": "not an id!"}, "id"),

@@ -198,6 +198,8 @@ ONE, ALL = "/incidents/PT4KHLK", "/incidents"
         (ONE, incident(status="resolved", unheard_of=1), BOTH),
         (ONE, incident(status="Resolved"), BOTH),
         (ONE, incident(status=["resolved"]), BOTH),
+        (ONE, incident(Status="resolved"), BOTH),
+        (ONE, incident(status="acknowledged", STATUS="resolved"), BOTH),
         (ONE, incident(status=None), BOTH),
         (ONE, incident(), BOTH),
         (ONE, {}, BOTH),

@@ -21,7 +21,8 @@ import pytest
 
 from integrations.fields import seal
 from integrations.gateway.integration import Bounds, Connection, Reply, Request
-from integrations.pagerduty.transport import Transport
+from integrations.pagerduty import transport as transports
+from integrations.pagerduty.transport import CONNECTIONS, Transport
 
 ROW = uuid.UUID("7c9e6679-7425-40de-944b-e07fc1f90ae7")
 READ = Request("GET", "/incidents", "limit=1", None, True)
@@ -503,3 +504,82 @@ def test_what_goes_out_is_ours_alone() -> None:
         b"content-length",
         b"from",
     }
+
+
+@BOTH
+def test_a_time_limit_says_whether_anything_was_sent(request_: Request) -> None:
+    """A write that found no connection in time was not sent; one that waits for its answer may have been done."""
+
+    async def scenario() -> tuple[Reply, Reply]:
+        async with server(b"") as (url, _):
+            transport, connection = Transport(), connection_to(url)
+
+            def one(seconds: float) -> Any:
+                return transport.send(connection, request_, time.monotonic() + seconds, connection.sealed)
+
+            busy = [asyncio.create_task(one(1.0)) for _ in range(CONNECTIONS)]
+            await asyncio.sleep(0.4)
+            late = await one(0.2)
+            try:
+                return late, (await asyncio.gather(*busy))[0]
+            finally:
+                await transport.close()
+
+    late, waited = asyncio.run(scenario())
+    assert (late.failure, late.sent) == ("timeout", False)
+    assert (waited.failure, waited.sent) == ("timeout", True)
+
+
+@pytest.mark.parametrize(("request_", "connections"), [(READ, 1), (WRITE, 2)], ids=["read", "write"])
+def test_a_writes_connection_is_kept_for_a_moment_alone(
+    request_: Request, connections: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PagerDuty may have closed it meanwhile, which would cost a write its outcome."""
+    monkeypatch.setattr(transports, "WRITE_IDLE_SECONDS", 0.1)
+    assert _connections_of(request_, pause=0.3) == connections
+    assert _connections_of(request_, pause=0) == 1
+
+
+def test_where_an_answer_came_before_the_whole_request_had_left_the_connection_is_given_up() -> None:
+    """What is left of it would stand before the next request."""
+    large = Request("POST", "/incidents/PT4KHLK/notes", "", b'{"note":"' + b"x" * 8_000_000 + b'"}', False)
+    assert _connections_of(large, pause=0) == 2
+
+
+def _connections_of(request: Request, *, pause: float) -> int:
+    """How many connections two equal requests take, to a server that answers at a request's head."""
+
+    async def scenario() -> int:
+        opened = 0
+
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal opened
+            opened += 1
+            try:
+                while True:
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    if b"Content-Length: 24" in head:
+                        await reader.readexactly(24)
+                    writer.write(answer("201 Created"))
+                    await writer.drain()
+                    if b"Content-Length: 8" in head:
+                        await asyncio.sleep(1)
+            except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
+                pass
+            finally:
+                writer.close()
+
+        listening = await asyncio.start_server(handle, "127.0.0.1", 0)
+        async with listening:
+            transport = Transport()
+            connection = connection_to(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}")
+            try:
+                for _ in range(2):
+                    reply = await transport.send(connection, request, time.monotonic() + 5, connection.sealed)
+                    assert reply.status == 201
+                    await asyncio.sleep(pause)
+            finally:
+                await transport.close()
+        return opened
+
+    return asyncio.run(scenario())

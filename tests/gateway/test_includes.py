@@ -25,6 +25,7 @@ DENIED: Final[Mapping[str, frozenset[str]]] = {
     "listLogEntries": frozenset({"channels"}),
     "listIncidentLogEntries": frozenset({"channels"}),
     "listIncidentWorkflows": frozenset({"steps"}),
+    "getMaintenanceWindow": frozenset({"users"}),
     "listMaintenanceWindows": frozenset({"users"}),
     "getService": frozenset({"integrations"}),
     "listServices": frozenset({"integrations"}),

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.upstream import incidents
 from tests.gateway.processes import ROOT, Portal, free_port, wait_for_port
 
 PATH = "/incidents?limit=25"
@@ -87,6 +88,19 @@ def door(target: str, folder: Path, database: str = "") -> Iterator[tuple[Portal
             os.environ["DATABASE_URL"] = before
 
 
+def bounded(portal: Portal, team_id: str) -> str:
+    """The secret of a key on another connection of the portal's, which is bounded to a PagerDuty team."""
+    return portal.shell(
+        "from integrations.actions import do_issue_agent_key, do_register_token\n"
+        "from integrations.pagerduty.catalog import TOOLS\n"
+        "from policies.models import Team, User\n"
+        "ada, team = User.objects.get(name='Ada'), Team.objects.get(name='Payments')\n"
+        "row = do_register_token(team, name='Bounded', token='another-TOKEN-0123456789', kind='account', region='sandbox',\n"
+        f"    from_email='ada@example.com', by=ada, team_ids=[{team_id!r}])\n"
+        "print(do_issue_agent_key(row, name='bounded', by=ada, tools=TOOLS, calls_per_minute=0)[1])"
+    ).strip()
+
+
 def load(url: str, key: str, callers: int, seconds: float) -> dict[str, Any]:
     command = ["taskset", "-c", OTHER_CORE, sys.executable, "-m", "tests.benchmarks.load"]
     out = subprocess.run(
@@ -97,13 +111,13 @@ def load(url: str, key: str, callers: int, seconds: float) -> dict[str, Any]:
 
 
 def measure(
-    targets: dict[str, tuple[str, str]], callers: int, seconds: float, rounds: int
+    targets: dict[str, tuple[str, str]], callers: int, seconds: float, rounds: int, path: str = PATH
 ) -> dict[str, dict[str, Any]]:
     """Each in turn, several times over, so that a slow minute meets all of them. The median of the rounds."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in targets}
     for _ in range(rounds):
         for name, (url, key) in targets.items():
-            found[name].append(load(url + PATH, key, callers, seconds))
+            found[name].append(load(url + path, key, callers, seconds))
     return {
         name: {
             field: statistics.median(run[field] for run in runs)
@@ -127,7 +141,7 @@ def memory_of(portal: Portal) -> float:
 
 def table(title: str, found: dict[str, dict[str, Any]], base: str = "direct") -> None:
     print(f"\n{title}")
-    print(f"  {'':<18}{'calls/s':>10}{'of direct':>11}{'median':>11}{'over direct':>13}{'p95':>11}")
+    print(f"  {'':<18}{'calls/s':>10}{f'of {base[:6]}':>11}{'median':>11}{f'over {base[:6]}':>13}{'p95':>11}")
     for name, row in found.items():
         ratio = row["calls_per_second"] / found[base]["calls_per_second"]
         over = row["median_ms"] - found[base]["median_ms"]
@@ -156,11 +170,19 @@ def main() -> None:
             targets["nginx"] = (proxy, "x")
         portal, ready = stack.enter_context(door(direct, folder / "sqlite"))
         targets["door (SQLite)"] = (f"{portal.url}/pagerduty", portal.seeded["key"])
+        incident = incidents()[-1]
+        url, key = f"{portal.url}/pagerduty", bounded(portal, incident["teams"][0]["id"])
         if options.postgres:
             other, _ = stack.enter_context(door(direct, folder / "postgres", options.postgres))
             targets["door (PostgreSQL)"] = (f"{other.url}/pagerduty", other.seeded["key"])
         table("44 kB answers, 16 callers", measure(targets, 16, options.seconds, options.rounds))
         table("44 kB answers, one caller", measure(targets, 1, options.seconds, options.rounds))
+        doors = {"whole account": (url, portal.seeded["key"]), "bounded": (url, key)}
+        for callers in (16, 1):
+            found = measure(doors, callers, options.seconds, options.rounds)
+            table(f"The same through the door, its filter forced, callers: {callers}", found, "whole account")
+            found = measure(doors, callers, options.seconds, options.rounds, f"/incidents/{incident['id']}")
+            table(f"One incident by its id, its owner judged, callers: {callers}", found, "whole account")
         print(f"\nOne worker: {memory_of(portal):.0f} MB (PSS) after the load, ready {ready:.2f} s after its start.")
         slow = stack.enter_context(upstream(50))
         targets = {"direct": (slow, "x")}

@@ -1,4 +1,4 @@
-"""A fast upstream for benchmarks: one answer of 44 kB, after a given latency.
+"""A fast upstream for benchmarks: a page of 44 kB, or one incident where it is asked for by its id, after a given latency.
 
 ``python -m tests.benchmarks.upstream PORT [MILLISECONDS]``
 """
@@ -9,7 +9,7 @@ import asyncio
 import datetime as dt
 import json
 import sys
-from typing import cast
+from typing import Any, cast
 
 import httptools
 import uvloop
@@ -20,11 +20,15 @@ from integrations.pagerduty.sandbox.world import generate
 SIZE = 44_000
 
 
-def body() -> bytes:
-    """A page of incidents as PagerDuty writes it, filled up to 44 kB."""
+def incidents() -> list[dict[str, Any]]:
     world = generate(7, dt.datetime(2026, 11, 23, tzinfo=dt.UTC))
+    return [incident_document(world, incident) for incident in world.incidents[-19:]]
+
+
+def body(rows: list[dict[str, Any]]) -> bytes:
+    """A page of incidents as PagerDuty writes it, filled up to 44 kB."""
     page = {
-        "incidents": [incident_document(world, incident) for incident in world.incidents[-19:]],
+        "incidents": rows,
         "limit": 25,
         "offset": 0,
         "total": None,
@@ -34,8 +38,7 @@ def body() -> bytes:
     return json.dumps({**page, "notice": "x" * (SIZE - len(plain))}, separators=(",", ":")).encode()
 
 
-def answer() -> bytes:
-    content = body()
+def answer(content: bytes) -> bytes:
     return (
         b"HTTP/1.1 200 OK\r\nServer: upstream\r\nContent-Type: application/json\r\nx-request-id: 0123456789abcdef\r\n"
         b"ratelimit-limit: 960\r\nratelimit-remaining: 959\r\nratelimit-reset: 42\r\n"
@@ -44,8 +47,8 @@ def answer() -> bytes:
 
 
 class Upstream(asyncio.Protocol):
-    def __init__(self, content: bytes, latency: float) -> None:
-        self._content = content
+    def __init__(self, page: bytes, one: bytes, latency: float) -> None:
+        self._page, self._one = page, one
         self._latency = latency
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -55,6 +58,9 @@ class Upstream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
 
+    def on_url(self, url: bytes) -> None:
+        self._content = self._one if url.startswith(b"/incidents/") else self._page
+
     def on_message_complete(self) -> None:
         if self._latency:
             asyncio.get_running_loop().call_later(self._latency, self._transport.write, self._content)
@@ -63,8 +69,9 @@ class Upstream(asyncio.Protocol):
 
 
 async def main(port: int, latency: float) -> None:
-    content = answer()
-    server = await asyncio.get_running_loop().create_server(lambda: Upstream(content, latency), "127.0.0.1", port)
+    rows = incidents()
+    page, one = answer(body(rows)), answer(json.dumps({"incident": rows[-1]}, separators=(",", ":")).encode())
+    server = await asyncio.get_running_loop().create_server(lambda: Upstream(page, one, latency), "127.0.0.1", port)
     await server.serve_forever()
 
 

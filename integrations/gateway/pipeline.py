@@ -54,7 +54,8 @@ REDACTION: Final = 2
 """The version of what ``policies/core/redact.py`` keeps: an entry says by which one it was redacted."""
 CONNECTION_TEST: Final = "job:connection_test"
 BOUNDS_JOB: Final = "job:bounds"
-LOOKS: Final = frozenset({CONNECTION_TEST, "job:explain_object", BOUNDS_JOB})
+EXPLAIN_OBJECT: Final = "job:explain_object"
+LOOKS: Final = frozenset({CONNECTION_TEST, EXPLAIN_OBJECT, BOUNDS_JOB})
 """The portal's own looks at a connection. What they read reaches no assistant, so bounds do not hold them."""
 _REQUEST_ID: Final = re.compile(r"[0-9a-zA-Z-]{1,64}", re.ASCII)
 _CALLERS_REQUEST_ID: Final = re.compile(r"[0-9a-f-]{16,64}", re.ASCII)
@@ -446,7 +447,9 @@ class Pipeline:
             return _denied(_instead(about.verdict, "bounds", held.reason, held.remedy))
         if held is about.resolution:
             return about
-        return _About(about.call, about.identified, held, about.verdict, self._redactor)
+        bounded = _About(about.call, about.identified, held, about.verdict, self._redactor)
+        bounded.reveal = about.reveal
+        return bounded
 
     def _look(self, about: _About, connection: Connection) -> Look:
         """How bounds find out who owns what: the portal's own reads, each decided and on record like any other."""
@@ -628,7 +631,7 @@ class _About:
                 details["upstream"]["withheld"] = True
             if reply.failure:
                 details["upstream"]["failure"] = reply.failure
-            if reply.revealed:
+            if reply.revealed and answer.withheld is None:
                 details["revealed"] = dict(reply.revealed)
 
     def _method(self) -> Any:
@@ -644,12 +647,14 @@ def _entry(
     call: Call, identified: Identified, verdict: Verdict, kind: EntryKind, outcome: Outcome, details: Mapping[str, Any]
 ) -> Entry:
     principal, connection = identified.principal, identified.connection
+    # What looks beyond bounds found is not for the team's eyes: whether something of another's exists.
+    bounded = connection is not None and not connection.bounds.whole_account
+    hidden = principal.id == BOUNDS_JOB or (principal.id == EXPLAIN_OBJECT and bounded)
     return Entry(
         kind=kind,
         at=dt.datetime.fromtimestamp(call.at, dt.UTC),
         decision_id=verdict.decision_id,
-        # What looks for bounds found is not for the team's eyes: whether something of another's exists.
-        team_id=None if principal.id == BOUNDS_JOB else principal.team_id,
+        team_id=None if hidden else principal.team_id,
         actor=principal.id,
         tool=verdict.tool,
         verdict=verdict.decision.value,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ValidationError
 
+from integrations.actions import do_set_bounds
 from integrations.gateway.integration import Reply
 from integrations.gateway.pipeline import Answer
 from integrations.pagerduty.catalog import TOOLS
@@ -121,6 +122,24 @@ def test_an_agent_is_shown_what_its_team_is_and_each_value_is_counted_on_record(
     assert shown(answer)["http_cal_url"] == "[masked]"
     assert shown(answer)["token"] == "[masked]"
     assert recorded(answer) == {"addresses": 3}  # with the summary that is an address
+
+
+def test_a_bounded_agent_is_shown_what_its_team_is_in_what_is_filtered(setting: Shows) -> None:
+    setting.reveal("addresses")
+    do_set_bounds(setting.connection, by=setting.cast.ada, team_ids=["PTEAM00"])
+    setting.made_up.reply = Reply(200, JSON, json.dumps({"users": [USER["user"]]}).encode())
+    answer = answered(setting, dataclasses.replace(setting.read(), path="/users"))
+    assert answer.reply is not None
+    assert "4155550100" in answer.reply.body.decode()
+    assert recorded(answer) == {"addresses": 3}
+
+
+def test_what_is_outside_the_bounds_is_not_told_of_by_what_would_have_been_shown(setting: Shows) -> None:
+    setting.reveal("addresses")
+    do_set_bounds(setting.connection, by=setting.cast.ada, team_ids=["PTEAM00"])
+    answer = answered(setting, setting.read())
+    assert (answer.status, answer.reply) == (403, None)
+    assert recorded(answer) is None
 
 
 def test_an_agent_cannot_ask_for_more(setting: Shows) -> None:

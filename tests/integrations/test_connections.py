@@ -207,6 +207,10 @@ def test_why_can_this_key_not_see_it(cast: Cast) -> None:
     connection = actions.do_set_bounds(connection, by=cast.ada, team_ids=["PTEAM01"])
     outside = actions.explain_object(connection, type="service", id_or_name="PSVC000", by=cast.mina)
     assert (outside.name, outside.ok) == ("outside_or_none", False)
+    # The page does not say whether it is there, so neither may the entries that the team reads: PagerDuty's status is in them.
+    looked = Entry.objects.filter(actor="job:explain_object").order_by("pk")
+    assert [entry.team_id for entry in looked][-2:] == [None, None]
+    assert looked[0].team_id == cast.payments.pk
     asked = Entry.objects.count()
     assert ask("incident", "Checkout is down") == "Name the incident by its id, such as PT4KHLK."
     assert Entry.objects.count() == asked  # nothing was asked of PagerDuty

@@ -56,7 +56,7 @@ _LOOKED_UP: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
 """Kind → where it is looked up, and under which key the answer holds it. A team needs no look: its id says it."""
 _OF_SERVICES: Final = frozenset({"alert_grouping_setting", "maintenance_window"})
 """Kinds that hold for services, whosever these are: inside where all of them are."""
-_BY_SERVICES: Final = _OF_SERVICES | {"change_event"}
+_BY_SERVICES: Final = _OF_SERVICES | {"change_event", "webhook_subscription"}
 """Kinds that only their services tell the owners of. The services inside are listed beforehand: were those of the answer looked
 up, what is there and another's would take longer than what is not there."""
 _TEAMS_ALONE: Final = frozenset({"business_service", "event_orchestration", "incident_workflow", "team", "user"})
@@ -141,6 +141,13 @@ _BORN_IN_TEAMS: Final = frozenset({"createEscalationPolicy", "createScheduleV3",
 _CHANGED: Final = ("escalation_policy", "schedule")
 """Objects of a body that say to which teams they belong: an update may not take them out of all of them."""
 
+_UPDATES: Final = frozenset(
+    {"updateEscalationPolicy", "updateMaintenanceWindow", "updateSchedule", "updateScheduleV3", "updateService"}
+)
+"""Updates whose clients send back the whole of what they read."""
+_TOLD: Final = frozenset({"final_schedule", "overrides_subschedule"})
+"""Keys of a schedule under which it tells whose shifts there are: not who is of its layers."""
+
 _INNER: Final = frozenset(
     {
         *("alerts", "custom_fields", "custom_shifts", "delivery_method", "escalation_rules", "events", "integrations"),
@@ -188,6 +195,11 @@ def _ids(value: Any) -> list[str]:
     values = value if isinstance(value, list) else [value]
     found = [item.get("id") if isinstance(item, dict) else item for item in values]
     return [item for item in found if isinstance(item, str)]
+
+
+def _referred(value: Any) -> list[str]:
+    """Ids of references alone: plain ones in a body nobody has judged."""
+    return _ids([item for item in (value if isinstance(value, list) else [value]) if isinstance(item, dict)])
 
 
 def _word(kind: str) -> str:
@@ -259,6 +271,11 @@ class Held:
             if includes:
                 await _included(document, owners)
         except _Outside as outside:
+            kind, id = ANSWERS.get(operation_id, ("", ""))[1], _asked_id(resolution)
+            if kind in _LOOKED_UP and id:
+                # PagerDuty may refuse the rest of a call to what is there, which takes a look to know. A 404, and what is
+                # another's, are known without: all three must take as long.
+                await owners.inside(kind, id)
             return Refusal(str(outside), outside.remedy or _remedy(connection))
         return None
 
@@ -266,12 +283,15 @@ class Held:
         """PagerDuty's 4xx to a read by id tells whether the id exists: it is released where that is known to be inside."""
         assert resolution.operation is not None  # noqa: S101
         operation_id = resolution.operation.id
-        if operation_id not in ANSWERS or status in (401, 402, 408, 429) or status >= 500:
+        if status in (401, 402, 408, 429) or status >= 500:
+            return
+        if operation_id in _PARTS and status in (403, 404):
+            raise _Outside(_outside(_PARTS[operation_id], _part(resolution), owners.connection))
+        if operation_id not in ANSWERS:
             return
         kind, id = ANSWERS[operation_id][1], _asked_id(resolution)
         if not id:
             return
-        # Of a 404 no more is asked: it must not take longer than what is there and another's.
         if status in (403, 404) or not (kind in _LOOKED_UP and await owners.inside(kind, id)):
             raise _Outside(_outside(kind, id, owners.connection))
 
@@ -286,6 +306,8 @@ class Held:
             if arguments.get("path", {}).get("resource_type", "technical_services") != "technical_services":
                 raise _Outside("On a bounded connection scores are shown of technical services alone.")
             for id in arguments.get("query", {}).get(name, []):
+                if not resolve.is_id(id):
+                    raise _Outside(f"{name} holds something that is no id of PagerDuty's.")
                 await owners.require(kind, id)
         body = arguments.get("body")
         if body is None:
@@ -293,12 +315,18 @@ class Held:
         named = dict.fromkeys(_in_body(body))
         if len(named) > MAXIMUM_NAMED:
             raise _Outside(f"On a bounded connection one call may name at most {MAXIMUM_NAMED} things.")
+        already: frozenset[tuple[str, str]] | None = None
         for kind, id in named:
-            await owners.require(kind, id)
+            if await owners.inside(kind, id):
+                continue
+            if already is None:
+                already = await _already(resolution, owners)
+            if (kind, id) not in already:
+                raise _Outside(_outside(kind, id, owners.connection))
         if operation.id in _BORN:
             await _born(operation.id, body, owners)
         elif not operation.reads:
-            _kept(body, owners.connection)
+            _kept(body, owners.connection, already or frozenset())
 
     async def _filtered(self, resolution: Resolution, owners: _Owners) -> Resolution:
         assert resolution.operation is not None  # noqa: S101
@@ -306,9 +334,8 @@ class Held:
         if operation_id == "listOnCalls":
             return _forced(resolution, POLICIES, owners.few(await owners.policies(), "escalation policies"), connection)
         if operation_id not in FILTERS:
-            if operation_id in ANSWERS and ANSWERS[operation_id][1] in _BY_SERVICES:
-                # What the answer is judged by, asked before it is known whether there is anything to judge.
-                await owners.services()
+            if operation_id in ANSWERS:
+                await owners.foresee(ANSWERS[operation_id][1])
             return resolution
         by_team, by_service = FILTERS[operation_id]
         if by_team and (not bounds.service_ids or not by_service):
@@ -346,6 +373,7 @@ class _Owners:
         key = (*self._at, kind, id, by_team)
         if (known := self._recall(key)) is not None:
             return bool(known)
+        await self.foresee(kind)
         inside = False
         for path, name in _LOOKED_UP[kind]:
             document = await self._look(path.format(id), "")
@@ -364,7 +392,7 @@ class _Owners:
             if not isinstance(subject, dict) or not isinstance(id := subject.get("id"), str):
                 return False
             told = str(subject.get("type")).removesuffix("_reference")
-            return told in ("service", "team") and await self.inside(told, id)
+            return id in await self.services() if told == "service" else told == "team" and await self.inside(told, id)
         if kind == "service" and document.get("id") in bounds.service_ids:
             return True
         services = _ids(document.get("services") or document.get("service") or document.get("service_id") or [])
@@ -383,8 +411,22 @@ class _Owners:
         else:
             inside = [await self.inside("service", id) for id in services]
         if kind.startswith("schedule") and bounds.service_ids:
-            inside += [await self.inside("escalation_policy", id) for id in _ids(document.get("escalation_policies"))]
+            known = await self.policies(alone=True)
+            inside += [id in known for id in _ids(document.get("escalation_policies"))]
         return bool(inside) and all(inside)
+
+    async def names(self, kind: str, id: str) -> frozenset[tuple[str, str]]:
+        """What a thing names as it is."""
+        ((path, name),) = _LOOKED_UP[kind]
+        document = await self._look(path.format(id), "")
+        return frozenset(_in_document(document.get(name))) if isinstance(document, dict) else frozenset()
+
+    async def foresee(self, kind: str) -> None:
+        """Ask what a thing will be judged by before it is known whether there is anything to judge."""
+        if kind in _BY_SERVICES:
+            await self.services()
+        elif kind.startswith("schedule") and self._bounds.service_ids:
+            await self.policies(alone=True)
 
     async def services(self) -> frozenset[str]:
         """Every service inside."""
@@ -396,15 +438,17 @@ class _Owners:
             self._remember(key, known)
         return frozenset(known)
 
-    async def policies(self) -> frozenset[str]:
-        """Every escalation policy inside: the teams', and those of the services."""
-        key = (*self._at, "policies")
+    async def policies(self, *, alone: bool = False) -> frozenset[str]:
+        """Every escalation policy inside: the teams', and those of the services. ``alone``: of the latter only those that are
+        inside themselves, for no service outside has them, too."""
+        key = (*self._at, "policies", alone)
         if (known := self._recall(key)) is None:
             found = [row["id"] async for row in self._of_teams("/escalation_policies", "escalation_policies")]
             for id in sorted(self._bounds.service_ids):
                 document = await self._look(f"/services/{id}", "")
                 if isinstance(document, dict):
-                    found += _ids(document.get("service", {}).get("escalation_policy"))
+                    used = _ids(document.get("service", {}).get("escalation_policy"))
+                    found += [id for id in used if not alone or await self.inside("escalation_policy", id)]
             known = frozenset(found)
             self._remember(key, known)
         return frozenset(known)
@@ -434,9 +478,11 @@ class _Owners:
         return value if time.monotonic() - at < REMEMBERED_SECONDS else None
 
     def _remember(self, key: tuple[Any, ...], value: Any) -> None:
-        self._known[key] = (time.monotonic(), value)
+        now = time.monotonic()
+        self._known[key] = (now, value)
         self._known.move_to_end(key)
-        if len(self._known) > REMEMBERED:
+        # The oldest comes first. What is over goes at once: after each write lists are kept anew.
+        while len(self._known) > REMEMBERED or now - next(iter(self._known.values()))[0] >= REMEMBERED_SECONDS:
             self._known.popitem(last=False)
 
 
@@ -517,6 +563,11 @@ def _asked_id(resolution: Resolution) -> str:
     return next(iter(resolution.arguments.get("path", {}).values()), "")
 
 
+def _part(resolution: Resolution) -> str:
+    parts: list[str] = list(resolution.arguments["path"].values())
+    return parts[-1]
+
+
 def _in_body(body: Any) -> Iterator[tuple[str, str]]:
     """Everything that a body names: kind and id.
 
@@ -533,6 +584,9 @@ def _in_body(body: Any) -> Iterator[tuple[str, str]]:
             continue
         referred = resolve.referred(under, node)
         for target in referred:
+            if target.type in _SHARED and target.type != under:
+                # Nobody looks whose it is: where it stands it could be anything.
+                raise _Outside(f"What is called a {_word(target.type)} under {under[:40] or 'the body'} is none there.")
             yield target.type, target.id
         if node.get("id") is not None and not referred and under not in _INNER:
             raise _Outside(
@@ -553,6 +607,30 @@ def _in_body(body: Any) -> Iterator[tuple[str, str]]:
             left.append((key, value))
 
 
+def _in_document(document: Any) -> Iterator[tuple[str, str]]:
+    """Everything that a document of PagerDuty's names, but for whom it merely tells to have had a shift."""
+    left: list[tuple[str, Any]] = [("", document)]
+    while left:
+        under, node = left.pop()
+        if isinstance(node, list):
+            left.extend((under, item) for item in node)
+        elif isinstance(node, dict):
+            yield from ((target.type, target.id) for target in resolve.referred(under, node))
+            yield from ((kind, id) for key, kind in _IDS.items() if kind for id in _ids(node.get(key)))
+            left.extend((key, value) for key, value in node.items() if key not in _TOLD)
+
+
+async def _already(resolution: Resolution, owners: _Owners) -> frozenset[tuple[str, str]]:
+    """What an update may name though it is outside: what its thing names already, for clients send back the whole of what
+    they read. Who has worked on an incident is not to be woken by it."""
+    operation = resolution.operation
+    assert operation is not None  # noqa: S101
+    if operation.id not in _UPDATES:
+        return frozenset()
+    ((kind, id),) = _in_path(resolution)
+    return await owners.names(kind, id)
+
+
 def _texts(key: str, value: Any) -> list[str]:
     values = value if isinstance(value, list) else [value]
     if not all(isinstance(item, str) and resolve.is_id(item) for item in values):
@@ -564,7 +642,7 @@ async def _born(operation_id: str, body: Any, owners: _Owners) -> None:
     """A new object must say whose it will be. (``require`` has seen to it that all it names is inside.)"""
     name, field = _BORN[operation_id]
     made = body.get(name)
-    told = _ids(made.get(field)) if isinstance(made, dict) else []
+    told = _referred(made.get(field)) if isinstance(made, dict) else []
     if not told:
         raise _Outside(
             f"A new {_word(name)} must name its {_word(field)}, for the connection {owners.connection.name} is bounded.",
@@ -576,11 +654,15 @@ async def _born(operation_id: str, body: Any, owners: _Owners) -> None:
             await owners.require("escalation_policy", id, by_team=True)
 
 
-def _kept(body: Any, connection: Connection) -> None:
-    """An update may not take a thing out of every team inside."""
+def _kept(body: Any, connection: Connection, already: frozenset[tuple[str, str]]) -> None:
+    """An update may not take a thing out of every team inside. ``already``: what it named before, where that was asked."""
+    before = {id for kind, id in already if kind == "team"}
     for name in _CHANGED:
         changed = body.get(name)
-        if isinstance(changed, dict) and "teams" in changed and not _ids(changed["teams"]):
+        if not isinstance(changed, dict) or "teams" not in changed:
+            continue
+        teams = set(_referred(changed["teams"]))
+        if not teams & connection.bounds.team_ids and not (teams and before <= teams):
             raise _Outside(f"This would take the {_word(name)} out of what the connection {connection.name} may touch.")
 
 
@@ -647,7 +729,7 @@ async def _rows(operation_id: str, document: dict[str, Any], resolution: Resolut
         # It was asked for as a part of what is inside: that it is one, it says itself.
         name = _PARTS[operation_id]
         if not await owners.own(name, document.get(name) or {}):
-            raise _Outside(_outside(name, list(resolution.arguments["path"].values())[-1], owners.connection))
+            raise _Outside(_outside(name, _part(resolution), owners.connection))
         return
     named = dict.fromkeys(_in_answer(operation_id, document))
     if len(named) > MAXIMUM_NAMED:
@@ -692,6 +774,7 @@ _EMBEDDED: Final = frozenset(
 async def _included(document: Any, owners: _Owners) -> None:
     """What ``include[]`` puts into an answer whole must be inside, too."""
     left: list[Any] = [document]
+    named: set[tuple[str, str]] = set()
     while left:
         node = left.pop()
         if isinstance(node, list):
@@ -704,6 +787,10 @@ async def _included(document: Any, owners: _Owners) -> None:
         if not (isinstance(kind, str) and kind in _EMBEDDED and isinstance(id, str)):
             continue
         told = "teams" in node or "team" in node
+        if not told:
+            named.add((kind, id))
+            if len(named) > MAXIMUM_NAMED:
+                raise _Outside(f"The answer names more than {MAXIMUM_NAMED} things, too many to see whose they are.")
         if not (await owners.own(kind, node) if told else await owners.inside(kind, id)):
             raise _Outside(
                 f"What include[] puts into the answer holds a {_word(kind)} that the connection "

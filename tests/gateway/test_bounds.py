@@ -3,6 +3,7 @@ the ids of either and with ids of nobody, and not a word of the other's in any a
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import itertools
 import json
@@ -10,10 +11,13 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from integrations.gateway.integration import Bounds, Connection
+from integrations.pagerduty.bounds import MAXIMUM_NAMED, Held, _included, _Outside, _Owners
 from integrations.pagerduty.catalog import BOUNDS_OF, TOOLS
 from integrations.pagerduty.sandbox.world import World, demo_from_email, demo_tokens, generate
 from tests.calls import calls as all_calls
@@ -153,6 +157,7 @@ def words_of(call: tuple[str, str, Any]) -> set[str]:
 NOT_HERE = {
     "createEscalationPolicy": "the table's names no team",
     "getBusinessServiceServiceDependencies": "the account's all reach over teams",
+    "getIncidentAlert": "the table's is of another incident",
     "getLogEntry": "the table's is of another team's incident",
     "getMaintenanceWindow": "the team has none",
     "getWebhookSubscription": "the table's is of the whole account",
@@ -461,3 +466,176 @@ def test_what_a_write_makes_is_known_at_once(place: Place) -> None:
     id = made.json()["service"]["id"]
     assert place.ask("a", "GET", f"/alert_grouping_settings?service_ids[]={id}").status == 200
     assert place.ask("a", "GET", f"/services/{id}/change_events").status == 200
+
+
+def priority(id: str) -> dict[str, str]:
+    return {"id": id, "type": "priority_reference"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "said"),
+    [
+        # A priority is nobody's, but it is one only where a priority stands: PagerDuty goes by the place.
+        (
+            "POST",
+            "/escalation_policies",
+            {
+                "escalation_policy": {
+                    **NEW_POLICY,
+                    "teams": [TEAM_A],
+                    "escalation_rules": [{"escalation_delay_in_minutes": 20, "targets": [priority("PUSR001")]}],
+                }
+            },
+            "a priority under targets",
+        ),
+        (
+            "POST",
+            "/incidents/PI000001/responder_requests",
+            {
+                "requester_id": "PUSR000",
+                "message": "",
+                "responder_request_targets": [{"responder_request_target": priority("PUSR001")}],
+            },
+            "a priority under responder_request_target",
+        ),
+        # An id that is no reference says nothing of whose a new thing is, or stays.
+        ("POST", "/incidents", {"incident": {**INCIDENT, "service": "PSVC007"}}, "must name its service"),
+        (
+            "POST",
+            "/escalation_policies",
+            {"escalation_policy": {**NEW_POLICY, "teams": ["PTEAM01"]}},
+            "must name its teams",
+        ),
+        ("POST", "/maintenance_windows", {"maintenance_window": {"services": ["PSVC007"]}}, "must name its services"),
+        (
+            "PUT",
+            "/escalation_policies/PESC000",
+            {"escalation_policy": {"teams": ["PTEAM01"]}},
+            "take the escalation policy",
+        ),
+        ("GET", "/standards/scores/technical_services?ids=PSVC000/", None, "no id of PagerDuty's"),
+    ],
+)
+def test_nothing_passes_as_what_nobody_judges(place: Place, method: str, path: str, body: Any, said: str) -> None:
+    answer = place.ask("a", method, path, body)
+    assert answer.status == 403, answer.body
+    assert said in " ".join(answer.errors)
+
+
+def test_a_priority_may_be_set(place: Place) -> None:
+    incident = place.ask("a", "POST", "/incidents", {"incident": INCIDENT}).json()["incident"]["id"]
+    body = {"incident": {"type": "incident_reference", "priority": priority("PPRI000")}}
+    assert place.ask("a", "PUT", f"/incidents/{incident}", body).status == 200
+
+
+def forget(place: Place, who: str) -> None:
+    """Nothing that was known of who owns what is any more: a write came."""
+    own = {"a": "PSVC000", "b": "PSVC00E", "c": "PSVC002"}[who]
+    assert place.ask(who, "PUT", f"/services/{own}", {"service": {"name": 5}}).status == 400
+
+
+@pytest.mark.parametrize(
+    ("who", "method", "path", "other"),
+    [
+        ("a", "PUT", "/maintenance_windows/{}", "PMW0000"),
+        ("a", "GET", "/webhook_subscriptions/{}", "PWHK000"),
+        ("a", "DELETE", "/webhook_subscriptions/{}", "PWHK000"),
+        # Of the other kind, which PagerDuty answers with 400, or with a parameter that it refuses.
+        ("a", "GET", "/schedules/{}", "PV3S001"),
+        ("a", "GET", "/v3/schedules/{}?time_zone=Nowhere", "PV3S001"),
+        # Where services are bounds, a schedule is judged by the policies that use it.
+        ("b", "GET", "/schedules/{}", "PSCH003"),
+        ("b", "GET", "/schedules/{}/users", "PSCH003"),
+        ("b", "GET", "/v3/schedules/{}/overrides", "PV3S000"),
+        ("c", "GET", "/schedules/{}", "PSCH003"),
+    ],
+)
+def test_what_is_anothers_takes_as_many_calls_as_what_is_nowhere_when_nothing_is_known_yet(
+    place: Place, who: str, method: str, path: str, other: str
+) -> None:
+    body = {"maintenance_window": {"description": "x"}} if method == "PUT" else None
+    told = []
+    for id in (other, other[:4] + "ZZZ"):
+        forget(place, who)
+        before = place.arrived()
+        answer = place.ask(who, method, path.format(id), body)
+        told.append((answer.status, answer.body.replace(id.encode(), b"?"), place.arrived() - before))
+    assert told[0] == told[1]
+    assert told[0][0] == 403
+
+
+@pytest.mark.parametrize(
+    ("who", "path", "name"),
+    [
+        # A policy and a schedule that page people of other teams, and a service that bounds name, of another team's policy.
+        ("a", "/escalation_policies/PESC00C", "escalation_policy"),
+        ("a", "/schedules/PSCH00E", "schedule"),
+        ("b", "/services/PSVC00E", "service"),
+    ],
+)
+def test_what_was_read_may_be_sent_back_whole(place: Place, who: str, path: str, name: str) -> None:
+    document = place.ask(who, "GET", path).json()[name]
+    ids = set(re.findall(r"(?:PUSR|PESC|PTEAM)\w+", json.dumps(document)))
+    outside = {id for ids in foreign(place.world, BOUNDS[who], met=False).values() for id in ids}
+    assert ids & outside
+    answer = place.ask(who, "PUT", path, {name: document})
+    assert answer.status == 200, answer.body
+    # And no more than was there.
+    added = {**document, "teams": [*document["teams"], {"id": "PTEAM03", "type": "team_reference"}]}
+    assert place.ask(who, "PUT", path, {name: added}).status == 403
+
+
+def test_an_own_thing_is_not_left_to_the_others_that_share_it(place: Place) -> None:
+    shared = {"schedule": {"name": "Shared", "time_zone": "UTC", "teams": [TEAM_A, TEAM_B]}}
+    made = place.portal.call("POST", "/v3/schedules", shared, key=place.portal.seeded["key"])
+    path = f"/v3/schedules/{made.json()['schedule']['id']}"
+    assert place.ask("a", "PUT", path, shared).status == 200
+    answer = place.ask("a", "PUT", path, {"schedule": {**shared["schedule"], "teams": [TEAM_B]}})
+    assert answer.status == 403
+    assert "take the schedule" in " ".join(answer.errors)
+
+
+def test_a_part_that_is_not_there_is_answered_like_one_of_anothers(place: Place) -> None:
+    answer = place.ask("a", "GET", "/services/PSVC000/integrations/PNOSUCH")
+    assert answer.status == 403
+    assert "integration PNOSUCH is not within" in " ".join(answer.errors)
+
+
+def test_what_was_known_of_who_owns_what_is_not_kept_beyond_its_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After each write the lists of what is inside are kept anew: those before must go."""
+    now = 1000.0
+    monkeypatch.setattr("integrations.pagerduty.bounds.time", SimpleNamespace(monotonic=lambda: now))
+    held = Held()
+    connection = Connection(
+        "1", "a", 1, "Payments", "sandbox", "http://sandbox", "token", b"", "", Bounds(team_ids=frozenset({"PTEAM00"}))
+    )
+
+    async def look(path: str, query: str) -> Any:
+        return {"services": [{"id": "PSVC000"}], "more": False}
+
+    async def scenario() -> int:
+        nonlocal now
+        for _ in range(10):
+            held._written["1"] = held._written.get("1", 0) + 1
+            await _Owners(held, connection, look).services()
+            now += 30
+        return len(held._known)
+
+    assert asyncio.run(scenario()) == 2
+
+
+def test_what_include_puts_into_an_answer_is_not_looked_up_without_end() -> None:
+    connection = Connection(
+        "1", "a", 1, "Payments", "sandbox", "http://sandbox", "token", b"", "", Bounds(team_ids=frozenset({"PTEAM00"}))
+    )
+    looks = 0
+
+    async def look(path: str, query: str) -> Any:
+        nonlocal looks
+        looks += 1
+        return {"user": {"teams": [{"id": "PTEAM00"}]}}
+
+    people = {"oncalls": [{"user": {"type": "user", "id": f"PUSR{n:03d}"}} for n in range(300)]}
+    with pytest.raises(_Outside, match="more than 100"):
+        asyncio.run(_included(people, _Owners(Held(), connection, look)))
+    assert looks <= MAXIMUM_NAMED

@@ -150,8 +150,9 @@ _TOLD: Final = frozenset({"final_schedule", "overrides_subschedule"})
 
 _INNER: Final = frozenset(
     {
-        *("alerts", "custom_fields", "custom_shifts", "delivery_method", "escalation_rules", "events", "integrations"),
-        *("overrides", "overrides_subschedule", "final_schedule", "rotations", "rules", "schedule_layers", "sets"),
+        *("alert", "alerts", "custom_fields", "custom_shift", "custom_shifts", "delivery_method", "escalation_rules"),
+        *("event", "events", "integration", "integrations", "override", "overrides", "overrides_subschedule"),
+        *("final_schedule", "first_trigger_log_entry", "rotations", "rules", "schedule_layers", "sets"),
         *("scheduled_actions", "incident_type", "incident_types", "incident_workflow_instance"),
     }
 )

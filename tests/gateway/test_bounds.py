@@ -585,6 +585,30 @@ def test_what_was_read_may_be_sent_back_whole(place: Place, who: str, path: str,
     assert place.ask(who, "PUT", path, {name: added}).status == 403
 
 
+def test_a_part_that_was_read_may_be_sent_back_whole(place: Place) -> None:
+    """It names itself, and what it came by."""
+    open_ones = "/incidents?date_range=all&limit=50&statuses[]=triggered&statuses[]=acknowledged"
+    alerts = next(
+        alerts
+        for incident in place.ask("a", "GET", open_ones).json()["incidents"]
+        if (alerts := place.ask("a", "GET", f"/incidents/{incident['id']}/alerts").json()["alerts"])
+    )
+    path = f"/incidents/{alerts[0]['incident']['id']}/alerts"
+    rotation = "/v3/schedules/PV3S000/rotations/ROT00000000000000000010001/events"
+    event = place.ask("a", "GET", rotation).json()["events"][0]
+    overrides = "/v3/schedules/PV3S000/overrides"
+    days = "?since=2026-11-01T00:00:00Z&until=2026-12-30T00:00:00Z"
+    override = place.ask("a", "GET", overrides + days).json()["overrides"][0]
+    for where, body in (
+        (f"{path}/{alerts[0]['id']}", {"alert": alerts[0]}),
+        (path, {"alerts": alerts}),
+        (f"{rotation}/{event['id']}", {"event": event}),
+        (f"{overrides}/{override['id']}", {"override": override}),
+    ):
+        # (Whose shift it is may have left the team meanwhile.)
+        assert b"cannot be told" not in place.ask("a", "PUT", where, body).body
+
+
 def test_an_own_thing_is_not_left_to_the_others_that_share_it(place: Place) -> None:
     shared = {"schedule": {"name": "Shared", "time_zone": "UTC", "teams": [TEAM_A, TEAM_B]}}
     made = place.portal.call("POST", "/v3/schedules", shared, key=place.portal.seeded["key"])

@@ -227,9 +227,11 @@ class Held:
         try:
             if why := _beyond(operation_id, bounds):
                 raise _Outside(f"{resolution.tools[0].name} is cut off on the connection {connection.name}. {why}")
-            if operation_id in FILTERS and not bounds.service_ids and FILTERS[operation_id][0].endswith("[]"):
-                # What most calls are: held without a look at anything.
-                return _forced(resolution, FILTERS[operation_id][0], bounds.team_ids, connection)
+            if operation_id in FILTERS and not bounds.service_ids:
+                by_team, by_service = FILTERS[operation_id]
+                if by_team.endswith("[]") and by_service not in resolution.arguments["query"]:
+                    # What most calls are: held without a look at anything.
+                    return _forced(resolution, by_team, bounds.team_ids, connection)
             owners = _Owners(self, connection, look)
             await self._named(resolution, owners)
             held = await self._filtered(resolution, owners)
@@ -340,7 +342,11 @@ class Held:
             return resolution
         by_team, by_service = FILTERS[operation_id]
         if by_team and (not bounds.service_ids or not by_service):
-            return _forced(resolution, by_team, bounds.team_ids, connection)
+            held = _forced(resolution, by_team, bounds.team_ids, connection)
+            if by_service and _asked(held, by_service):
+                # The teams' filter holds it already; but services of others would be an empty list that explains nothing.
+                held = _forced(held, by_service, await owners.services(), connection)
+            return held
         return _forced(resolution, by_service, owners.few(await owners.services(), "services"), connection)
 
 
@@ -680,17 +686,7 @@ def _forced(resolution: Resolution, name: str, values: frozenset[str], connectio
     request = resolution.request
     assert request is not None  # noqa: S101
     in_query = name.endswith("[]")
-    body = resolution.arguments.get("body")
-    if in_query:
-        asked = resolution.arguments.get("query", {}).get(name)
-    else:
-        given: dict[str, Any] = body if isinstance(body, dict) else {}
-        filters = given.get("filters") or {}
-        if not isinstance(filters, dict):
-            raise _Outside("filters must be an object.")
-        asked = filters.get(name)
-        if asked is not None and not (isinstance(asked, list) and all(isinstance(item, str) for item in asked)):
-            raise _Outside(f"filters.{name} must be a list of ids.")
+    asked = _asked(resolution, name)
     kept = values.intersection(asked) if asked else values
     if not kept:
         raise _Outside(
@@ -708,9 +704,26 @@ def _forced(resolution: Resolution, name: str, values: frozenset[str], connectio
             query = urlencode(rest)
         request = dataclasses.replace(request, query=f"{query}&{pairs}" if query else pairs)
     else:
-        sent = {**given, "filters": {**filters, name: ids}}
+        # From what is sent so far: another filter may be forced already.
+        sent = json.loads(request.body or b"{}")
+        sent["filters"] = {**(sent.get("filters") or {}), name: ids}
         request = dataclasses.replace(request, body=json.dumps(sent, separators=(",", ":")).encode("ascii"))
-    return dataclasses.replace(resolution, request=request, held={name.removesuffix("[]"): ids})
+    return dataclasses.replace(resolution, request=request, held={**resolution.held, name.removesuffix("[]"): ids})
+
+
+def _asked(resolution: Resolution, name: str) -> list[str] | None:
+    """The ids that a call itself filters by; None: by none."""
+    if name.endswith("[]"):
+        found: list[str] | None = resolution.arguments.get("query", {}).get(name)
+        return found
+    body = resolution.arguments.get("body")
+    filters = (body.get("filters") if isinstance(body, dict) else None) or {}
+    if not isinstance(filters, dict):
+        raise _Outside("filters must be an object.")
+    asked = filters.get(name)
+    if asked is not None and not (isinstance(asked, list) and all(isinstance(item, str) for item in asked)):
+        raise _Outside(f"filters.{name} must be a list of ids.")
+    return asked
 
 
 async def _rows(operation_id: str, document: dict[str, Any], resolution: Resolution, owners: _Owners) -> None:

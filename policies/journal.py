@@ -217,7 +217,7 @@ class Journal:
 
     def _work(self) -> None:
         # Held directly, too: Django's way to it costs more than to make a row.
-        connections[DEFAULT_DB_ALIAS] = self._db = own_connection(self._patience)
+        connections[DEFAULT_DB_ALIAS] = self._db = own_connection(self.patience)
         batch: list[_Waiting] = []
         try:
             while (first := self._queue.get()) is not None:
@@ -303,7 +303,7 @@ class Journal:
         away = JournalUnavailable("the database is away")
         return [(waiting, failed if _may_wait(waiting) else away) for waiting in batch]
 
-    def _patience(self) -> float:
+    def patience(self) -> float:
         """How long to wait for an answer of the database: longer than its own limit, unless it is known to be away."""
         return AWAY_SECONDS if self._spool is not None and self._spool.away() else 2 * LOCK_SECONDS + 1
 

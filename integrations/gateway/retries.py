@@ -122,6 +122,10 @@ class Desk(Protocol):
 
     def do(self, work: Callable[[], T]) -> asyncio.Future[T]: ...
 
+    def patience(self) -> float:
+        """Seconds to wait for an answer of the database: all that is queued waits behind this work."""
+        ...
+
 
 class Retries:
     """One a process. ``_claim``, ``_keep`` and ``_forget`` run on the desk's thread, the rest on the loop."""
@@ -221,7 +225,7 @@ class Retries:
 
     def _connection(self) -> BaseDatabaseWrapper:
         if self._own is None:
-            self._own = own_connection(hurried=True)
+            self._own = own_connection(self._desk.patience, hurried=True)
         return self._own
 
     def _execute(self, statement: str, values: Sequence[Any]) -> int:

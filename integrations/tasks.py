@@ -19,7 +19,7 @@ from integrations import actions, alarms
 from integrations.models import Connection
 from policies.actions import Refused
 from policies.journal import close_orphans, write_checkpoint
-from policies.spool import bring_in_orphans
+from policies.spool import bring_in_orphans, waiting
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -127,7 +127,9 @@ test_one_connection.__test__ = test_connections.__test__ = False  # type: ignore
 @periodic(minutes=1)
 def close_open_intents() -> None:
     """Close the intents that a killed process left open."""
-    close_orphans(dt.timedelta(seconds=settings.CALL_TIME_LIMIT + 5))
+    # What an intent's write came to may wait in the spool: it is no orphan before that is brought in.
+    if not waiting(settings.SPOOL_DIR):
+        close_orphans(dt.timedelta(seconds=settings.CALL_TIME_LIMIT + 5))
 
 
 @periodic(minutes=1)

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from integrations import tasks
 from policies import spool
 from policies.core import chain
 from policies.core.call import Entry as NewEntry
@@ -255,6 +256,21 @@ def test_a_living_processs_file_is_left_alone(tmp_path: Path) -> None:
     assert not Entry.objects.exists()
     file.close()
     assert bring_in_orphans(tmp_path / "spool") == 1
+
+
+@database
+def test_no_intent_is_called_an_orphan_while_its_result_may_wait_in_the_spool(
+    tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[dt.timedelta] = []
+    monkeypatch.setattr(tasks, "close_orphans", closed.append)
+    settings.SPOOL_DIR = tmp_path / "spool"
+    written(settings.SPOOL_DIR)
+    tasks.close_open_intents()
+    assert closed == []
+    bring_in_orphans(settings.SPOOL_DIR)
+    tasks.close_open_intents()
+    assert len(closed) == 1
 
 
 @database

@@ -1,0 +1,63 @@
+"""Reads of one operation: a tool's arguments as its path, query or body. Where nothing is said here, an argument goes where the
+operation takes one of its name."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from integrations.pagerduty.catalog import OPERATIONS, TAKES
+from integrations.pagerduty.tools.asking import Ask, Given
+from policies.core.call import Operation, Tool
+
+_TEMPLATE: Final = re.compile(r"\{(\w+)\}")
+
+
+def ask(operation_id: str, given: Given, **fixed: str) -> Ask:
+    """The call of an operation with a tool's arguments: ids go into its path, the rest into its query, under its own name or
+    with ``[]``. ``fixed``: values of path or query beside the arguments."""
+    operation = OPERATIONS[operation_id]
+    left = {**given.arguments, **fixed}
+    path = _path(operation, left)
+    return Ask(operation.method, path, _query(operation, left))
+
+
+def _path(operation: Operation, left: dict[str, Any]) -> str:
+    """The path with its ids, which are taken out of ``left``: by name, or for ``{id}`` the tool's own ``…_id``, in order."""
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in left:
+            name = next(each for each in left if each.endswith("_id") and each not in TAKES[operation.id])
+        return str(left.pop(name))
+
+    return _TEMPLATE.sub(value, operation.path)
+
+
+def _query(operation: Operation, left: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    takes = TAKES[operation.id]
+    pairs: list[tuple[str, str]] = []
+    for name, value in left.items():
+        if isinstance(value, list):
+            key = f"{name}[]" if f"{name}[]" in takes else name
+            if key.endswith("[]") or name == "ids":
+                pairs += [(key, str(item)) for item in value]
+            else:
+                pairs.append((key, ",".join(map(str, value))))
+        elif name in takes:
+            pairs.append((name, str(value).lower() if isinstance(value, bool) else str(value)))
+    return tuple(pairs)
+
+
+def month_before(given: Given) -> tuple[str, str]:
+    """The window that was asked for, or the last month up to its end."""
+    until = given.get("until") or f"{given.now:%Y-%m-%dT%H:%M:%SZ}"
+    end = dt.datetime.fromisoformat(until)
+    return given.get("since") or f"{end - dt.timedelta(days=30):%Y-%m-%dT%H:%M:%SZ}", until
+
+
+def operation_of(tool: Tool) -> str:
+    """The one operation of a tool that has one."""
+    return tool.operations[0]

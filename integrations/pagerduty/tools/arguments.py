@@ -90,7 +90,7 @@ def _checked(name: str, value: Any, schema: Mapping[str, Any], remedy: str) -> A
         value = [value]  # One in place of a list of one: what is meant is plain.
     if kind == "integer" and isinstance(value, float) and value.is_integer():
         value = int(value)
-    if not isinstance(value, _TYPES[kind]) or (kind == "integer" and isinstance(value, bool)):
+    if not _is(value, kind):
         raise Wrong(f"{name} must be {_IN_WORDS[kind]}.", remedy)
     if kind == "array":
         least, most = schema.get("minItems", 0), schema.get("maxItems", MAXIMUM_ITEMS)
@@ -104,6 +104,11 @@ def _checked(name: str, value: Any, schema: Mapping[str, Any], remedy: str) -> A
     if kind == "string":
         _check_text(name, value, schema, remedy)
     return value
+
+
+def _is(value: Any, kind: str) -> bool:
+    """Whether a value is of one of JSON's kinds; true and false are no numbers."""
+    return isinstance(value, _TYPES[kind]) and not (kind == "integer" and isinstance(value, bool))
 
 
 def _check_text(name: str, value: str, schema: Mapping[str, Any], remedy: str) -> None:

@@ -21,7 +21,7 @@ REPEATABLE: Final = ("update_", "set_", "delete_", "remove_", "resolve_")
 
 def definition(tool: Tool, *, needs_approval: bool = False) -> dict[str, Any]:
     """A tool as MCP lists it: ``{"name", "title", "description", "inputSchema", "annotations"}``."""
-    properties = {
+    properties: dict[str, Any] = {
         name: {key: value for key, value in schema.items() if key not in _SAID}
         for name, schema in tool.input_schema["properties"].items()
     }

@@ -7,6 +7,7 @@ headers are compared with it and authorise nothing.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import functools
 import json
 import logging
@@ -14,7 +15,7 @@ import re
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
@@ -208,7 +209,8 @@ class McpDoor:
     async def _call(self, context: Context, params: CallToolRequestParams) -> dict[str, Any]:
         caller = _caller(context)
         key = (context.meta or {}).get(IDEMPOTENCY_KEY, "")
-        use = _Use(caller, params.name, await self._known(caller), key)
+        known = await self._known(caller)
+        use = _Use(caller, params.name, known, key, lambda: [row["name"] for row in self._listed(known)])
         content, is_error = await use.serve(params.arguments or {})
         return {
             "content": [{"type": "text", "text": msgspec.json.encode(content).decode()}],
@@ -221,8 +223,9 @@ class McpDoor:
 class _Use:
     """One use of a tool: the calls that it takes, and what came of them."""
 
-    def __init__(self, caller: Caller, name: str, known: Known, key: Any) -> None:
+    def __init__(self, caller: Caller, name: str, known: Known, key: Any, listed: Callable[[], Sequence[str]]) -> None:
         self._caller = caller
+        self._listed = listed
         self._name = name
         self._known = known
         self._key = key
@@ -237,7 +240,7 @@ class _Use:
         try:
             tool, arguments = tools.told_apart(self._name, arguments)
             if tool is None:
-                return await self._ended(self._name, arguments, "There is no such tool.")
+                return await self._ended(self._name[:100], arguments, "There is no such tool.")
             self._name = tool.name
             verdict = decide(self._known.state.policy, self._known.identified.principal, tool, "")
             if not verdict.allowed:
@@ -266,6 +269,8 @@ class _Use:
             error["remedy"] = wrong.remedy or error["remedy"]
             if wrong.candidates:
                 error["candidates"] = list(wrong.candidates)
+        if name not in tools.TOOLS and (near := difflib.get_close_matches(name, self._listed(), 3)):
+            error["did_you_mean"] = near
         return {"error": error}, True
 
     async def _ask(self, tool: Tool, ask: tools.Ask) -> tools.Told:

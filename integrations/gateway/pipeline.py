@@ -601,7 +601,9 @@ class _About:
         if call.idempotency_key:
             details["idempotency"] = self.redactor.digest(call.idempotency_key)
         if call.use:
-            details["use"] = {"tool": call.tool, "id": call.use}
+            # A name that is no tool's is whatever somebody sent.
+            known = resolution.tools or resolution.operation
+            details["use"] = {"tool": call.tool if known else self.redactor.string(call.tool), "id": call.use}
         if len(resolution.tools) > 1:
             details["tools"] = [tool.name for tool in resolution.tools]
         keep = _kept(resolution.tools)

@@ -764,6 +764,16 @@ def test_an_override_goes_where_its_schedule_is_kept(use: Used, sandbox: Sandbox
     assert written_once.body["overrides"][0]["overridden_member"] == {"type": "user_member", "user_id": replaced}  # type: ignore[index]
 
 
+def test_an_override_that_pagerduty_did_not_make_is_not_told_as_made(use: Used, sandbox: Sandbox) -> None:
+    past = {"start": "2026-10-01T00:00:00Z", "end": "2026-10-02T00:00:00Z"}
+    with pytest.raises(tools.Failed) as failed:  # PagerDuty answers 201, and in it 400
+        use("create_schedule_override", **{**ROTA, **past, "schedule_id": sandbox.world.schedules[0]["id"]})
+    assert failed.value.told.kind == "refused"
+    assert failed.value.told.error["status"] == 400
+    assert "must end after it starts, and in the future" in failed.value.told.error["problem"]
+    assert len(written(use)) == 1
+
+
 @pytest.mark.parametrize("failing", ["/schedules", "/v3/schedules"])
 def test_where_the_kind_of_a_schedule_cannot_be_read_nothing_is_written(
     failing: str, use: Used, sandbox: Sandbox

@@ -469,11 +469,16 @@ async def _create_override(given: Given, run: Run) -> Any:
     has_rotations, _ = await _schedule(given, run, instead)
     if has_rotations:
         custom = {"type": "custom_shift", **shift, "assignments": _assigned(given["user_id"])}
-        ask = Ask("POST", _v3(given, "custom_shifts"), body={"custom_shifts": [custom]})
-    else:
-        plain = {**times, "user": ref("user", given["user_id"])}
-        ask = Ask("POST", f"/schedules/{given['schedule_id']}/overrides", body={"overrides": [plain]})
-    return await _answer(ask, given, run)
+        return await _answer(Ask("POST", _v3(given, "custom_shifts"), body={"custom_shifts": [custom]}), given, run)
+    plain = {**times, "user": ref("user", given["user_id"])}
+    ask = Ask("POST", f"/schedules/{given['schedule_id']}/overrides", body={"overrides": [plain]})
+    # It answers 201 to a list of overrides, and says of each by itself whether it was made.
+    [made] = await need(run, ask)
+    if made.get("status", 201) >= 400:
+        said = "; ".join(shown(str(error), 200) for error in made.get("errors") or ()) or "it does not say why"
+        problem = f"PagerDuty did not make the override: {said}."
+        raise Failed(Told(kind="refused", error={"problem": problem, "status": made["status"]}))
+    return rendered({"override": made["override"]}, given)
 
 
 async def _update_schedule(given: Given, run: Run) -> Any:

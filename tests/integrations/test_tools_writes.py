@@ -554,6 +554,7 @@ ROUTER = {"orchestration_id": "PORC000"}
         ("update_incident", {**INCIDENT, "priority_id": "P1"}, "priority_id is no id: 'P1'", "list_priorities"),
         ("create_incident", {"service_id": "PSVC000", "title": "t", "priority_id": "High"}, "no id", "list_priorities"),
         ("set_incident_custom_fields", {**INCIDENT, "custom_fields": "impact=high"}, "not JSON", '{"impact":"high"'),
+        ("set_incident_custom_fields", {**INCIDENT, "custom_fields": '{"a":NaN}'}, "not JSON", '{"impact":"high"'),
         ("set_incident_custom_fields", {**INCIDENT, "custom_fields": "[1]"}, "not an object", '{"impact":"high"'),
         ("set_incident_custom_fields", {**INCIDENT, "custom_fields": "{}"}, "names no field", "at least one"),
         ("set_incident_custom_fields", {**INCIDENT, "custom_fields": '{"a":{}}'}, "of no kind", "a list of texts"),

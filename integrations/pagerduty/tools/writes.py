@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import json
 import zoneinfo
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
+
+import msgspec
 
 from integrations.pagerduty import catalog
 from integrations.pagerduty.tools.arguments import is_id
@@ -86,8 +87,8 @@ def _parsed(given: Given, tool: str, name: str, kind: type[dict[str, Any]] | typ
     example = catalog.TOOLS[tool].input_schema["properties"][name]["examples"][0]
     remedy = f"Pass {name} as one JSON text, such as {example}"
     try:
-        found: Any = json.loads(given[name])
-    except (ValueError, RecursionError):
+        found: Any = msgspec.json.decode(given[name])
+    except (msgspec.DecodeError, RecursionError):
         raise Wrong(f"{name} is not JSON.", remedy) from None
     if not isinstance(found, kind) or (kind is list and not all(isinstance(item, dict) for item in found)):
         raise Wrong(f"{name} is not {'an object' if kind is dict else 'a list of objects'}.", remedy)

@@ -248,7 +248,7 @@ class Pipeline:
                 trying.withdraw()
             answer = await self._broken(call, identified, intents)
         finally:
-            trying.over()
+            trying.over(told=answer.reply is not None)
             # Whatever has happened: nobody waits for ever. (Cancelled only when the loop ends.)
             if not answered.done():
                 answered.set_result(answer)

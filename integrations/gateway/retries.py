@@ -341,11 +341,11 @@ class Trying:
         if self._claim is not None:
             self._retries.keep(self._claim, outcome, reply, told=not self._gone())
 
-    def over(self) -> None:
-        """The call has its answer."""
+    def over(self, *, told: bool) -> None:
+        """The call has its answer. ``told``: which says what became of the write."""
         if self._claim is not None:
             self._retries.over(self._claim)
-        if self._told is not None and not self._gone():
+        if self._told is not None and told and not self._gone():
             # Now its caller knows: the next identical write is another one.
             self._retries.forget(*self._told)
 

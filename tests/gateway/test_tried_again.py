@@ -50,6 +50,13 @@ def both(setting: Setting, key: str, between: Callable[[], object] = lambda: Non
     return asyncio.run(scenario())
 
 
+def unrecorded(loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+    """What the journal says to an entry that it does not take."""
+    future: asyncio.Future[None] = loop.create_future()
+    future.set_exception(JournalUnavailable("made up"))
+    return future
+
+
 def decision(answer: Answer) -> str:
     assert answer.verdict is not None
     return answer.verdict.decision_id
@@ -126,6 +133,36 @@ def test_without_a_key_an_outcome_that_nobody_waited_for_is_told_once(
 
     (told, anew), count = asyncio.run(scenario())
     intent = Entry.objects.filter(kind="intent").order_by("id").values_list("decision_id", flat=True)[0]
+    assert (told.status, told.replay_of) == (201, intent)
+    assert (anew.status, anew.replay_of, count) == (201, "", 2)
+
+
+@pytest.mark.parametrize("broken", ["journal", "portal"])
+def test_without_a_key_an_outcome_counts_as_told_only_when_it_was(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """Nobody waited for the first; the second is not told either, for it cannot be recorded, or breaks: the third is."""
+    monkeypatch.setattr(MadeUp, "reply", DONE)
+
+    async def scenario() -> tuple[list[Answer], int]:
+        async with setting.running() as started:
+            made_up = started.pipeline.integration
+            made_up.before = lambda: asyncio.sleep(0.3)
+            first = asyncio.create_task(started.pipeline.run(write(setting)))
+            await asyncio.sleep(0.1)
+            first.cancel()
+            await started.pipeline.drain()
+            with monkeypatch.context() as patch:
+                if broken == "journal":
+                    patch.setattr(started.journal, "append", lambda *_, **__: unrecorded(started.loop))
+                else:
+                    patch.setattr("integrations.gateway.pipeline._of_earlier", lambda *_: 1 / 0)
+                second = await started.pipeline.run(write(setting))
+            return [second, *[await started.pipeline.run(write(setting)) for _ in range(2)]], len(made_up.sent)
+
+    (second, told, anew), count = asyncio.run(scenario())
+    intent = Entry.objects.filter(kind="intent").order_by("id").values_list("decision_id", flat=True)[0]
+    assert (second.status, second.replay_of) == (503 if broken == "journal" else 500, "")
     assert (told.status, told.replay_of) == (201, intent)
     assert (anew.status, anew.replay_of, count) == (201, "", 2)
 
@@ -251,16 +288,9 @@ def test_a_write_that_the_journal_did_not_take_can_be_tried_again(
 
     async def scenario() -> tuple[int, int, int]:
         async with setting.running() as started:
-            append = started.journal.append
-
-            def failing(*entry: Any, **version: Any) -> asyncio.Future[None]:
-                future: asyncio.Future[None] = started.loop.create_future()
-                future.set_exception(JournalUnavailable("made up"))
-                return future
-
-            monkeypatch.setattr(started.journal, "append", failing)
-            first = await started.pipeline.run(write(setting, key))
-            monkeypatch.setattr(started.journal, "append", append)
+            with monkeypatch.context() as patch:
+                patch.setattr(started.journal, "append", lambda *_, **__: unrecorded(started.loop))
+                first = await started.pipeline.run(write(setting, key))
             second = await started.pipeline.run(write(setting, key))
             return first.status, second.status, len(started.pipeline.integration.sent)
 

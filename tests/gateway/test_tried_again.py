@@ -167,6 +167,38 @@ def test_without_a_key_an_outcome_counts_as_told_only_when_it_was(
     assert (anew.status, anew.replay_of, count) == (201, "", 2)
 
 
+def test_a_caller_that_goes_away_while_the_result_is_recorded_was_not_told(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MadeUp, "reply", DONE)
+
+    async def scenario() -> tuple[list[Answer], int]:
+        async with setting.running() as started:
+            append, recording = started.journal.append, asyncio.Event()
+
+            async def slowly(entry: Any) -> None:
+                recording.set()
+                await asyncio.sleep(0.2)
+                await append(entry)
+
+            def slow(entry: Any, **version: Any) -> Any:
+                return append(entry, **version) if entry.kind == "intent" else slowly(entry)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(started.journal, "append", slow)
+                first = asyncio.create_task(started.pipeline.run(write(setting)))
+                await recording.wait()
+                first.cancel()
+                await started.pipeline.drain()
+            answers = [await started.pipeline.run(write(setting)) for _ in range(2)]
+            return answers, len(started.pipeline.integration.sent)
+
+    (told, anew), count = asyncio.run(scenario())
+    intent = Entry.objects.filter(kind="intent").order_by("id").values_list("decision_id", flat=True)[0]
+    assert (told.status, told.replay_of) == (201, intent)
+    assert (anew.status, anew.replay_of, count) == (201, "", 2)
+
+
 def test_a_second_try_whose_caller_went_away_while_it_waited_is_not_sent(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:

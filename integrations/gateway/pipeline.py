@@ -356,7 +356,8 @@ class Pipeline:
                 try:
                     state = await self._configuration.refresh()
                 except NotFresh:
-                    return _unavailable("The configuration cannot be read, so nothing can be allowed.", verdict)
+                    unread = "The configuration cannot be read, so nothing can be allowed."
+                    return await self._recorded(about, _unavailable(unread, verdict))
                 again = state.identities.identify(call)
                 if isinstance(again, Rejected):
                     # By the key it came with the call is on record, like any that was denied.

@@ -156,6 +156,26 @@ def test_a_revocation_binds_the_next_write_at_once(setting: Setting, monkeypatch
     assert outcomes(last) == [("result", "denied")]
 
 
+def test_a_write_whose_policy_moved_and_cannot_be_read_any_more_is_on_record(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Watch, "_poll", lambda self: None)
+    monkeypatch.setattr(runtimes, "FRESH_SECONDS", 1e9)
+
+    def broken() -> int:
+        raise InterfaceError("connection already closed")
+
+    async def scenario() -> tuple[Answer, int]:
+        async with setting.running() as started:
+            await in_thread(lambda: do_revoke_key(setting.key, by=setting.cast.ada))
+            with monkeypatch.context() as patch:
+                patch.setattr(runtimes, "current_version", broken)
+                return await started.pipeline.run(setting.note()), len(started.pipeline.integration.sent)
+
+    answer, sent = asyncio.run(scenario())
+    assert (answer.status, sent, outcomes(answer)) == (503, 0, [("result", "failed")])
+
+
 def test_a_stop_binds_the_next_write_at_once_and_the_next_read_within_a_second(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -252,7 +252,8 @@ class Pipeline:
             # Whatever has happened: nobody waits for ever. (Cancelled only when the loop ends.)
             if not answered.done():
                 answered.set_result(answer)
-        if answer.outcome is Outcome.DENIED and answer.verdict is not None:
+        # Where bounds could not be told it is PagerDuty that failed: that says nothing of what the key is tried for.
+        if answer.outcome is Outcome.DENIED and answer.status < 500 and answer.verdict is not None:
             self._notice(
                 functools.partial(self._signs.denied, rule=answer.verdict.rule), call, identified, answer.verdict
             )

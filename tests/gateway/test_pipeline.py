@@ -23,6 +23,7 @@ from integrations.actions import (
     do_set_bounds,
 )
 from integrations.gateway import runtime as runtimes
+from integrations.gateway.alarms import DENIALS
 from integrations.gateway.integration import Connection, Reply, Request, Resolution
 from integrations.gateway.pipeline import Answer, Buckets
 from integrations.gateway.runtime import Runtime, Watch
@@ -31,7 +32,7 @@ from integrations.pagerduty.catalog import TOOLS
 from integrations.pagerduty.integration import PagerDuty
 from policies.actions import do_revoke_key, do_set_tool_rule, do_set_tools, do_stop
 from policies.core.call import Call, Client, Door, JobCredential, KeyCredential, State
-from policies.models import AgentKey, Entry
+from policies.models import AgentKey, Alarm, Entry
 from tests.conftest import Cast
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -406,6 +407,14 @@ def test_what_nobody_can_tell_the_owner_of_is_not_touched(
     assert "could not be told" in answer.problem
     assert sent == ["GET /incidents/PT4KHLK"]
     assert outcomes(answer) == [("result", "denied")]
+
+
+def test_looks_that_fail_are_no_burst_of_denials(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PagerDuty is down: that tells nothing of what a key is tried for."""
+    monkeypatch.setattr(OfTeam, "failing", Reply(500, JSON, b"{}"))
+    answers, _ = bounded(setting, *[setting.note() for _ in range(DENIALS + 1)])
+    assert {answer.status for answer in answers} == {503}
+    assert not Alarm.objects.exists()
 
 
 def test_a_look_that_is_locked_denies_and_says_so(setting: Setting) -> None:

@@ -296,8 +296,10 @@ class Pipeline:
             self._on_used(identified.key_id, call.at)
         resolution = self.integration.resolve(call)
         limited = False
+        # One, however often it is judged: what was told of it meanwhile must be found in the record.
+        decision_id = _decision_id()
         for _ in range(MAXIMUM_STALE):
-            verdict = self._decide(state, identified, resolution)
+            verdict = self._decide(state, identified, resolution, decision_id)
             self._notice(self._signs.came, call, identified, verdict)
             about = _About(call, identified, resolution, verdict, self._redactor)
             about.reveal = reveals(state.policy, identified.principal, call.reveal)
@@ -382,8 +384,7 @@ class Pipeline:
         if identified.key_id:
             what(identified.key_id, call.client.ip, call.at, verdict.tool, verdict.decision_id)
 
-    def _decide(self, state: State, identified: Identified, resolution: Resolution) -> Verdict:
-        decision_id = _decision_id()
+    def _decide(self, state: State, identified: Identified, resolution: Resolution, decision_id: str) -> Verdict:
         if resolution.tools:
             return decide_all(state.policy, identified.principal, resolution.tools, decision_id)
         return Verdict(

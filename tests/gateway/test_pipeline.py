@@ -4,6 +4,7 @@ timed or broken from outside."""
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import threading
 import time
@@ -31,6 +32,7 @@ from integrations.models import Connection as ConnectionRow
 from integrations.pagerduty.catalog import TOOLS
 from integrations.pagerduty.integration import PagerDuty
 from policies.actions import do_revoke_key, do_set_tool_rule, do_set_tools, do_stop
+from policies.alarms import Kind
 from policies.core.call import Call, Client, Door, JobCredential, KeyCredential, State
 from policies.models import AgentKey, Alarm, Entry
 from tests.conftest import Cast
@@ -476,3 +478,28 @@ def test_a_write_that_is_judged_again_takes_one_call_from_the_limit(
 
     assert asyncio.run(scenario()) == 201
     assert len(taken) == 1
+
+
+def test_a_sign_names_the_decision_of_a_write_that_was_judged_again(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Watch, "_poll", lambda self: None)
+    monkeypatch.setattr(runtimes, "FRESH_SECONDS", 1e9)
+    monkeypatch.setattr(MadeUp, "reply", Reply(201, JSON, b'{"note":{}}'))
+    at_home = dataclasses.replace(setting.call(), client=Client("198.51.100.7"))
+
+    async def scenario() -> Answer:
+        async with setting.running() as started:
+            await started.pipeline.run(at_home)
+            await asyncio.sleep(0.3)  # until that is known, which moves no version
+            changes = {"list_users": State.OFF}
+            await in_thread(
+                lambda: do_set_tools(setting.cast.payments, states=changes, tools=TOOLS, by=setting.cast.ada)
+            )
+            return await started.pipeline.run(setting.note())  # type: ignore[no-any-return]  # an untyped context
+
+    answer = asyncio.run(scenario())
+    assert outcomes(answer) == [("intent", "intended"), ("result", "done")]
+    [sign] = Alarm.objects.get(kind=Kind.NEW_NETWORK).signs
+    assert answer.verdict is not None
+    assert sign["decision_id"] == answer.verdict.decision_id

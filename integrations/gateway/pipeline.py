@@ -525,6 +525,7 @@ class Pipeline:
             await self._journal.append(about.entry(EntryKind.RESULT, outcome, answer=answer))
         except (JournalUnavailable, StaleVerdict):
             if not reply.sent:
+                trying.withdraw()
                 return _unavailable("The journal stopped recording; the write was not sent.", about.verdict)
             # Sent: never a 503, which invites a second try.
             return Answer(

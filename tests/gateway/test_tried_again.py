@@ -329,6 +329,29 @@ def test_a_write_that_the_journal_did_not_take_can_be_tried_again(
     assert asyncio.run(scenario()) == (503, 201, 1)
 
 
+@pytest.mark.parametrize("key", ["", "k"])
+def test_a_write_that_was_not_sent_can_be_tried_again_though_that_is_not_on_record(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, settings: Any, key: str
+) -> None:
+    settings.CALL_TIME_LIMIT = 1
+
+    async def scenario() -> tuple[int, int]:
+        async with setting.running() as started:
+            append = started.journal.append
+
+            def failing(entry: Any, **version: Any) -> asyncio.Future[None]:
+                return append(entry, **version) if entry.kind == "intent" else unrecorded(started.loop)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(MadeUp, "reply", Reply(0, failure="connect", sent=False))
+                patch.setattr(started.journal, "append", failing)
+                first = await started.pipeline.run(write(setting, key))
+            monkeypatch.setattr(MadeUp, "reply", DONE)
+            return first.status, (await started.pipeline.run(write(setting, key))).status
+
+    assert asyncio.run(scenario()) == (503, 201)
+
+
 def test_what_has_expired_is_pruned(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MadeUp, "reply", DONE)
     both(setting, "k")

@@ -305,9 +305,12 @@ class Retries:
             outcome, record = Outcome(found[0]), json.loads(found[1])
             details = record["details"]
             known_at = dt.datetime.fromisoformat(details.get("recorded_at", record["at"]))
+        in_doubt = now - known_at <= _DOUBT
         if outcome is Outcome.UNKNOWN:
-            return Earlier(State.UNKNOWN if row.is_keyed or now - known_at <= _DOUBT else State.FREE, first)
-        if row.is_keyed and _is_answer(outcome, details.get("upstream", {}).get("status", 0)):
+            return Earlier(State.UNKNOWN if row.is_keyed or in_doubt else State.FREE, first)
+        # A database that was away could keep nothing; what the spool withheld, its caller was not told.
+        untold = in_doubt and "withheld" in details.get("spooled", {})
+        if (row.is_keyed or untold) and _is_answer(outcome, details.get("upstream", {}).get("status", 0)):
             # It ended, and its answer could not be kept.
             return Earlier(State.KEPT, first, outcome, _without_body(details["status"], first))
         return Earlier(State.FREE, first)

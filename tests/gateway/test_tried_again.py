@@ -11,15 +11,17 @@ from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet, InvalidToken
+from django.db import OperationalError
 from django.db import connection as database
 from django.utils import timezone
 
 from integrations import fields
+from integrations.gateway import runtime as runtimes
 from integrations.gateway.integration import Reply
 from integrations.gateway.pipeline import Answer
 from integrations.gateway.retries import BODY_LIMIT, prune
 from integrations.models import Attempt
-from policies.journal import JournalUnavailable
+from policies.journal import Journal, JournalUnavailable
 from policies.models import Entry
 from tests.conftest import Cast
 from tests.gateway.test_pipeline import JSON, NOTE, MadeUp, Setting, in_thread, outcomes
@@ -350,6 +352,42 @@ def test_a_write_that_was_not_sent_can_be_tried_again_though_that_is_not_on_reco
             return first.status, (await started.pipeline.run(write(setting, key))).status
 
     assert asyncio.run(scenario()) == (503, 201)
+
+
+def test_without_a_key_what_went_to_the_spool_in_place_of_its_caller_is_told_once(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, settings: Any, tmp_path: Any
+) -> None:
+    """The database goes away while the write is at PagerDuty: its caller is told that the outcome is unknown."""
+    settings.SPOOL_DIR = tmp_path / "spool"
+    monkeypatch.setattr(MadeUp, "reply", DONE)
+
+    def gone(*_: object) -> Any:
+        raise OperationalError("the server closed the connection")
+
+    async def scenario() -> tuple[list[Answer], int]:
+        async with setting.running() as started:
+            made_up = started.pipeline.integration
+            with monkeypatch.context() as patch:
+
+                async def goes() -> None:
+                    patch.setattr(runtimes, "current_version", gone)
+                    patch.setattr(Journal, "_commit", gone)
+                    await asyncio.sleep(1)
+
+                made_up.before = goes
+                answers = [await started.pipeline.run(write(setting))]
+            made_up.before = None
+            for _ in range(100):
+                await asyncio.sleep(0.1)
+                if not started.spool.spooled and started.watch.fresh() is not None:
+                    break
+            answers += [await started.pipeline.run(write(setting)) for _ in range(2)]
+            return answers, len(made_up.sent)
+
+    (first, told, anew), count = asyncio.run(scenario())
+    assert (first.status, first.outcome) == (502, "unknown")
+    assert (told.status, told.replay_of) == (201, decision(first))
+    assert (anew.status, anew.replay_of, count) == (201, "", 2)
 
 
 def test_what_has_expired_is_pruned(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:

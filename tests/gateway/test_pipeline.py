@@ -375,6 +375,37 @@ def test_a_write_is_sent_after_a_look_at_whose_it_is_and_the_look_is_remembered(
     assert sent == ["GET /incidents/PT4KHLK", "POST /incidents/PT4KHLK/notes", "POST /incidents/PT4KHLK/notes"]
 
 
+def test_what_was_looked_at_while_a_write_was_under_way_is_looked_at_again_after_it(setting: Setting) -> None:
+    """It may have been the write that gave it to others."""
+    do_set_tools(setting.cast.payments, states={"update_service": State.ON}, tools=TOOLS, by=setting.cast.ada)
+    do_set_bounds(setting.connection, by=setting.cast.ada, team_ids=["PQ9K7I8"])
+    moving, move = asyncio.Event(), asyncio.Event()
+    team = {"id": "PQ9K7I8"}
+
+    class Moving(MadeUp):
+        async def _made_up(self, connection: Connection, request: Request, deadline: float, sealed: bytes) -> Reply:
+            document = {"teams": [dict(team)], "id": request.path.split("/")[2]}
+            if request.method == "PUT":
+                moving.set()
+                await move.wait()
+                team["id"] = "PQ9K7I9"
+            return Reply(200, JSON, json.dumps({"incident": document, "service": document}).encode())
+
+    setting.made_up = Moving
+    update = setting.call("PUT", "/services/PIJ90N7", json.dumps({"service": {"description": "new"}}).encode())
+
+    async def scenario() -> list[int]:
+        async with setting.running() as started:
+            run = started.pipeline.run
+            write = asyncio.create_task(run(update))
+            await moving.wait()
+            answers = [await run(setting.note())]
+            move.set()
+            return [answer.status for answer in [await write, *answers, await run(setting.note())]]
+
+    assert asyncio.run(scenario()) == [200, 200, 403]
+
+
 def test_changed_bounds_bind_the_next_write_at_once(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is remembered, in a configuration that is taken for fresh for ever."""
     monkeypatch.setattr(Watch, "_poll", lambda self: None)

@@ -22,27 +22,27 @@ OLD = version("mcp").startswith("1.")
 async def connected(url: str, key: str, mode: str) -> AsyncIterator[tuple[Any, str]]:
     """A connected client, and the revision that it speaks with the server."""
     headers = {"Authorization": f"Bearer {key}"}
+    http: Any  # One library for each generation.
     if OLD:
         import httpx
         from mcp import ClientSession
         from mcp.client.streamable_http import streamable_http_client
 
+        http = httpx.AsyncClient(headers=headers, timeout=60)
         async with (
-            httpx.AsyncClient(headers=headers, timeout=60) as http,
-            streamable_http_client(url, http_client=http) as (read, write, _),
-            ClientSession(read, write) as session,
+            http,
+            streamable_http_client(url, http_client=http) as streams,
+            ClientSession(*streams[:2]) as session,
         ):
-            begun = await session.initialize()
-            yield session, str(begun.protocolVersion)
+            begun: Any = await session.initialize()
+            yield session, begun.protocolVersion
     else:
         import httpx2
         from mcp.client.client import Client
-        from mcp.client.streamable_http import streamable_http_client as transport
+        from mcp.client.streamable_http import streamable_http_client
 
-        async with (
-            httpx2.AsyncClient(headers=headers, timeout=60) as http,
-            Client(transport(url, http_client=http), mode=mode) as client,
-        ):
+        http = httpx2.AsyncClient(headers=headers, timeout=60)
+        async with http, Client(streamable_http_client(url, http_client=http), mode=mode) as client:
             yield client, client.protocol_version
 
 

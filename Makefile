@@ -78,6 +78,7 @@ coverage-report:
 
 bench: setup
 	.venv/bin/python -m tests.benchmarks.doors $(ARGS)
+	.venv/bin/python -m tests.benchmarks.mcp $(ARGS)
 
 clean:
 	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis staticfiles data

@@ -207,7 +207,8 @@ def test_a_list_is_judged_though_its_answer_is_made_already(portal: Portal, vers
     names = ("tools/list", "")
     first, again = (post(portal, written({}, method="tools/list"), version, names=names) for _ in range(2))
     assert (first[0], first[1]) == (200, again[1])
-    for params in ({"cursor": 5}, {"cursor": []}, {"_meta": {**ENVELOPE, "progressToken": {}}}):
+    wrong: tuple[Any, ...] = ({"cursor": 5}, {"cursor": []}, {"_meta": {**ENVELOPE, "progressToken": {}}})
+    for params in wrong:
         status, raw, _ = post(portal, written(params, method="tools/list"), version, names=names)
         assert (status, code_of(raw)) == (400 if version == MODERN else 200, -32602), params
     assert number_of_entries(portal) == before

@@ -43,7 +43,8 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
 def run_client(url: str, key: str, where: str, mode: str) -> dict[str, Any]:
     """What the client found, having done the scenario's work."""
     assert not where or Path(where).is_dir(), f"{where} is not there: make test installs it."
-    command = [sys.executable, str(ROOT / "tests/gateway/mcp_client_scenario.py"), url, key, mode]
+    # -P: beside it stands a module that is called mcp, too.
+    command = [sys.executable, "-P", str(ROOT / "tests/gateway/mcp_client_scenario.py"), url, key, mode]
     environment = {**os.environ, "PYTHONPATH": where}
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr

@@ -149,7 +149,7 @@ def test_the_official_mcp_client_works_with_what_the_info_file_says(
     demo: tuple[dict[str, Any], Path, subprocess.Popen[bytes]],
 ) -> None:
     info, _, _ = demo
-    command = [sys.executable, "tests/gateway/mcp_client_scenario.py"]
+    command = [sys.executable, "-P", "tests/gateway/mcp_client_scenario.py"]  # Beside it stands another mcp.
     ran = subprocess.run(
         [*command, info["mcp_url"], info["agents"]["reader"]["key"], "auto"], cwd=ROOT, capture_output=True, timeout=60
     )

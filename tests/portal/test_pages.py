@@ -208,6 +208,10 @@ def test_the_reason_for_a_tool_is_kept_and_the_count_comes_with_the_row(client: 
     values = {"tool": "resolve_incident", "state": "on", "reason": "trial week"}
     shown = client.post("/teams/payments/tools/", values, headers={"HX-Request": "true"}).content.decode()
     assert f"{on + 1} of {total} tools are on, 1 of them writes." in shown
+    assert re.search(
+        r"take about [1-9]\d*,\d00 tokens from each conversation .* narrowed to the core, about [1-9],\d00 tokens",
+        shown,
+    )
     assert 'hx-swap-oob="true"' in shown
     assert ConfigChange.objects.get().reason == "trial week"
     assert "(trial week)" in client.get("/teams/payments/tools/").content.decode()

@@ -48,10 +48,11 @@ class Command(BaseCommand):
         prefix = name.removeprefix("pwk_").partition("_")[0]
         named = list(keys.filter(Q(name__iexact=name) | Q(prefix=prefix)))
         usable = [key for key in named if key.is_usable]
+        called = redacted(name)  # somebody may give the key itself in place of its name
         if len(usable) > 1:
             which = _listed(f"pwk_{key.prefix} of {key.team.slug}" for key in usable)
             raise _wrong(
-                f"There are {len(usable)} usable keys called {name}: name one by its prefix, or its team by --team ({which})."
+                f"{len(usable)} usable keys are called {called}: give --team, or a prefix as the name ({which})."
             )
         if usable:
             return usable[0]
@@ -60,13 +61,12 @@ class Command(BaseCommand):
             raise _wrong(f"{unusable(named[0])} Issue a new one at {page} .")
         others = _listed(key.name for key in keys if key.is_usable)
         raise _wrong(
-            f"There is no agent key called {name!r}{f' in {slug}' if slug else ''}. Usable keys: {others or 'none'}."
+            f"There is no agent key called {called!r}{f' in {slug}' if slug else ''}. Usable keys: {others or 'none'}."
         )
 
 
 def _wrong(why: str) -> CommandError:
-    # Somebody may give the key itself in place of its name.
-    return CommandError(shown(redacted(why), LINE), returncode=2)
+    return CommandError(shown(why, LINE), returncode=2)
 
 
 def _listed(names: Iterable[str]) -> str:

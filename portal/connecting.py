@@ -39,7 +39,7 @@ class Configuration:
     text: str
     """As it is pasted: a command, JSON, or lines to copy from."""
     key: str
-    """How the key gets there, and what to do then: sentences."""
+    """How the key gets there, and what to do then. Here and in ``where``, what is typed stands between backticks."""
 
 
 def configurations(secret: str | None = None) -> dict[str, Configuration]:
@@ -58,19 +58,19 @@ def configurations(secret: str | None = None) -> dict[str, Configuration]:
     return {
         "claude-code": Configuration(
             "Claude Code",
-            "Run this in a terminal. It holds for the project you are in; with --scope user for all of yours:",
+            "Run this in a terminal. It holds for the project you are in; with `--scope user` for all of yours:",
             f'claude mcp add --transport http {NAME} {url} --header "Authorization: {bearer(f"${{{VARIABLE}}}")}"',
             key(
-                f"First set the variable (bash, zsh): run read -rs {VARIABLE} in the same terminal, paste the key, press Enter. "
-                "Claude Code keeps the key in its own settings. Then claude mcp list shows whether it is connected.",
+                f"First set the variable (bash, zsh): run `read -rs {VARIABLE}` in the same terminal, paste the key, Enter. "
+                "Claude Code keeps the key in its own settings. Then `claude mcp list` shows whether it is connected.",
                 "Your shell may keep this, with the key in it, in its history. Claude Code keeps the key in its own settings. "
-                "Then claude mcp list shows whether it is connected.",
+                "Then `claude mcp list` shows whether it is connected.",
             ),
         ),
         "claude-desktop": Configuration(
             "Claude Desktop",
-            "Goes into claude_desktop_config.json (Settings, Developer, Edit Config). Its connectors take no key, so that it "
-            "needs a bridge, mcp-remote, and that needs Node.js 18 or newer:",
+            "Goes into `claude_desktop_config.json` (Settings, Developer, Edit Config). Its own connectors take no key: the "
+            "bridge `mcp-remote` does, with Node.js 18 or newer.",
             _json(
                 {
                     "mcpServers": {
@@ -93,14 +93,14 @@ def configurations(secret: str | None = None) -> dict[str, Configuration]:
                 }
             ),
             key(
-                "Claude Desktop passes no variable of yours on: put the key itself where it says PASTE_THE_KEY_HERE. Then quit "
+                "Claude Desktop passes no variable of yours on: put the key itself where it says `PASTE_THE_KEY_HERE`. Then quit "
                 "Claude Desktop and start it again.",
                 f"{KEPT} Then quit Claude Desktop and start it again.",
             ),
         ),
         "cursor": Configuration(
             "Cursor",
-            "Goes into ~/.cursor/mcp.json, or for one project into its .cursor/mcp.json:",
+            "Goes into `~/.cursor/mcp.json`, or for one project into its `.cursor/mcp.json`:",
             _json(
                 {
                     "mcpServers": {
@@ -109,13 +109,13 @@ def configurations(secret: str | None = None) -> dict[str, Configuration]:
                 }
             ),
             key(
-                f"Set {VARIABLE} to the key in the environment that Cursor starts from; started from a menu, Cursor may not see "
+                f"Set `{VARIABLE}` to the key in the environment that Cursor starts from; from a menu it may not see "
                 "what only your shell sets. Then start Cursor again."
             ),
         ),
         "vscode": Configuration(
             "VS Code",
-            "Goes into .vscode/mcp.json of a project. For all of yours: run MCP: Open User Configuration, and put it there:",
+            "Goes into `.vscode/mcp.json` of a project; for all of yours, into what `MCP: Open User Configuration` opens:",
             _json(
                 {
                     "inputs": [
@@ -143,7 +143,7 @@ def configurations(secret: str | None = None) -> dict[str, Configuration]:
             f"Transport: streamable HTTP\nURL: {url}\nHeader: Authorization: {bearer(f'${{{VARIABLE}}}')}\n"
             f"Protocol revisions: {', '.join(REVISIONS)}",
             key(
-                f"Set {VARIABLE} to the key where the client reads variables; else put the key itself there. {bridge}",
+                f"Set `{VARIABLE}` to the key where the client reads variables; else put the key itself there. {bridge}",
                 f"{KEPT} {bridge}",
             ),
         ),

@@ -88,7 +88,7 @@ def test_every_client_stands_there_with_a_place_for_the_key(client: Client, cast
     page = shown(as_(client, cast, "vic"), path(key))
     for name, made in configurations().items():
         assert made.text in page, name
-        assert made.key in page, name
+        assert made.key.replace("`", "") in re.sub(r"</?code>", "", page), name
         assert f'data-copy="{name}-text"' in page
     assert re.findall(r"pwk_\w+", page) == [f"pwk_{key.prefix}_"]
     assert "all that the team's tools allow" in page

@@ -188,6 +188,21 @@ class Pipeline:
         identified = state.identities.agent(secret, ip, at)
         return identified if isinstance(identified, Rejected) else Known(state, identified)
 
+    async def known(self, secret: str, ip: str, at: float) -> Known | Rejected | None:
+        """As ``identify``, with the configuration read first where it must be. None: it cannot be read."""
+        state = await self._confirmed()
+        if state is None:
+            return None
+        identified = state.identities.agent(secret, ip, at)
+        return identified if isinstance(identified, Rejected) else Known(state, identified)
+
+    async def _confirmed(self) -> State | None:
+        """The configuration as it is now, or the last one where reads go on by it. None: nothing can be allowed."""
+        try:
+            return self._configuration.fresh() or await self._configuration.refresh()
+        except NotFresh:
+            return self._configuration.last()
+
     async def refuse(self, ip: str, rejected: Rejected) -> Answer:
         """The answer to a stranger: the same whatever was wrong with their credential."""
         if rejected.key_id:
@@ -203,16 +218,13 @@ class Pipeline:
         if known is not None:
             state, identified = known.state, known.identified
         else:
-            try:
-                state = self._configuration.fresh() or await self._configuration.refresh()
-            except NotFresh:
-                if (last := self._configuration.last()) is None:
-                    return _unavailable("The configuration cannot be read, so nothing can be allowed.")
-                state = last
-            found = state.identities.identify(call)
+            confirmed = await self._confirmed()
+            if confirmed is None:
+                return _unavailable("The configuration cannot be read, so nothing can be allowed.")
+            found = confirmed.identities.identify(call)
             if isinstance(found, Rejected):
                 return await self.refuse(call.client.ip, found)
-            identified = found
+            state, identified = confirmed, found
         # From here on the call runs to its end, with its record, even if the caller goes away. ``asyncio.shield`` would say the
         # same, at the cost of another turn of the loop.
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -588,6 +600,10 @@ class _About:
             details["token"] = call.variant
         if call.idempotency_key:
             details["idempotency"] = self.redactor.digest(call.idempotency_key)
+        if call.use:
+            # A name that is no tool's is whatever somebody sent.
+            known = resolution.tools or resolution.operation
+            details["use"] = {"tool": call.tool if known else self.redactor.string(call.tool), "id": call.use}
         if len(resolution.tools) > 1:
             details["tools"] = [tool.name for tool in resolution.tools]
         keep = _kept(resolution.tools)
@@ -636,7 +652,7 @@ class _About:
 
     def _method(self) -> Any:
         method = self.call.method
-        known = method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+        known = method in ("", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
         return method if known else self.redactor.string(method)
 
     def _plain(self, text: str, form: re.Pattern[str]) -> Any:

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from integrations.pagerduty.catalog import TOOLS
+from integrations.gateway.integration import Bounds
+from integrations.pagerduty.catalog import BOUNDS_OF, TOOLS
 from integrations.pagerduty.tools.arguments import DETAIL
 from policies.core.call import State, Tool
 
@@ -69,3 +70,12 @@ def tokens(tools: Iterable[Tool]) -> int:
 
 
 DEFAULT_READS: Final = tuple(tool for tool in TOOLS.values() if not tool.writes and tool.default is State.ON)
+
+INSTRUCTIONS: Final = "Pagewarden."
+
+
+def is_reachable(tool: Tool, bounds: Bounds) -> bool:
+    """Whether any of a tool's operations can be called inside a connection's bounds."""
+    if bounds.whole_account or tool.name in bounds.account_wide:
+        return True
+    return any(BOUNDS_OF[operation] != "unbounded" for operation in tool.operations)

@@ -45,7 +45,7 @@ class Counts:
     writes_on: int
     total: int
     cost: str
-    """What the tools that are on take from an assistant whose key is not narrowed, in each conversation."""
+    """What the tools that an assistant is shown take from each of its conversations, where its key is not narrowed."""
     core_cost: str
     """Likewise, narrowed to the core."""
 
@@ -58,8 +58,9 @@ def _rows(policy: Policy, team: Team) -> list[Row]:
 
 def _counts(rows: list[Row]) -> Counts:
     on = [row.tool for row in rows if row.state is State.ON]
-    core = [tool for tool in on if tool.name in PRESETS["core"]]
-    return Counts(len(on), sum(tool.writes for tool in on), len(rows), about(on), about(core))
+    listed = [row.tool for row in rows if row.state is not State.OFF]
+    core = [tool for tool in listed if tool.name in PRESETS["core"]]
+    return Counts(len(on), sum(tool.writes for tool in on), len(rows), about(listed), about(core))
 
 
 LABELS = {State.NEEDS_APPROVAL: "needs approval (denied until approvals exist)"}

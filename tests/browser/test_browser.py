@@ -14,8 +14,10 @@ import pytest
 from axe_core_python.sync_playwright import Axe
 from playwright.sync_api import Page, sync_playwright
 
+from integrations.pagerduty.catalog import PRESETS
 from integrations.pagerduty.sandbox.world import demo_from_email, demo_tokens
 from tests.conftest import PASSWORD
+from tests.gateway.mcp import Mcp
 from tests.gateway.processes import Portal, free_port, running
 
 pytestmark = pytest.mark.browser
@@ -226,6 +228,10 @@ def test_the_configuration_of_a_client_is_copied_with_the_key_that_was_just_issu
         page.locator("#cursor [role=status]").get_by_text("Copied.").wait_for()
         copied = json.loads(page.evaluate("navigator.clipboard.readText()"))["mcpServers"]["pagewarden"]
         assert copied == {"url": f"{portal.url}/mcp", "headers": {"Authorization": f"Bearer {secret}"}}
+        page.wait_for_timeout(1100)  # other processes learn of a key within a second
+        door = Mcp(copied["url"].removesuffix("/mcp"), copied["headers"]["Authorization"].removeprefix("Bearer "))
+        assert set(door.listed()) <= PRESETS["core"]
+        assert not door.use("list_incidents", limit=1).is_error
         page.evaluate("document.querySelectorAll('details').forEach((folded) => { folded.open = true; })")
         assert faults(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width

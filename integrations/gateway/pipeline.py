@@ -248,11 +248,12 @@ class Pipeline:
                 trying.withdraw()
             answer = await self._broken(call, identified, intents)
         finally:
-            trying.over()
+            trying.over(told=answer.reply is not None)
             # Whatever has happened: nobody waits for ever. (Cancelled only when the loop ends.)
             if not answered.done():
                 answered.set_result(answer)
-        if answer.outcome is Outcome.DENIED and answer.verdict is not None:
+        # Where bounds could not be told it is PagerDuty that failed: that says nothing of what the key is tried for.
+        if answer.outcome is Outcome.DENIED and answer.status < 500 and answer.verdict is not None:
             self._notice(
                 functools.partial(self._signs.denied, rule=answer.verdict.rule), call, identified, answer.verdict
             )
@@ -295,8 +296,10 @@ class Pipeline:
             self._on_used(identified.key_id, call.at)
         resolution = self.integration.resolve(call)
         limited = False
+        # One, however often it is judged: what was told of it meanwhile must be found in the record.
+        decision_id = _decision_id()
         for _ in range(MAXIMUM_STALE):
-            verdict = self._decide(state, identified, resolution)
+            verdict = self._decide(state, identified, resolution, decision_id)
             self._notice(self._signs.came, call, identified, verdict)
             about = _About(call, identified, resolution, verdict, self._redactor)
             about.reveal = reveals(state.policy, identified.principal, call.reveal)
@@ -356,7 +359,8 @@ class Pipeline:
                 try:
                     state = await self._configuration.refresh()
                 except NotFresh:
-                    return _unavailable("The configuration cannot be read, so nothing can be allowed.", verdict)
+                    unread = "The configuration cannot be read, so nothing can be allowed."
+                    return await self._recorded(about, _unavailable(unread, verdict))
                 again = state.identities.identify(call)
                 if isinstance(again, Rejected):
                     # By the key it came with the call is on record, like any that was denied.
@@ -380,8 +384,7 @@ class Pipeline:
         if identified.key_id:
             what(identified.key_id, call.client.ip, call.at, verdict.tool, verdict.decision_id)
 
-    def _decide(self, state: State, identified: Identified, resolution: Resolution) -> Verdict:
-        decision_id = _decision_id()
+    def _decide(self, state: State, identified: Identified, resolution: Resolution, decision_id: str) -> Verdict:
         if resolution.tools:
             return decide_all(state.policy, identified.principal, resolution.tools, decision_id)
         return Verdict(
@@ -522,6 +525,7 @@ class Pipeline:
             await self._journal.append(about.entry(EntryKind.RESULT, outcome, answer=answer))
         except (JournalUnavailable, StaleVerdict):
             if not reply.sent:
+                trying.withdraw()
                 return _unavailable("The journal stopped recording; the write was not sent.", about.verdict)
             # Sent: never a 503, which invites a second try.
             return Answer(

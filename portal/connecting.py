@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
@@ -36,7 +36,7 @@ class Configuration:
     title: str
     where: str
     """What is done with the text: a command to run, or the file it goes into."""
-    text: str
+    text: str = field(repr=False)
     """As it is pasted: a command, JSON, or lines to copy from."""
     key: str
     """How the key gets there, and what to do then. Here and in ``where``, what is typed stands between backticks."""

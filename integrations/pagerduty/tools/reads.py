@@ -3,13 +3,15 @@ operation takes one of its name."""
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from integrations.pagerduty.catalog import OPERATIONS, TAKES
-from integrations.pagerduty.tools.asking import Ask, Given
+from integrations.pagerduty.tools.arguments import moment
+from integrations.pagerduty.tools.asking import Ask, Given, Told
 from policies.core.call import Operation, Tool
 
 _TEMPLATE: Final = re.compile(r"\{(\w+)\}")
@@ -53,9 +55,35 @@ def _query(operation: Operation, left: Mapping[str, Any]) -> tuple[tuple[str, st
 
 def month_before(given: Given) -> tuple[str, str]:
     """The window that was asked for, or the last month up to its end."""
-    until = given.get("until") or f"{given.now:%Y-%m-%dT%H:%M:%SZ}"
-    end = dt.datetime.fromisoformat(until)
-    return given.get("since") or f"{end - dt.timedelta(days=30):%Y-%m-%dT%H:%M:%SZ}", until
+    until = given.get("until") or _told(given.now)
+    end = moment(until) or given.now
+    return given.get("since") or _told(end - dt.timedelta(days=30)), until
+
+
+def _told(at: dt.datetime) -> str:
+    return f"{at.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def of_last_month(operation_id: str, given: Given) -> Ask:
+    """The call of an operation that lists a window: the one that was asked for, or the last month."""
+    since, until = month_before(given)
+    return ask(operation_id, given, since=since, until=until)
+
+
+def only(given: Given, *names: str, **more: Any) -> Given:
+    """A tool's arguments of these names alone, and others beside them."""
+    kept = {name: given[name] for name in names if given.get(name) is not None}
+    return dataclasses.replace(given, arguments={**kept, **more})
+
+
+def failed(told: Told) -> dict[str, Any]:
+    """What stands in the place of a part that came to nothing."""
+    return {"failed": {"kind": told.kind, **told.error}}
+
+
+def elsewhere(told: Told) -> bool:
+    """Whether PagerDuty does not know an id in this place: there may be another that does."""
+    return told.kind == "refused" and told.error.get("status") in (400, 404)
 
 
 def operation_of(tool: Tool) -> str:

@@ -151,7 +151,8 @@ async def _list_service_dependencies(given: Given, run: Run) -> Any:
         raise Failed(told)
     if given.full:
         return full(told.document)
-    uses, used_by = [], []
+    uses: list[Mapping[str, Any]] = []
+    used_by: list[Mapping[str, Any]] = []
     for row in told.document["relationships"]:
         upper, lower = row["dependent_service"], row["supporting_service"]
         (uses if upper["id"] == service else used_by).append(lower if upper["id"] == service else upper)

@@ -24,6 +24,11 @@ MOST_TURNS: Final = 40
 """Turns, or gaps, that an answer shows."""
 HANDOFFS: Final = 3
 INSTANT: Final = dt.timedelta(minutes=1)
+FARTHEST: Final = dt.timedelta(days=89)
+"""PagerDuty tells who is on call at most 90 days ahead."""
+MOST_MOMENTS: Final = 8
+"""Moments at which turns end that are asked about at once."""
+NOBODY: Final = "nobody right after"
 
 
 async def _list_schedules(given: Given, run: Run) -> Any:
@@ -314,32 +319,41 @@ async def _list_oncalls(given: Given, run: Run) -> Any:
 async def _next(
     rows: Sequence[Mapping[str, Any]], shown: Sequence[dict[str, Any]], given: Given, run: Run
 ) -> dict[str, Any]:
-    """Puts who is next beside each row that ends; what is to be said of that as a whole."""
-    ends = {end for row in rows if (end := moment(row.get("end") or "")) and end <= given.now + AHEAD}
-    if not ends:
-        return {}
-    query = [("since", _text(min(ends))), ("until", _text(max(ends) + INSTANT)), ("limit", "100")]
-    query += [("schedule_ids[]", id) for id in sorted({row["schedule"]["id"] for row in rows if row.get("schedule")})]
-    query += [("escalation_policy_ids[]", id) for id in sorted({row["escalation_policy"]["id"] for row in rows})]
-    told = await run(Ask("GET", "/oncalls", tuple(query)))
-    if told.kind:
-        return {"next": failed(told)}
-    later: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for row in told.document["oncalls"]:
-        later.setdefault(_place(row), []).append(row)
-    unknown = 0
-    for row, each in zip(rows, shown, strict=True):
-        end = moment(row.get("end") or "")
-        if end not in ends or end is None:
-            continue
-        if follows := _on(later.get(_place(row), ()), end):
-            each["next"] = [reference(one["user"]) for one in follows]
-        elif told.document.get("more"):
-            unknown += 1
-        else:
-            each["next"] = "nobody right after"
+    """Puts who is next beside each row that ends; what is to be said of that as a whole.
+
+    Each ask is of one moment at which turns end: a window over all of them could have more rows than PagerDuty shows at once."""
+    ending: dict[dt.datetime, list[int]] = {}
+    for number, row in enumerate(rows):
+        if (end := moment(row.get("end") or "")) and end <= given.now + FARTHEST:
+            ending.setdefault(end, []).append(number)
+    soonest = sorted(ending)[:MOST_MOMENTS]
+    answers = await asyncio.gather(*(run(_at(end, [rows[number] for number in ending[end]])) for end in soonest))
+    unknown = [number for end in ending.keys() - set(soonest) for number in ending[end]]
+    failures = [told for told in answers if told.kind]
+    for end, told in zip(soonest, answers, strict=True):
+        for number in ending[end]:
+            after = (
+                [] if told.kind else [row for row in told.document["oncalls"] if _place(row) == _place(rows[number])]
+            )
+            if follows := _on(after, end):
+                shown[number]["next"] = [reference(row["user"]) for row in follows]
+            elif told.kind or told.document.get("more"):
+                unknown.append(number)
+            else:
+                shown[number]["next"] = NOBODY
     remedy = "Ask for fewer escalation_policy_ids or schedule_ids, or with a lower limit."
-    return {"next_unknown": {"rows": unknown, "remedy": remedy}} if unknown else {}
+    return ({"next": failed(failures[0])} if failures else {}) | (
+        {"next_unknown": {"rows": sorted(unknown), "remedy": remedy}} if unknown else {}
+    )
+
+
+def _at(end: dt.datetime, rows: Sequence[Mapping[str, Any]]) -> Ask:
+    """Who is on call where these rows are, at the moment at which they end."""
+    schedules = sorted({row["schedule"]["id"] for row in rows if row.get("schedule")})
+    policies = sorted({row["escalation_policy"]["id"] for row in rows})
+    window = (("since", _text(end)), ("until", _text(end + INSTANT)), ("limit", "100"))
+    filters = [*(("schedule_ids[]", id) for id in schedules), *(("escalation_policy_ids[]", id) for id in policies)]
+    return Ask("GET", "/oncalls", (*window, *filters))
 
 
 def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -377,7 +391,8 @@ async def _get_user_oncall_status(given: Given, run: Run) -> Any:
         answer["not_on_call_now"] = [known.get(id, {"id": id}) for id in given["user_ids"] if id in off]
     told = rendered({"oncalls": list(coming.values())}, given)
     answer["next"] = told["oncalls"]
-    without = [known.get(id, {"id": id}) for id in given["user_ids"] if id not in coming]
+    always = {row["user"]["id"] for row in later.document["oncalls"] if not row.get("end")}
+    without = [known.get(id, {"id": id}) for id in given["user_ids"] if id not in coming and id not in always]
     if without:
         answer["none_next"] = {
             "users": without,

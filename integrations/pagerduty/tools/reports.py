@@ -15,7 +15,7 @@ from integrations.pagerduty.tools import reads
 from integrations.pagerduty.tools.arguments import moment
 from integrations.pagerduty.tools.asking import Ask, Failed, Given, Run, Told, Wrong
 from integrations.pagerduty.tools.reads import failed, only
-from integrations.pagerduty.tools.slim import full, outside, plain, utc
+from integrations.pagerduty.tools.slim import MAXIMUM_FULL, full, outside, plain, utc
 
 FIGURES: Final = (
     *("total_incident_count", "total_incidents_acknowledged", "mean_seconds_to_first_ack", "mean_seconds_to_resolve"),
@@ -122,14 +122,14 @@ async def _get_incident_analytics(given: Given, run: Run) -> Any:
     if given["subject"] == "incident":
         document = await _need(reads.ask("getAnalyticsIncidentsById", only(given, "incident_id")), None, given, run)
         if given.full:
-            return full(document)
+            return _full({"data": [document]})["data"][0]
         shown = {name: _cell(name, value, given) for name, value in document.items() if value not in (None, [])}
         return {"incident": shown}
     body = {name: given[name] for name in ("order", "limit") if given.get(name) is not None}
     ask = reads.ask("getAnalyticsIncidentResponsesById", only(given, "incident_id"))
     document = await _need(ask, body | _zone(given), given, run)
     if given.full:
-        return full(document)
+        return _full(document)
     rows = document["responses"]
     told = {"incident_id": document.get("incident_id"), **_table(rows, OF_RESPONSES, given), "count": len(rows)}
     if len(rows) >= given["limit"]:
@@ -147,8 +147,8 @@ async def _figures(subject: _Subject, given: Given, run: Run) -> Any:
     if first.kind:
         raise Failed(_explained(first, given))
     if given.full:
-        totals = [failed(_explained(told, given)) if told.kind else full(told.document) for told in others]
-        return {**full(first.document), **({"totals": totals[0]} if totals else {})}
+        totals = [failed(_explained(told, given)) if told.kind else _full(told.document) for told in others]
+        return {**_full(first.document), **({"totals": totals[0]} if totals else {})}
     rows = first.document["data"]
     if not given.get("aggregate_unit"):
         rows = sorted(rows, key=lambda row: -row.get("total_incident_count", 0))
@@ -174,8 +174,7 @@ def _totals(rows: Sequence[Mapping[str, Any]], subject: _Subject, given: Given) 
 def _paged(document: Mapping[str, Any], columns: Sequence[str], given: Given) -> dict[str, Any]:
     """One page of incidents. Its totals are of the page: PagerDuty tells none."""
     if given.full:
-        found: dict[str, Any] = full(document)
-        return found
+        return _full(document)
     rows = document["data"]
     answer = _table(rows, columns, given)
     answer["count"] = len(rows)
@@ -189,9 +188,17 @@ def _paged(document: Mapping[str, Any], columns: Sequence[str], given: Given) ->
     return answer | {"period": _period(given)}
 
 
+def _full(document: Mapping[str, Any]) -> dict[str, Any]:
+    """PagerDuty's document. Its rows have no type that would say that their descriptions are titles of incidents."""
+    found: dict[str, Any] = full(document)
+    for row in found.get("data", ()):
+        row |= {name: outside(row[name], MAXIMUM_FULL) for name in OUTSIDE if row.get(name) is not None}
+    return found
+
+
 def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], given: Given) -> dict[str, Any]:
-    """Of the columns those that any row has; the others' names are told."""
-    shown = [name for name in columns if not rows or any(row.get(name) is not None for row in rows)]
+    """Of the columns those that PagerDuty has of this subject; the names of what else it has are told."""
+    shown = [name for name in columns if not rows or any(name in row for row in rows)]
     left_out = {name for row in rows for name, value in row.items() if value not in (None, [])} - set(shown)
     table: dict[str, Any] = {
         "columns": shown,
@@ -256,6 +263,11 @@ async def _need(ask: Ask, body: Mapping[str, Any] | None, given: Given, run: Run
 
 def _explained(told: Told, given: Given) -> Told:
     """What PagerDuty refuses of its analytics, in words."""
+    if told.kind == "denied" and given.get("subject") == "services":
+        remedy = (
+            f"Figures by service need the tool get_incident_metrics_by_service, too. {told.error.get('remedy', '')}"
+        )
+        return dataclasses.replace(told, error={**told.error, "remedy": remedy.strip()})
     if told.kind != "refused":
         return told
     status, said = told.error.get("status"), str(told.error.get("problem", ""))

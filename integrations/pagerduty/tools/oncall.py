@@ -14,7 +14,7 @@ from typing import Any, Final
 from integrations.pagerduty.tools import lookups, reads
 from integrations.pagerduty.tools.arguments import moment
 from integrations.pagerduty.tools.asking import Ask, Failed, Given, Run, Wrong, need
-from integrations.pagerduty.tools.reads import elsewhere, failed, only
+from integrations.pagerduty.tools.reads import elsewhere, failed, only, text
 from integrations.pagerduty.tools.slim import full, reference, rendered, utc
 
 FORTNIGHT: Final = dt.timedelta(days=14)
@@ -28,6 +28,10 @@ FARTHEST: Final = dt.timedelta(days=89)
 """PagerDuty tells who is on call at most 90 days ahead."""
 MOST_MOMENTS: Final = 8
 """Moments at which turns end that are asked about at once."""
+LAYER: Final = (
+    *("id", "name", "start", "end", "rotation_virtual_start", "rotation_turn_length_seconds", "restrictions"),
+)
+"""What a layer may hold beside its users."""
 NOBODY: Final = "nobody right after"
 
 
@@ -77,7 +81,7 @@ def _of_kind(kind: str, row: Any, given: Given) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Turn:
+class Turn:
     start: dt.datetime
     end: dt.datetime
     user: str
@@ -88,7 +92,7 @@ async def _get_schedule(given: Given, run: Run) -> Any:
     """A schedule of either kind with who is on call in the window: ``{"schedule", "kind", "period", "on_call": [...],
     "gaps": [...], "next_handoffs": [...]}``. With no window, in the next two weeks."""
     since, until = _window(given)
-    asked = only(given, "schedule_id", "time_zone", since=_text(since), until=_text(until))
+    asked = only(given, "schedule_id", "time_zone", since=text(since), until=text(until))
     told, kind = await _either(reads.ask("getSchedule", asked), _v3(asked), run)
     if given.full:
         return {"kind": kind, **full(told)}
@@ -137,11 +141,7 @@ def _window(given: Given) -> tuple[dt.datetime, dt.datetime]:
     return found
 
 
-def _text(at: dt.datetime) -> str:
-    return f"{at.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _entries(schedule: Mapping[str, Any]) -> list[_Turn]:
+def _entries(schedule: Mapping[str, Any]) -> list[Turn]:
     """Who is on call by the final schedule of one of layers."""
     rows = (schedule.get("final_schedule") or {}).get("rendered_schedule_entries") or ()
     return [_turn(row["start"], row["end"], row["user"]["id"]) for row in rows if (row.get("user") or {}).get("id")]
@@ -153,7 +153,7 @@ def _names_in(schedule: Mapping[str, Any]) -> dict[str, str]:
     return {each["id"]: each["name"] for each in map(reference, people) if each.get("name")}
 
 
-def _assignments(schedule: Mapping[str, Any]) -> list[_Turn]:
+def _assignments(schedule: Mapping[str, Any]) -> list[Turn]:
     """The same of one of shifts: several people at once, and hours that nobody covers."""
     rows = (schedule.get("final_schedule") or {}).get("computed_shift_assignments") or ()
     return [
@@ -163,8 +163,8 @@ def _assignments(schedule: Mapping[str, Any]) -> list[_Turn]:
     ]
 
 
-def _turn(start: str, end: str, user: str) -> _Turn:
-    return _Turn(dt.datetime.fromisoformat(start), dt.datetime.fromisoformat(end), user)
+def _turn(start: str, end: str, user: str) -> Turn:
+    return Turn(dt.datetime.fromisoformat(start), dt.datetime.fromisoformat(end), user)
 
 
 def _members(value: Any) -> list[str]:
@@ -188,18 +188,18 @@ def _without_entries(value: Any, known: Mapping[str, str]) -> Any:
     return {**found, "user_name": known[value["user_id"]]} if value.get("user_id") in known else found
 
 
-def _joined(turns: Sequence[_Turn]) -> list[_Turn]:
+def _joined(turns: Sequence[Turn]) -> list[Turn]:
     """The same with what touches or overlaps of one person as one, by their start."""
-    found: list[_Turn] = []
+    found: list[Turn] = []
     for turn in sorted(turns, key=lambda turn: (turn.user, turn.start)):
         if found and found[-1].user == turn.user and turn.start <= found[-1].end:
-            found[-1] = _Turn(found[-1].start, max(found[-1].end, turn.end), turn.user)
+            found[-1] = Turn(found[-1].start, max(found[-1].end, turn.end), turn.user)
         else:
             found.append(turn)
     return sorted(found, key=lambda turn: (turn.start, turn.user))
 
 
-def gaps(turns: Sequence[_Turn], since: dt.datetime, until: dt.datetime) -> list[tuple[dt.datetime, dt.datetime]]:
+def gaps(turns: Sequence[Turn], since: dt.datetime, until: dt.datetime) -> list[tuple[dt.datetime, dt.datetime]]:
     """The parts of a window in which nobody is on call."""
     found, covered = [], since
     for turn in sorted(turns, key=lambda turn: turn.start):
@@ -214,7 +214,7 @@ def gaps(turns: Sequence[_Turn], since: dt.datetime, until: dt.datetime) -> list
 
 
 def _rendering(
-    entries: Sequence[_Turn], known: Mapping[str, str], since: dt.datetime, until: dt.datetime, given: Given
+    entries: Sequence[Turn], known: Mapping[str, str], since: dt.datetime, until: dt.datetime, given: Given
 ) -> dict[str, Any]:
     turns = _joined(entries)
     empty = gaps(turns, since, until)
@@ -226,7 +226,7 @@ def _rendering(
         return [lookups.named(id, known) for id in ids]
 
     def time(at: dt.datetime) -> Any:
-        return utc(_text(at), given)
+        return utc(text(at), given)
 
     answer: dict[str, Any] = {"period": {"since": time(since), "until": time(until)}}
     if since <= given.now < until:
@@ -264,16 +264,29 @@ async def _preview_schedule(given: Given, run: Run) -> Any:
             "Pass the layers as get_schedule shows them with detail=full.",
         )
     since, until = _window(given)
-    # What PagerDuty rendered of a layer is no part of what it takes.
-    rendering = ("rendered_schedule_entries", "rendered_coverage_percentage")
-    bare = [{name: value for name, value in layer.items() if name not in rendering} for layer in layers]
+    bare = [_layer(layer) for layer in layers]
     schedule = {"type": "schedule", "name": "Preview", "time_zone": given["time_zone"], "schedule_layers": bare}
-    ask = reads.ask("createSchedulePreview", only(given, "overflow", since=_text(since), until=_text(until)))
+    ask = reads.ask("createSchedulePreview", only(given, "overflow", since=text(since), until=text(until)))
     document = await need(run, Ask(ask.method, ask.path, ask.query, {"schedule": schedule}))
     if given.full:
         return full(document)
     found = document["schedule"]
     return _rendering(_entries(found), _names_in(found), since, until, given)
+
+
+def _layer(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """A layer as PagerDuty takes it: without what it rendered, and without the end that one without an end has."""
+    users = layer.get("users")
+    kept = {name: layer[name] for name in LAYER if layer.get(name) is not None}
+    if isinstance(users, list):
+        kept["users"] = [{"user": _user(each)} for each in users]
+    return kept
+
+
+def _user(each: Any) -> Any:
+    """A user of a layer as a reference, from its id alone, too."""
+    user = each.get("user", each) if isinstance(each, Mapping) else {"id": each}
+    return {"id": user.get("id"), "type": "user_reference"} if isinstance(user, Mapping) else user
 
 
 async def _list_schedule_overrides(given: Given, run: Run) -> Any:
@@ -290,15 +303,30 @@ async def _list_schedule_overrides(given: Given, run: Run) -> Any:
     return answer | ({"user_names": failed(missing)} if missing else {})
 
 
+def _with_members(operation: str) -> Callable[[Given, Run], Awaitable[Any]]:
+    """A read of a part of a schedule of shifts, with names beside the ids of its members, which PagerDuty tells alone."""
+
+    async def read(given: Given, run: Run) -> Any:
+        document = await need(run, reads.ask(operation, given))
+        if given.full:
+            return full(document)
+        known, missing = await lookups.names("user", sorted(set(_members(document))), run)
+        answer: dict[str, Any] = rendered(_without_entries(document, known), given)
+        return answer | ({"user_names": failed(missing)} if missing else {})
+
+    return read
+
+
 async def _list_oncalls(given: Given, run: Run) -> Any:
     """Who is on call by escalation policy and level. With no window: now, and in each row who is next. Of one schedule alone also
     its users: one that no escalation policy uses is in no other answer."""
     asks = [reads.ask("listOnCalls", given)]
     schedules = given.get("schedule_ids") or []
     if len(schedules) == 1 and not given.get("escalation_policy_ids"):
-        since = given.get("since") or _text(given.now)
-        until = given.get("until") or _text((moment(since) or given.now) + INSTANT)
-        asks.append(Ask("GET", f"/schedules/{schedules[0]}/users", (("since", since), ("until", until))))
+        since = moment(given.get("since") or "") or given.now
+        until = moment(given.get("until") or "") or since + INSTANT
+        window = (("since", text(since)), ("until", text(until)))
+        asks.append(Ask("GET", f"/schedules/{schedules[0]}/users", window))
     first, *users = await asyncio.gather(*map(run, asks))
     if first.kind:
         raise Failed(first)
@@ -351,7 +379,7 @@ def _at(end: dt.datetime, rows: Sequence[Mapping[str, Any]]) -> Ask:
     """Who is on call where these rows are, at the moment at which they end."""
     schedules = sorted({row["schedule"]["id"] for row in rows if row.get("schedule")})
     policies = sorted({row["escalation_policy"]["id"] for row in rows})
-    window = (("since", _text(end)), ("until", _text(end + INSTANT)), ("limit", "100"))
+    window = (("since", text(end)), ("until", text(end + INSTANT)), ("limit", "100"))
     filters = [*(("schedule_ids[]", id) for id in schedules), *(("escalation_policy_ids[]", id) for id in policies)]
     return Ask("GET", "/oncalls", (*window, *filters))
 
@@ -373,7 +401,7 @@ async def _get_user_oncall_status(given: Given, run: Run) -> Any:
     """Whether people are on call, and for what; with no window now, and when each is next."""
     if given.get("since") or given.get("until"):
         return rendered(await need(run, reads.ask("listOnCalls", given)), given)
-    ahead = only(given, "user_ids", since=_text(given.now), until=_text(given.now + AHEAD), limit=100)
+    ahead = only(given, "user_ids", since=text(given.now), until=text(given.now + AHEAD), limit=100)
     now, later = await asyncio.gather(run(reads.ask("listOnCalls", given)), run(reads.ask("listOnCalls", ahead)))
     if now.kind:
         raise Failed(now)
@@ -407,6 +435,12 @@ TOOLS: Final[Mapping[str, Callable[[Given, Run], Awaitable[Any]]]] = {
     "get_schedule": _get_schedule,
     "preview_schedule": _preview_schedule,
     "list_schedule_overrides": _list_schedule_overrides,
+    "list_schedule_v3_rotations": _with_members("listRotations"),
+    "get_schedule_v3_rotation": _with_members("getRotation"),
+    "list_schedule_v3_rotation_events": _with_members("listEvents"),
+    "get_schedule_v3_rotation_event": _with_members("getEvent"),
+    "list_schedule_v3_custom_shifts": _with_members("listCustomShifts"),
+    "get_schedule_v3_override": _with_members("getOverride"),
     "list_oncalls": _list_oncalls,
     "get_user_oncall_status": _get_user_oncall_status,
 }

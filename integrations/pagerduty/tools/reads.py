@@ -14,14 +14,16 @@ from integrations.pagerduty.tools.arguments import moment
 from integrations.pagerduty.tools.asking import Ask, Given, Told
 from policies.core.call import Operation, Tool
 
+WINDOW: Final = ("since", "until")
 _TEMPLATE: Final = re.compile(r"\{(\w+)\}")
 
 
 def ask(operation_id: str, given: Given, **fixed: str) -> Ask:
     """The call of an operation with a tool's arguments: ids go into its path, the rest into its query, under its own name or
-    with ``[]``. ``fixed``: values of path or query beside the arguments."""
+    with ``[]``. ``fixed``: values of path or query beside the arguments. Windows are told in UTC: some operations take no other."""
     operation = OPERATIONS[operation_id]
     left = {**given.arguments, **fixed}
+    left |= {name: text(at) for name in WINDOW if isinstance(left.get(name), str) and (at := moment(left[name]))}
     path = _path(operation, left)
     return Ask(operation.method, path, _query(operation, left))
 
@@ -54,13 +56,14 @@ def _query(operation: Operation, left: Mapping[str, Any]) -> tuple[tuple[str, st
 
 
 def month_before(given: Given) -> tuple[str, str]:
-    """The window that was asked for, or the last month up to its end."""
-    until = given.get("until") or _told(given.now)
-    end = moment(until) or given.now
-    return given.get("since") or _told(end - dt.timedelta(days=30)), until
+    """The window that was asked for, or the last month up to its end, in UTC."""
+    until = moment(given.get("until") or "") or given.now
+    since = moment(given.get("since") or "") or until - dt.timedelta(days=30)
+    return text(since), text(until)
 
 
-def _told(at: dt.datetime) -> str:
+def text(at: dt.datetime) -> str:
+    """A moment as PagerDuty takes it, in UTC."""
     return f"{at.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 

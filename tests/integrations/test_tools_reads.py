@@ -628,8 +628,8 @@ def on_at(world: World, schedule: str, moment: float) -> set[str]:
 
 def test_who_is_on_call_is_told_with_who_is_next(use: Used, sandbox: Sandbox) -> None:
     world = sandbox.world
-    answer = use("list_oncalls", limit=40)
-    raw = use("list_oncalls", limit=40, detail="full")["oncalls"]
+    answer = use("list_oncalls", limit=100)
+    raw = use("list_oncalls", limit=100, detail="full")["oncalls"]
     unknown = set(answer.get("next_unknown", {"rows": []})["rows"])
     for number, (row, whole) in enumerate(zip(answer["oncalls"], raw, strict=True)):
         if whole["end"] is None:

@@ -20,7 +20,7 @@ _TEMPLATE: Final = re.compile(r"\{(\w+)\}")
 
 def ask(operation_id: str, given: Given, **fixed: str) -> Ask:
     """The call of an operation with a tool's arguments: ids go into its path, the rest into its query, under its own name or
-    with ``[]``. ``fixed``: values of path or query beside the arguments. Windows are told in UTC: some operations take no other."""
+    with ``[]``. ``fixed``: values of path or query beside the arguments. Windows are told in UTC: some take no other."""
     operation = OPERATIONS[operation_id]
     left = {**given.arguments, **fixed}
     left |= {name: text(at) for name in WINDOW if isinstance(left.get(name), str) and (at := moment(left[name]))}

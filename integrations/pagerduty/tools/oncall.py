@@ -66,18 +66,26 @@ async def _list_schedules(given: Given, run: Run) -> Any:
         taken = [] if more else found[: limit - len(rows)]
         rows += [("v3", row) for row in taken]
         more = more or len(taken) < len(found) or bool(shifted.document.get("more"))
-    answer: dict[str, Any] = {"schedules": [_of_kind(kind, row, given) for kind, row in rows], "count": len(rows)}
+    left_out: set[str] = set()
+    listed = [_of_kind(kind, row, given, left_out) for kind, row in rows]
+    answer: dict[str, Any] = {"schedules": listed, "count": len(rows)}
     if more:
         answer["more"] = {"offset": offset + len(rows)}
-    return answer | parts
+    return answer | ({"left_out": sorted(left_out)} if left_out else {}) | parts
 
 
-def _of_kind(kind: str, row: Any, given: Given) -> dict[str, Any]:
-    told: dict[str, Any] = rendered({"schedule": row}, given)["schedule"]
+def _of_kind(kind: str, row: Any, given: Given, left_out: set[str]) -> dict[str, Any]:
+    """A row of a list: whose users, who are many, ``get_schedule`` shows."""
+    found = rendered({"schedule": row}, given)
+    told: dict[str, Any] = found["schedule"]
+    if given.full:
+        return {"kind": kind, **told}
+    left_out.update(found.get("left_out", ()))
+    if told.pop("users", None):
+        left_out.add("users")
     if "name" not in told and isinstance(told.get("summary"), str):
-        told = {("name" if name == "summary" else name): value for name, value in told.items()}
-    id = {"id": told.pop("id")} if "id" in told else {}
-    return {**id, "kind": kind, **told}
+        told["name"] = told.pop("summary")
+    return {"id": told.pop("id"), "kind": kind, **told}
 
 
 @dataclass(frozen=True, slots=True)

@@ -368,6 +368,26 @@ def test_a_timeline_tells_the_oldest_first_who_did_what(use: Used, sandbox: Sand
     assert notified["by"] in ("push", "email", "sms", "phone")
 
 
+def test_a_timeline_tells_what_was_changed_and_until_when(use: Used, sandbox: Sandbox) -> None:
+    incident = next(row.id for row in reversed(sandbox.world.incidents) if row.status == "triggered")
+    note = "Look\u202e at this"
+    for ask in (
+        Ask("POST", f"/incidents/{incident}/snooze", body={"duration": 3600}),
+        Ask("POST", f"/incidents/{incident}/notes", body={"note": {"content": note}}),
+        Ask(
+            "PUT",
+            f"/incidents/{incident}/custom_fields/values",
+            body={"custom_fields": [{"name": "environment", "value": "staging"}]},
+        ),
+    ):
+        assert not use.runner.run(use.run(ask)).kind
+    told = {row["what"]: row for row in use("get_incident_timeline", incident_id=incident, limit=100)["timeline"]}
+    assert told["snoozed"]["until"].startswith("2026-11-23T13:0")
+    assert told["custom field changed"]["changes"] == {"outside": ["Updated environment to staging"]}
+    assert told["note added"]["note"] != {"outside": note}
+    assert told["note added"]["note"]["outside"].startswith("Look")
+
+
 def log(count: int) -> list[dict[str, Any]]:
     """Entries of a log, the oldest first."""
     agent = {"id": "PAGENT0", "type": "user_reference"}

@@ -12,7 +12,7 @@ from integrations.pagerduty.catalog import ALIASES
 from integrations.pagerduty.tools import lookups, oncall, reads, reports
 from integrations.pagerduty.tools.asking import Ask, Failed, Given, Run, need
 from integrations.pagerduty.tools.reads import elsewhere, failed, of_last_month, only
-from integrations.pagerduty.tools.slim import full, outside, reference, rendered, utc
+from integrations.pagerduty.tools.slim import full, outside, plain, reference, rendered, utc
 
 
 async def _get_incident(given: Given, run: Run) -> Any:
@@ -34,6 +34,7 @@ WHAT: Final = {
     "acknowledge": "acknowledged",
     "annotate": "note added",
     "assign": "assigned",
+    "custom_field_value_change": "custom field changed",
     "delegate": "moved to another escalation policy",
     "escalate": "escalated",
     "exhaust_escalation_path": "escalation path exhausted",
@@ -120,12 +121,14 @@ def _event(row: Mapping[str, Any], known: Mapping[str, str], given: Given) -> di
     found = {
         "id": row.get("id"),
         "at": utc(row.get("created_at"), given),
-        "what": WHAT.get(kind, kind.replace("_", " ")),
+        "what": WHAT.get(kind) or plain(kind.replace("_", " "), 40),
         "who": shown(row.get("agent")),
         "whom": [shown(each) for each in whom],
-        "by": str(way).removesuffix("_notification") if way else None,
+        "by": plain(str(way).removesuffix("_notification"), 40) if way else None,
         "said": outside(row.get("summary")),
         "note": outside(row.get("note")),
+        "changes": outside(row.get("changeset")),
+        "until": utc(next((each.get("at") for each in row.get("changed_actions") or ()), None), given),
     }
     return {name: value for name, value in found.items() if value not in (None, [])}
 

@@ -25,7 +25,7 @@ from integrations.pagerduty.sandbox.app import Sandbox
 from integrations.pagerduty.sandbox.render import final_shifts
 from integrations.pagerduty.sandbox.render_v3 import on_call
 from integrations.pagerduty.sandbox.world import World
-from integrations.pagerduty.tools import oncall
+from integrations.pagerduty.tools import composites, oncall
 from integrations.pagerduty.tools.arguments import given
 from integrations.pagerduty.tools.asking import Ask, Failed, Told, Wrong
 from policies.core.call import Call, Door, KeyCredential
@@ -910,6 +910,12 @@ def test_an_account_key_has_no_me(use: Used) -> None:
         ),
         ("get_responder_metrics", {}, "generate_report", {"subject": "responders"}),
         ("get_responder_load_metrics", {}, "generate_report", {"subject": "responders"}),
+        (
+            "append_event_orchestration_router_rule",
+            {"rules": "[]"},
+            "update_event_orchestration_router",
+            {"rules": "[]", "append": True},
+        ),
         ("manage_incidents", {"status": "resolved"}, "resolve_incident", {"status": "resolved"}),
         ("manage_incidents", {"status": "acknowledged"}, "update_incident", {"status": "acknowledged"}),
     ],
@@ -949,4 +955,5 @@ def test_every_alias_means_a_tool() -> None:
         tool, _ = tools.told_apart(alias, {})
         assert tool is not None
         assert tool.name in ALIASES[alias]
+        assert composites.IMPLIED.get(alias, {}).keys() <= tool.input_schema["properties"].keys()
     assert tools.told_apart("no_such_tool", {})[0] is None

@@ -255,6 +255,7 @@ TOOLS: Final[Mapping[str, Callable[[Given, Run], Awaitable[Any]]]] = {
     **reports.TOOLS,
 }
 IMPLIED: Final[Mapping[str, Mapping[str, Any]]] = {
+    "append_event_orchestration_router_rule": {"append": True},
     "get_alert_from_incident": {"alert_id": ""},
     "get_business_service_dependencies": {"type": "business"},
     "get_incident_metrics_by_team": {"subject": "teams"},

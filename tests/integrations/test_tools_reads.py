@@ -616,6 +616,24 @@ def test_a_schedule_that_is_of_neither_kind_fails_with_what_was_said(use: Used) 
         use("get_schedule", schedule_id="PSCH000", since=UNTIL, until=SINCE)
 
 
+def test_what_is_outside_the_bounds_as_one_kind_may_be_inside_as_the_other(use: Used, sandbox: Sandbox) -> None:
+    shifted, business = sandbox.world.v3[0]["id"], sandbox.world.business[0]["id"]
+    outside = Told(kind="denied", error={"problem": "It is not within what may be touched.", "rule": "bounds"})
+    use.failing = {f"/schedules/{shifted}": outside, "/service_dependencies/technical_services": outside}
+    assert use("get_schedule", schedule_id=shifted)["kind"] == "v3"
+    assert use("list_schedule_overrides", schedule_id=shifted, **WINDOW)["kind"] == "v3"
+    assert use("list_service_dependencies", service_id=business)["service"]["kind"] == "business"
+    use.failing |= {"/v3/schedules": outside}
+    with pytest.raises(Failed) as failed:
+        use("get_schedule", schedule_id=shifted)
+    assert failed.value.told is outside
+    use.failing = {"/schedules": Told(kind="denied", error={"problem": "It is off.", "rule": "tool_off"})}
+    use.asked.clear()
+    with pytest.raises(Failed):
+        use("get_schedule", schedule_id=shifted)
+    assert len(use.asked) == 1
+
+
 def test_overrides_of_shifts_name_who_stands_in_for_whom(use: Used, sandbox: Sandbox) -> None:
     names = {row["id"]: row["name"] for row in sandbox.world.users}
     override = sandbox.world.v3[0]["overrides"][0]

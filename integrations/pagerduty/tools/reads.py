@@ -85,8 +85,10 @@ def failed(told: Told) -> dict[str, Any]:
 
 
 def elsewhere(told: Told) -> bool:
-    """Whether PagerDuty does not know an id in this place: there may be another that does."""
-    return told.kind == "refused" and told.error.get("status") in (400, 404)
+    """Whether an id is not known in this place, and may be in another: PagerDuty says so, or the bounds, to which whatever is
+    not found is outside."""
+    by_bounds = told.kind == "denied" and told.error.get("rule") == "bounds"
+    return by_bounds or (told.kind == "refused" and told.error.get("status") in (400, 404))
 
 
 def operation_of(tool: Tool) -> str:

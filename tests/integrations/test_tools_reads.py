@@ -28,6 +28,7 @@ from integrations.pagerduty.sandbox.world import World
 from integrations.pagerduty.tools import composites, oncall
 from integrations.pagerduty.tools.arguments import given
 from integrations.pagerduty.tools.asking import Ask, Failed, Told, Wrong
+from integrations.pagerduty.tools.slim import plain
 from policies.core.call import Call, Door, KeyCredential
 from tests.integrations.conftest import NOW, Used
 from tests.published_schema import published, resolved
@@ -283,6 +284,41 @@ def test_no_slim_answer_of_one_page_is_long(use: Used, sandbox: Sandbox) -> None
             sizes[name] = len(json.dumps(use(name, **arguments), separators=(",", ":"), ensure_ascii=False))
     assert max(size for name, size in sizes.items() if name != "generate_report") < 14_000, sizes
     assert sizes["generate_report"] < 25_000
+
+
+def texts(value: Any, marked: bool = False) -> Iterator[tuple[str, bool]]:
+    """Every text of an answer, and whether it is marked as from outside."""
+    if isinstance(value, str):
+        yield value, marked
+    elif isinstance(value, list):
+        for item in value:
+            yield from texts(item, marked)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield name, marked
+            yield from texts(item, marked or name == "outside")
+
+
+class TestHostile:
+    @pytest.fixture
+    def sandbox(self) -> Sandbox:
+        return Sandbox(7, NOW, kind="hostile")
+
+    def test_no_answer_hides_a_character_or_shows_a_title_that_is_not_marked(self, use: Used, sandbox: Sandbox) -> None:
+        titles = {plain(row.title, 500)[:100] for row in sandbox.world.incidents[::2]}
+        of_incidents = {"get_incident", "generate_report", "list_responder_incidents", "get_incident_analytics"}
+        seen = set()
+        spoilt = {"incident_id": sandbox.world.incidents[-2].id}
+        more = [("get_incident", spoilt), ("get_incident_timeline", spoilt), ("get_incident_analytics", spoilt)]
+        for name, arguments in (*everything(sandbox.world), *more):
+            if name in composites.TOOLS:
+                for text, marked in texts(use(name, **arguments)):
+                    assert plain(text, 30_000) == text, (name, text)  # nothing is left to be made harmless
+                    assert marked or not text.startswith("[#"), (name, text)
+                    if name in of_incidents and text[:100] in titles:
+                        assert marked, (name, text)
+                        seen.add(name)
+        assert seen == of_incidents
 
 
 # One thing at once

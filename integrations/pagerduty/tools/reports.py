@@ -210,6 +210,8 @@ def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], given: Giv
 def _cell(name: str, value: Any, given: Given) -> Any:
     if name in OUTSIDE:
         return outside(value, 200)
+    if isinstance(value, list):
+        return [_cell(name, item, given) for item in value]
     if isinstance(value, float):
         return round(value, 2)
     if name in TIMES and isinstance(value, str):

@@ -209,6 +209,7 @@ REFERRED = {"id": "PT4KHLK", "summary": SPOKEN}
     "kind", ["incident", "alert", "trigger_log_entry", "change_event", "note", "maintenance_window"]
 )
 def test_a_title_is_marked_in_a_reference_too(kind: str) -> None:
+    value: dict[str, Any]
     for value in ({**REFERRED, "type": f"{kind}_reference"}, {**REFERRED, "type": kind}):
         told = reference(value)
         assert told == {"id": "PT4KHLK", "name": {"outside": SPOKEN}}
@@ -299,7 +300,8 @@ def test_notes_are_rows_with_their_ids_and_only_what_was_written_is_marked() -> 
 
 
 def test_what_is_no_text_is_not_marked_and_nothing_is_said_of_nothing() -> None:
-    assert [outside(value) for value in (None, 3, 2.5, True, {}, [])] == [None, 3, 2.5, True, None, None]
+    silent: list[Any] = [None, 3, 2.5, True, {}, []]
+    assert [outside(value) for value in silent] == [None, 3, 2.5, True, None, None]
     assert outside({"a": None, "b": {"c": ""}}) == {"outside": {"b": {}}}
     assert outside([str(number) for number in range(60)])["outside"][-1] == "… 10 more"
     assert outside({str(number): 1 for number in range(60)})["outside"]["…"] == "10 more"

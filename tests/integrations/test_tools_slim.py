@@ -261,6 +261,11 @@ def test_pagerdutys_own_words_are_not_marked() -> None:
     whole = full({"log_entries": [entry]})["log_entries"][0]
     assert whole["channel"] == {"type": "note", "outside": {"summary": SPOKEN, "self": None}}
     assert whole["agent"] == entry["agent"]
+    # How somebody was notified is PagerDuty's to say.
+    notified = {"type": "email", "status": "success", "address": "n@x.example", "conferenceAddress": None}
+    notify = {**entry, "type": "notify_log_entry", "channel": {"type": "auto", "notification": notified}}
+    assert full({"log_entry": notify})["log_entry"]["channel"] == notify["channel"]
+    assert slim({"log_entry": notify}, PLAIN)["log_entry"]["channel"] == notify["channel"]
     # A channel's type is a word of PagerDuty's or none.
     evil = slim({"log_entries": [{**entry, "channel": {"type": SPOKEN}}]}, PLAIN)["log_entries"][0]
     assert evil["channel"] == {"outside": {"type": SPOKEN}}

@@ -20,7 +20,7 @@ DETAIL: Final[Mapping[str, Any]] = {
 }
 TIME_ZONE: Final[Mapping[str, Any]] = {
     "type": "string",
-    "description": "Times are told in it, too: Europe/London.",
+    "description": "Times are told in it, too, such as Europe/London.",
 }
 NAMED: Final = {
     "service": "service",

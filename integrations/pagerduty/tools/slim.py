@@ -65,6 +65,7 @@ _DOCUMENTS: Final = frozenset({"note", "notes"})
 """At the top of a document: no field but the thing itself, or a list of it."""
 _TYPED: Final = frozenset({"channel", "body"})
 """Marked fields whose type is PagerDuty's own word."""
+_NOTIFIED: Final = ("type", "status", "address", "conferenceAddress")
 _WORD: Final = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)", re.ASCII)
 
@@ -188,15 +189,16 @@ def _marks_of(value: Mapping[str, Any], key: str) -> frozenset[str]:
 
 
 def _marked(name: str, value: Any, maximum: int) -> Any:
-    if name in _TYPED and isinstance(value, dict):
-        kind = value.get("type")
-        if isinstance(kind, str) and _WORD.fullmatch(kind):
-            rest = {key: item for key, item in value.items() if key != "type"}
-            return {
-                "type": kind,
-                **(outside(rest, maximum) if any(not _is_empty(item) for item in rest.values()) else {}),
-            }
-    return outside(value, maximum)
+    """A field's value, marked; beside the mark what in it is PagerDuty's own: its type, and how somebody was notified."""
+    if name not in _TYPED or not isinstance(value, dict):
+        return outside(value, maximum)
+    own: dict[str, Any] = {}
+    if isinstance(value.get("type"), str) and _WORD.fullmatch(value["type"]):
+        own["type"] = value["type"]
+    if own and isinstance(value.get("notification"), dict):
+        own["notification"] = {key: _short(value["notification"].get(key)) for key in _NOTIFIED}
+    rest = {key: item for key, item in value.items() if key not in own}
+    return own | (outside(rest, maximum) or {}) if rest else own
 
 
 def _is_empty(value: Any) -> bool:
@@ -462,7 +464,7 @@ def _mappings(value: Any) -> list[Mapping[str, Any]]:
 
 def _each(row: Mapping[str, Any], key: str, person: str) -> list[Any]:
     value = row.get(key)
-    return [reference(each.get(person)) for each in _mappings(value)] if value else []
+    return [reference(each.get(person), person) for each in _mappings(value)] if value else []
 
 
 def _references(value: Any, key: str) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import string
 import unicodedata
@@ -10,13 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import example, settings
 from hypothesis import given as given_any
 from hypothesis import strategies as st
 
+from integrations.pagerduty.sandbox import hostile
+from integrations.pagerduty.sandbox.app import Sandbox
 from integrations.pagerduty.tools import slim as slim_module
-from integrations.pagerduty.tools.asking import Given
+from integrations.pagerduty.tools.asking import Ask, Given
 from integrations.pagerduty.tools.slim import (
     DEEPEST,
     FORMS,
@@ -35,7 +39,7 @@ from integrations.pagerduty.tools.slim import (
     slim,
     utc,
 )
-from tests.integrations.conftest import Used
+from tests.integrations.conftest import NOW, TOKENS, Used
 
 PLAIN = Given({})
 LONDON = Given({}, zone=zoneinfo.ZoneInfo("Europe/London"))
@@ -235,6 +239,62 @@ def test_every_id_survives(kind: str, ids: list[str], rest: Any) -> None:
     for each in rows:
         assert row(each, kind, PLAIN)["id"] == slim({kind: each}, PLAIN)[kind]["id"] == each["id"]
         assert general(each, PLAIN)["id"] == reference(each)["id"] == each["id"]
+
+
+@pytest.fixture
+def hostile_use(runner: asyncio.Runner) -> Used:
+    """Tools used on an account in which an attacker wrote whatever people and machines write."""
+    client = httpx.AsyncClient(
+        transport=httpx.ASGITransport(Sandbox(7, NOW, kind="hostile")), base_url="http://sandbox"
+    )
+    headers = {"Authorization": f"Token token={TOKENS['account'].value}"}
+
+    async def call(method: str, path: str, body: Any = None) -> httpx.Response:
+        return await client.request(method, path, json=body, headers=headers)
+
+    return Used(call, runner)
+
+
+def named_texts(answer: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Every text that is not marked, with the field it stands in."""
+    if isinstance(answer, str):
+        yield name, answer
+    elif isinstance(answer, list):
+        for item in answer:
+            yield from named_texts(item, name)
+    elif isinstance(answer, dict):
+        for key, item in answer.items():
+            if key != "outside":
+                yield from named_texts(item, key)
+
+
+@pytest.mark.parametrize("detail", ["slim", "full"])
+def test_of_an_attackers_words_only_names_stand_outside_a_mark(
+    hostile_use: Used, runner: asyncio.Runner, detail: str
+) -> None:
+    use = hostile_use
+    world_wide = ["list_incidents", "list_log_entries", "list_services", "list_users", "list_teams", "list_schedules"]
+    world_wide += ["list_escalation_policies", "list_business_services", "list_change_events", "list_oncalls"]
+    incidents = use("list_incidents", limit=100)["incidents"]
+    odd = [each["id"] for each in incidents if any(text[:20] in str(each["title"]) for text in hostile.TEXTS[:5])]
+    answers = [use(name, detail=detail, limit=100) for name in world_wide]
+    for incident_id in odd[:4]:
+        answers += [
+            use(name, detail=detail, incident_id=incident_id)
+            for name in ("get_incident", "get_incident_timeline", "list_incident_notes", "get_past_incidents")
+        ]
+        told = runner.run(use.run(Ask("GET", f"/incidents/{incident_id}/alerts")))
+        answers.append(rendered(told.document, Given({}, full=detail == "full")))
+    names = {"name", "summary"}
+    found = 0
+    for answer in answers:
+        for name, text in named_texts(answer):
+            assert not hidden(text)
+            if any(each[:20] in text for each in hostile.TEXTS):
+                assert name in names, (name, text)
+                assert len(text) <= 200
+                found += 1
+    assert found
 
 
 def test_pagerdutys_own_words_are_not_marked() -> None:

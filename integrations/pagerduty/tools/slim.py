@@ -1,9 +1,9 @@
 """PagerDuty's documents in the form that an assistant acts on: few fields, short references, times in UTC, and text that came
 from outside marked as such.
 
-Text from outside (titles, notes, what a monitoring tool sent) stands as ``{"outside": ...}``, wherever it stands: whoever reads
-the answer can tell it from what PagerDuty and the portal say. What is the account's own configuration (names, descriptions of
-services and teams) is not marked. No text, marked or not, holds a character that hides or acts.
+Text from outside (titles, notes, descriptions, what a monitoring tool sent) stands as ``{"outside": ...}``, wherever it stands:
+whoever reads the answer can tell it from what PagerDuty and the portal say. The names of the account's own things are not
+marked. No text, marked or not, holds a character that hides or acts.
 """
 
 from __future__ import annotations
@@ -32,14 +32,26 @@ PAGING: Final = frozenset(
 """Keys at the top of a document that say where its page stands."""
 OUTSIDE: Final = frozenset(
     {
-        *("title", "details", "content", "body", "note", "notes", "message", "subject", "html_message", "resolution"),
+        *(
+            "title",
+            "description",
+            "details",
+            "content",
+            "body",
+            "note",
+            "notes",
+            "message",
+            "subject",
+            "html_message",
+            "resolution",
+        ),
         *("custom_details", "cef_details", "contexts", "links", "images", "channel", "event_details"),
         *("conference_bridge", "conference_number", "conference_url", "point_of_contact", "user_feedback_text"),
         *("alert_key", "incident_key", "dedup_key", "incident_description", "mined_text"),
     }
 )
 """Fields that hold what somebody else wrote or sent, in any document."""
-_SAID: Final = OUTSIDE | {"summary", "description"}
+_SAID: Final = OUTSIDE | {"summary"}
 _VALUES: Final = OUTSIDE | {"value", "before_value"}
 _MARKS: Final[Mapping[str, frozenset[str]]] = {
     "incident": _SAID,
@@ -49,14 +61,27 @@ _MARKS: Final[Mapping[str, frozenset[str]]] = {
     "note": _SAID,
     "annotation": _SAID,
     "maintenance_window": _SAID,
-    "user": OUTSIDE | {"description"},
     "custom_field": _VALUES,
     "field_value": _VALUES,
     # What a record of the audit is about is PagerDuty's to say; what was set, people typed.
     "record": OUTSIDE - {"details"},
     "field": _VALUES,
-    # Of PagerDuty's own.
+    # PagerDuty's own words, or a word that stands for a name.
     "warning": OUTSIDE - {"message"},
+    **dict.fromkeys(
+        (
+            "extension_schema",
+            "standard",
+            "method",
+            "step",
+            "action_configuration",
+            "severity",
+            "impact",
+            "status",
+            "priority",
+        ),
+        OUTSIDE - {"description"},
+    ),
 }
 """Kind of thing → its fields that are marked, where they are more or fewer than in any document."""
 CAME_IN: Final = frozenset({"incident", "alert", "change_event", "note", "annotation", "maintenance_window"})
@@ -365,7 +390,7 @@ def _service(row: Mapping[str, Any], given: Given) -> dict[str, Any]:
     return {
         "id": _short(row.get("id")),
         "name": _short(row.get("name") or row.get("summary")),
-        "description": _short(row.get("description")),
+        "description": outside(row.get("description")),
         "status": _short(row.get("status")),
         "escalation_policy": reference(row.get("escalation_policy")),
         "teams": _references(row.get("teams"), "team"),
@@ -383,7 +408,7 @@ def _escalation_policy(row: Mapping[str, Any], given: Given) -> dict[str, Any]:
     return {
         "id": _short(row.get("id")),
         "name": _short(row.get("name") or row.get("summary")),
-        "description": _short(row.get("description")),
+        "description": outside(row.get("description")),
         "levels": [_level(place, rule) for place, rule in enumerate(_mappings(row.get("escalation_rules")), 1)],
         "repeats": _short(row.get("num_loops")),
         "services": _references(row.get("services"), "service"),
@@ -414,7 +439,7 @@ def _schedule(row: Mapping[str, Any], given: Given) -> dict[str, Any]:
         "id": _short(row.get("id")),
         "name": _short(row.get("name") or row.get("summary")),
         "type": plain(kind, 200) if kind not in ("", "schedule") else None,
-        "description": _short(row.get("description")),
+        "description": outside(row.get("description")),
         "time_zone": _short(row.get("time_zone")),
         "users": _references(row.get("users"), "user"),
         "teams": _references(row.get("teams"), "team"),

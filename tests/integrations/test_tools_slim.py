@@ -486,6 +486,7 @@ def test_an_alert_tells_its_details_once() -> None:
         "contexts": [],
     }
     alert = {"id": "PA", "type": "alert", "summary": SPOKEN, "status": "triggered", "suppressed": False, "body": body}
+    assert slim({"alerts": [alert]}, PLAIN)["left_out"] == ["body.cef_details"]
     assert slim({"alerts": [alert]}, PLAIN)["alerts"] == [
         {
             "id": "PA",
@@ -495,6 +496,7 @@ def test_an_alert_tells_its_details_once() -> None:
         }
     ]
     cef_alone = {**body, "details": None}
+    assert "left_out" not in slim({"alerts": [{**alert, "body": cef_alone}]}, PLAIN)
     [told] = slim({"alerts": [{**alert, "body": cef_alone}]}, PLAIN)["alerts"]
     assert told["body"] == {"outside": {"cef_details": {"details": {"disk": SPOKEN}}}}
 

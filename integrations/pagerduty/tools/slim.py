@@ -535,6 +535,11 @@ _TELLS: Final[Mapping[Form, frozenset[str]]] = {
     }.items()
 }
 """Form → the fields of PagerDuty's that it tells, in whatever words: the rest is left out."""
+_BENEATH: Final[Mapping[Form, tuple[tuple[str, str], ...]]] = {
+    _alert: (("body", "cef_details"),),
+    _schedule: (("schedule_layers", "rendered_schedule_entries"), ("schedule_layers", "rendered_coverage_percentage")),
+}
+"""Form → what it leaves out within a field that it tells."""
 _DROPPED: Final = frozenset({"self", "type", "avatar_url", "color", "html_url"})
 """Fields that say nothing to act on, and are not counted as left out."""
 _IMPLIED: Final = frozenset(
@@ -658,7 +663,19 @@ def row(
         for name, item in value.items():
             if name not in tells and name not in left_out and name not in _DROPPED and not _is_empty(item):
                 left_out.add(plain(str(name), 200))
+        for outer, inner in _BENEATH.get(form, ()):
+            if _holds(value.get(outer), inner) and not _holds(told.get(outer), inner):
+                left_out.add(f"{outer}.{inner}")
     return told
+
+
+def _holds(value: Any, name: str) -> bool:
+    """Whether a thing, or one of a list, has something under a name; marked or not."""
+    if isinstance(value, list):
+        return any(_holds(item, name) for item in value)
+    return isinstance(value, dict) and not _is_empty(
+        (value["outside"] if isinstance(value.get("outside"), dict) else value).get(name)
+    )
 
 
 def _form(value: Mapping[str, Any], key: str) -> Form | None:

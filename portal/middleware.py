@@ -15,7 +15,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.utils.deprecation import MiddlewareMixin
 
-from integrations.gateway.rest import client_ip
+from integrations.gateway.http import client_ip
 from policies.actions import TooManyGuesses
 
 

@@ -25,7 +25,7 @@ def _loosened(node: Any, name: str = "") -> Any:
     - an acknowledgement's entry is called ``acknowledge_log_entry`` by one half of its schema, and otherwise by the other.
     """
     if name == "$ref" and isinstance(node, str):
-        return f"{BASE}{node}"
+        return f"{BASE}{node}".replace("/oneOf/", "/anyOf/")
     if isinstance(node, list):
         if name == "enum" and node and all(isinstance(value, str) for value in node):
             if all(value.endswith("_reference") for value in node):
@@ -75,7 +75,9 @@ def _corrected(document: dict[str, Any]) -> dict[str, Any]:
         service[field]["nullable"] = True
     schemas["SupportHours"]["nullable"] = True
     # Its own examples have the value itself, not an object around it; a change of a text is told like that of a number.
-    schemas["CustomFieldsFieldValue"]["properties"]["value"] = {}
+    # (Each alternative by itself: a request refers to them one by one.)
+    value = schemas["CustomFieldsFieldValue"]["properties"]["value"]
+    value["anyOf"] = [{} for _ in value["anyOf"]]
     # The example of a new incident's body is a text.
     schemas["IncidentBody"]["properties"]["details"] = {}
     # An incident's entries can be changes of fields; the account's are the same entries.
@@ -128,6 +130,18 @@ def errors_in(
     registry: Registry[Any] = Registry().with_resource(BASE, Resource.from_contents(document, DRAFT202012))
     validator = OAS30ReadValidator(schema, registry=registry)
     yield from validator.iter_errors(answer)
+
+
+def refused(folder: Path, method: str, template: str, body: Any) -> list[str]:
+    """What PagerDuty's published schema has against a body of an operation; empty: nothing."""
+    document = load(folder)
+    content = document["paths"][template][method.lower()]["requestBody"]["content"]
+    registry: Registry[Any] = Registry().with_resource(BASE, Resource.from_contents(document, DRAFT202012))
+    # As for answers: the schema calls each type read-only and requires it in what is written.
+    validator = OAS30ReadValidator(content["application/json"]["schema"], registry=registry)
+    return [
+        f"{'/'.join(map(str, error.absolute_path))}: {error.message[:200]}" for error in validator.iter_errors(body)
+    ]
 
 
 def nodes(folder: Path, *roots: Any) -> Iterator[dict[str, Any]]:

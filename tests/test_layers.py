@@ -106,6 +106,7 @@ def test_nobody_makes_credentials_but_the_door_and_the_portals_own_jobs() -> Non
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.endswith("Credential")
     }
     assert makers == {
+        ("integrations/gateway/mcp.py", "KeyCredential"),
         ("integrations/gateway/rest.py", "KeyCredential"),
         ("integrations/actions.py", "JobCredential"),
         ("integrations/gateway/pipeline.py", "JobCredential"),  # what bounds look up

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import logging
@@ -9,8 +10,9 @@ from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from integrations.gateway import runtime
-from integrations.gateway.rest import PREFIX, Receive, RestDoor, Scope, Send
+from integrations.gateway import mcp, runtime
+from integrations.gateway.http import Receive, Scope, Send
+from integrations.gateway.rest import PREFIX, RestDoor
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +23,7 @@ class Gateway:
     def __init__(self, django: Any) -> None:
         self._django = django
         self._rest = RestDoor()
+        self._mcp = mcp.McpDoor()
         self._runtime: runtime.Runtime | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -36,8 +39,12 @@ class Gateway:
             await _json(send, 200, {"status": "up"})
         elif path == "/readyz":
             await self._readyz(send)
-        elif path == "/mcp" or path.startswith("/mcp/"):
-            await _json(send, 404, {"error": "There is no MCP door yet: use the REST door under /pagerduty."})
+        elif path == mcp.PATH:
+            await self._mcp(scope, receive, send)
+        elif path in (mcp.METADATA, f"{mcp.METADATA}{mcp.PATH}"):
+            await self._mcp.metadata(send)
+        elif path.startswith(f"{mcp.PATH}/"):
+            await _json(send, 404, {"error": f"The MCP door is at {mcp.PATH}, without anything after it."})
         elif path == "/metrics":
             await _text(send, 200, generate_latest(), CONTENT_TYPE_LATEST)
         elif not path.startswith("/"):
@@ -46,12 +53,17 @@ class Gateway:
             await self._django(scope, receive, send)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            await self._live(receive, send, stack)
+
+    async def _live(self, receive: Receive, send: Send, stack: contextlib.AsyncExitStack) -> None:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 try:
                     self._runtime = runtime.Runtime()
                     await self._runtime.start()
+                    await stack.enter_async_context(self._mcp.lifespan())
                 except Exception as error:
                     log.exception("Pagewarden cannot start")
                     await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})

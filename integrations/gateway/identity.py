@@ -38,6 +38,7 @@ class KnownKey:
     """Unix time; infinite where it does not expire."""
     calls_per_minute: int
     is_revoked: bool = False
+    team_slug: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ class Identified:
     connection: Connection | None
     key_id: str = ""
     calls_per_minute: int = 0
+    team_slug: str = ""
+    """How the pages of an agent's team are addressed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,8 @@ class Identities:
             return Rejected("expired")
         if known.networks and not _inside(ip, known.networks):
             return Rejected("network", known.id)
-        return Identified(known.principal, self.connections.get(known.connection_id), known.id, known.calls_per_minute)
+        connection = self.connections.get(known.connection_id)
+        return Identified(known.principal, connection, known.id, known.calls_per_minute, known.team_slug)
 
 
 def _inside(ip: str, networks: tuple[Network, ...]) -> bool:
@@ -184,6 +188,7 @@ def load_identities(job_tools: frozenset[str]) -> Identities:
             expires_at=_unix(key.expires_at),
             calls_per_minute=key.calls_per_minute,
             is_revoked=key.revoked_at is not None,
+            team_slug=key.team.slug,
         )
     return Identities(known, connections, candidates, job_tools)
 

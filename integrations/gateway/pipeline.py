@@ -188,6 +188,21 @@ class Pipeline:
         identified = state.identities.agent(secret, ip, at)
         return identified if isinstance(identified, Rejected) else Known(state, identified)
 
+    async def known(self, secret: str, ip: str, at: float) -> Known | Rejected | None:
+        """As ``identify``, with the configuration read first where it must be. None: it cannot be read."""
+        state = await self._confirmed()
+        if state is None:
+            return None
+        identified = state.identities.agent(secret, ip, at)
+        return identified if isinstance(identified, Rejected) else Known(state, identified)
+
+    async def _confirmed(self) -> State | None:
+        """The configuration as it is now, or the last one where reads go on by it. None: nothing can be allowed."""
+        try:
+            return self._configuration.fresh() or await self._configuration.refresh()
+        except NotFresh:
+            return self._configuration.last()
+
     async def refuse(self, ip: str, rejected: Rejected) -> Answer:
         """The answer to a stranger: the same whatever was wrong with their credential."""
         if rejected.key_id:
@@ -203,16 +218,13 @@ class Pipeline:
         if known is not None:
             state, identified = known.state, known.identified
         else:
-            try:
-                state = self._configuration.fresh() or await self._configuration.refresh()
-            except NotFresh:
-                if (last := self._configuration.last()) is None:
-                    return _unavailable("The configuration cannot be read, so nothing can be allowed.")
-                state = last
-            found = state.identities.identify(call)
+            confirmed = await self._confirmed()
+            if confirmed is None:
+                return _unavailable("The configuration cannot be read, so nothing can be allowed.")
+            found = confirmed.identities.identify(call)
             if isinstance(found, Rejected):
                 return await self.refuse(call.client.ip, found)
-            identified = found
+            state, identified = confirmed, found
         # From here on the call runs to its end, with its record, even if the caller goes away. ``asyncio.shield`` would say the
         # same, at the cost of another turn of the loop.
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -236,11 +248,12 @@ class Pipeline:
                 trying.withdraw()
             answer = await self._broken(call, identified, intents)
         finally:
-            trying.over()
+            trying.over(told=answer.reply is not None)
             # Whatever has happened: nobody waits for ever. (Cancelled only when the loop ends.)
             if not answered.done():
                 answered.set_result(answer)
-        if answer.outcome is Outcome.DENIED and answer.verdict is not None:
+        # Where bounds could not be told it is PagerDuty that failed: that says nothing of what the key is tried for.
+        if answer.outcome is Outcome.DENIED and answer.status < 500 and answer.verdict is not None:
             self._notice(
                 functools.partial(self._signs.denied, rule=answer.verdict.rule), call, identified, answer.verdict
             )
@@ -283,8 +296,10 @@ class Pipeline:
             self._on_used(identified.key_id, call.at)
         resolution = self.integration.resolve(call)
         limited = False
+        # One, however often it is judged: what was told of it meanwhile must be found in the record.
+        decision_id = _decision_id()
         for _ in range(MAXIMUM_STALE):
-            verdict = self._decide(state, identified, resolution)
+            verdict = self._decide(state, identified, resolution, decision_id)
             self._notice(self._signs.came, call, identified, verdict)
             about = _About(call, identified, resolution, verdict, self._redactor)
             about.reveal = reveals(state.policy, identified.principal, call.reveal)
@@ -344,7 +359,8 @@ class Pipeline:
                 try:
                     state = await self._configuration.refresh()
                 except NotFresh:
-                    return _unavailable("The configuration cannot be read, so nothing can be allowed.", verdict)
+                    unread = "The configuration cannot be read, so nothing can be allowed."
+                    return await self._recorded(about, _unavailable(unread, verdict))
                 again = state.identities.identify(call)
                 if isinstance(again, Rejected):
                     # By the key it came with the call is on record, like any that was denied.
@@ -368,8 +384,7 @@ class Pipeline:
         if identified.key_id:
             what(identified.key_id, call.client.ip, call.at, verdict.tool, verdict.decision_id)
 
-    def _decide(self, state: State, identified: Identified, resolution: Resolution) -> Verdict:
-        decision_id = _decision_id()
+    def _decide(self, state: State, identified: Identified, resolution: Resolution, decision_id: str) -> Verdict:
         if resolution.tools:
             return decide_all(state.policy, identified.principal, resolution.tools, decision_id)
         return Verdict(
@@ -510,6 +525,7 @@ class Pipeline:
             await self._journal.append(about.entry(EntryKind.RESULT, outcome, answer=answer))
         except (JournalUnavailable, StaleVerdict):
             if not reply.sent:
+                trying.withdraw()
                 return _unavailable("The journal stopped recording; the write was not sent.", about.verdict)
             # Sent: never a 503, which invites a second try.
             return Answer(
@@ -588,6 +604,10 @@ class _About:
             details["token"] = call.variant
         if call.idempotency_key:
             details["idempotency"] = self.redactor.digest(call.idempotency_key)
+        if call.use:
+            # A name that is no tool's is whatever somebody sent.
+            known = resolution.tools or resolution.operation
+            details["use"] = {"tool": call.tool if known else self.redactor.string(call.tool), "id": call.use}
         if len(resolution.tools) > 1:
             details["tools"] = [tool.name for tool in resolution.tools]
         keep = _kept(resolution.tools)
@@ -636,7 +656,7 @@ class _About:
 
     def _method(self) -> Any:
         method = self.call.method
-        known = method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+        known = method in ("", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
         return method if known else self.redactor.string(method)
 
     def _plain(self, text: str, form: re.Pattern[str]) -> Any:

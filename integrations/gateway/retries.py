@@ -200,15 +200,16 @@ class Retries:
                 self._watching -= 1
             pause = min(2 * pause, 1.0)
 
-    def keep(self, claim: Claim, outcome: Outcome, reply: Reply, *, told: bool) -> None:
-        """Keep what became of a write, where a second try of it must be told. Queued before the result's entry, whose commit
-        takes it along."""
+    def keep(self, claim: Claim, outcome: Outcome, reply: Reply, *, told: bool) -> bool:
+        """Keep what became of a write, where a second try of it must be told; whether it must. Queued before the result's
+        entry, whose commit takes it along."""
         answered = _is_answer(outcome, reply.status)
         if outcome is not Outcome.UNKNOWN and not (answered and (claim.is_keyed or not told)):
-            return
+            return False
         sealed = seal_answer(claim.scope, _packed(reply)) if answered else ""
         now = dt.datetime.now(dt.UTC)
         self._desk.do(lambda: self._put(_TAKE, claim, outcome, now, sealed)).add_done_callback(_noted)
+        return True
 
     def forget(self, decision_id: str, claim: Claim) -> None:
         """It was not sent, or what became of it was told: the name is free."""
@@ -304,9 +305,12 @@ class Retries:
             outcome, record = Outcome(found[0]), json.loads(found[1])
             details = record["details"]
             known_at = dt.datetime.fromisoformat(details.get("recorded_at", record["at"]))
+        in_doubt = now - known_at <= _DOUBT
         if outcome is Outcome.UNKNOWN:
-            return Earlier(State.UNKNOWN if row.is_keyed or now - known_at <= _DOUBT else State.FREE, first)
-        if row.is_keyed and _is_answer(outcome, details.get("upstream", {}).get("status", 0)):
+            return Earlier(State.UNKNOWN if row.is_keyed or in_doubt else State.FREE, first)
+        # A database that was away could keep nothing; what the spool withheld, its caller was not told.
+        untold = in_doubt and "withheld" in details.get("spooled", {})
+        if (row.is_keyed or untold) and _is_answer(outcome, details.get("upstream", {}).get("status", 0)):
             # It ended, and its answer could not be kept.
             return Earlier(State.KEPT, first, outcome, _without_body(details["status"], first))
         return Earlier(State.FREE, first)
@@ -320,6 +324,7 @@ class Trying:
         self._gone = gone
         self._claim: Claim | None = None
         self._told: tuple[str, Claim] | None = None
+        self._not_kept: tuple[Outcome, Reply] | None = None
 
     async def begin(self, claim: Claim, deadline: float) -> Earlier | None:
         """As ``Retries.begin``."""
@@ -338,14 +343,18 @@ class Trying:
             self._claim = None
 
     def keep(self, outcome: Outcome, reply: Reply) -> None:
-        if self._claim is not None:
-            self._retries.keep(self._claim, outcome, reply, told=not self._gone())
+        if self._claim is not None and not self._retries.keep(self._claim, outcome, reply, told=not self._gone()):
+            self._not_kept = outcome, reply
 
-    def over(self) -> None:
-        """The call has its answer."""
+    def over(self, *, told: bool) -> None:
+        """The call has its answer. ``told``: which says what became of the write."""
+        told = told and not self._gone()
         if self._claim is not None:
+            if self._not_kept is not None and not told:
+                # Its caller waited for it, and went away, or was told less, while its result was recorded.
+                self._retries.keep(self._claim, *self._not_kept, told=False)
             self._retries.over(self._claim)
-        if self._told is not None and not self._gone():
+        if self._told is not None and told:
             # Now its caller knows: the next identical write is another one.
             self._retries.forget(*self._told)
 

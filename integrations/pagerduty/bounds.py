@@ -234,13 +234,14 @@ class Held:
                     return _forced(resolution, by_team, bounds.team_ids, connection)
             owners = _Owners(self, connection, look)
             await self._named(resolution, owners)
-            held = await self._filtered(resolution, owners)
-            if not resolution.operation.reads and not resolution.operation.path.startswith("/incidents"):
-                # It may change who owns what.
-                self._written[connection.id] = self._written.get(connection.id, 0) + 1
-            return held
+            return await self._filtered(resolution, owners)
         except _Outside as outside:
             return Refusal(str(outside), outside.remedy or _remedy(connection))
+
+    def sent(self, operation: Operation, connection: Connection) -> None:
+        """A call is over. A write may have changed who owns what, and what was looked at meanwhile is of before."""
+        if not operation.reads and not operation.path.startswith("/incidents"):
+            self._written[connection.id] = self._written.get(connection.id, 0) + 1
 
     async def released(
         self, resolution: Resolution, connection: Connection, reply: Reply, look: Look

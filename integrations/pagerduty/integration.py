@@ -48,6 +48,7 @@ class PagerDuty:
         assert resolution.operation is not None  # noqa: S101
         request = resolution.request
         reply = await self._transport.send(connection, request, deadline, sealed)
+        self._held.sent(resolution.operation, connection)
         if reply.failure:
             return reply
         if not _is_pagerdutys(reply, request):

@@ -122,6 +122,8 @@ def match(method: str, path: str) -> tuple[Operation, dict[str, str], str] | Non
 
 def resolve(call: Call) -> Resolution:
     """What a call asks for. Never raises on bad input: what is wrong with it is its ``problem``."""
+    if call.tool and not call.path:
+        return _of_tool(call)
     found = match(call.method, call.path)
     if found is None:
         count = call.path.count("/") if len(call.path) <= MAXIMUM_PATH else 0
@@ -174,6 +176,16 @@ def resolve(call: Call) -> Resolution:
         "",
         shape,
     )
+
+
+def _of_tool(call: Call) -> Resolution:
+    """A tool by its name, with nothing to send: the verdict on it is all that is asked for."""
+    tool = TOOLS.get(call.tool)
+    if tool is None:
+        return Resolution(
+            None, (), refusal="There is no tool of this name.", remedy="Use a tool that tools/list names."
+        )
+    return Resolution(None, (tool,), arguments={"arguments": call.arguments}, problem="Nothing was asked of the tool.")
 
 
 def _read_query(query: str, repeated: frozenset[str]) -> tuple[list[tuple[str, str]], str]:

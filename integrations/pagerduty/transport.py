@@ -402,6 +402,9 @@ class Transport:
             UnsealError: nothing was sent.
         """
         started = time.monotonic()
+        if not request.reads and started >= deadline:
+            # It waited for the database too long. What would become of it nobody would wait for.
+            return Reply(0, failure="timeout", detail="the time was up before it was sent", sent=False)
         origin = self._origin(connection, request.reads)
         message = self._message(connection, request, origin, self._open(connection, sealed))
         attempts = 0

@@ -181,6 +181,13 @@ class Call:
     """Which secret of the connection to use, for a connection test: empty for the one in service, else ``candidate``."""
     reveal: frozenset[str] = frozenset()
     """Kinds of what is masked that a person asks to see (``decide.reveals`` says whether they are shown)."""
+    tool: str = ""
+    """The name of the tool that was asked for, where the door takes tools: one use of it may make several calls. Without a
+    path the call is about the tool itself, and goes no further than its verdict."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """What a tool was asked with, where there is no path."""
+    use: str = ""
+    """What the calls of one use of a tool have in common: opaque, for the record."""
 
 
 @dataclass(frozen=True, slots=True)

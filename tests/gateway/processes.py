@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -223,15 +223,34 @@ class Portal:
             return Answer(error.code, {k.lower(): v for k, v in error.headers.items()}, error.read())
 
     def entries(self, **filters: Any) -> list[dict[str, Any]]:
-        """The journal's entries, each with its record."""
-        out = self.shell(
-            "import json\nfrom policies.models import Entry\n"
-            f"print(json.dumps([{{**e, 'record': json.loads(e['record'])}} for e in Entry.objects.filter(**{filters!r})"
-            ".order_by('id').values('id', 'seq', 'kind', 'decision_id', 'tool', 'verdict', 'outcome', 'actor', 'team_id', "
-            "'record')]))"
+        """The journal's entries, each with its record, read past Django: starting that for each look took most of the tests'
+        time. ``filters``: a column, or a column with ``__in`` or ``__contains``."""
+        clauses, values = ["1 = 1"], []
+        for name, value in filters.items():
+            column, _, how = name.partition("__")
+            if how == "in":
+                clauses.append(f"{column} IN ({', '.join('?' * len(value)) or 'NULL'})")
+                values += value
+            else:
+                clauses.append(f"{column} LIKE ?" if how else f"{column} = ?")
+                values.append(f"%{value}%" if how else value)
+        names = ("id", "seq", "kind", "decision_id", "tool", "verdict", "outcome", "actor", "team_id", "record")
+        rows = self.query(
+            f"SELECT {', '.join(names)} FROM policies_entry WHERE {' AND '.join(clauses)} ORDER BY id", values
         )
-        entries: list[dict[str, Any]] = json.loads(out)
-        return entries
+        return [
+            {**(entry := dict(zip(names, row, strict=True))), "record": json.loads(entry["record"])} for row in rows
+        ]
+
+    def query(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """What SQL on the portal's own database answers; ``?`` stands for a value."""
+        if self._postgres:
+            import psycopg
+
+            with psycopg.connect(self.env["DATABASE_URL"]) as connection:
+                return connection.execute(statement.replace("?", "%s").encode(), values).fetchall()
+        with contextlib.closing(sqlite3.connect(self.folder / "portal.sqlite3", timeout=10)) as database:
+            return database.execute(statement, values).fetchall()
 
 
 @contextlib.contextmanager

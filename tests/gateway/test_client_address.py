@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from integrations.gateway import runtime
+from integrations.gateway.http import Networks, client_ip
 from integrations.gateway.pipeline import Answer
-from integrations.gateway.rest import Networks, RestDoor, client_ip
+from integrations.gateway.rest import RestDoor
 from policies.core.call import Call, Outcome
 
 PROXIES = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))

@@ -4,6 +4,7 @@ timed or broken from outside."""
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import threading
 import time
@@ -23,6 +24,7 @@ from integrations.actions import (
     do_set_bounds,
 )
 from integrations.gateway import runtime as runtimes
+from integrations.gateway.alarms import DENIALS
 from integrations.gateway.integration import Connection, Reply, Request, Resolution
 from integrations.gateway.pipeline import Answer, Buckets
 from integrations.gateway.runtime import Runtime, Watch
@@ -30,8 +32,9 @@ from integrations.models import Connection as ConnectionRow
 from integrations.pagerduty.catalog import TOOLS
 from integrations.pagerduty.integration import PagerDuty
 from policies.actions import do_revoke_key, do_set_tool_rule, do_set_tools, do_stop
+from policies.alarms import Kind
 from policies.core.call import Call, Client, Door, JobCredential, KeyCredential, State
-from policies.models import AgentKey, Entry
+from policies.models import AgentKey, Alarm, Entry
 from tests.conftest import Cast
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -154,6 +157,26 @@ def test_a_revocation_binds_the_next_write_at_once(setting: Setting, monkeypatch
         MadeUp.reply = FINE
     assert (first.status, last.status, sent) == (201, 401, 1)
     assert outcomes(last) == [("result", "denied")]
+
+
+def test_a_write_whose_policy_moved_and_cannot_be_read_any_more_is_on_record(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Watch, "_poll", lambda self: None)
+    monkeypatch.setattr(runtimes, "FRESH_SECONDS", 1e9)
+
+    def broken() -> int:
+        raise InterfaceError("connection already closed")
+
+    async def scenario() -> tuple[Answer, int]:
+        async with setting.running() as started:
+            await in_thread(lambda: do_revoke_key(setting.key, by=setting.cast.ada))
+            with monkeypatch.context() as patch:
+                patch.setattr(runtimes, "current_version", broken)
+                return await started.pipeline.run(setting.note()), len(started.pipeline.integration.sent)
+
+    answer, sent = asyncio.run(scenario())
+    assert (answer.status, sent, outcomes(answer)) == (503, 0, [("result", "failed")])
 
 
 def test_a_stop_binds_the_next_write_at_once_and_the_next_read_within_a_second(
@@ -352,6 +375,37 @@ def test_a_write_is_sent_after_a_look_at_whose_it_is_and_the_look_is_remembered(
     assert sent == ["GET /incidents/PT4KHLK", "POST /incidents/PT4KHLK/notes", "POST /incidents/PT4KHLK/notes"]
 
 
+def test_what_was_looked_at_while_a_write_was_under_way_is_looked_at_again_after_it(setting: Setting) -> None:
+    """It may have been the write that gave it to others."""
+    do_set_tools(setting.cast.payments, states={"update_service": State.ON}, tools=TOOLS, by=setting.cast.ada)
+    do_set_bounds(setting.connection, by=setting.cast.ada, team_ids=["PQ9K7I8"])
+    moving, move = asyncio.Event(), asyncio.Event()
+    team = {"id": "PQ9K7I8"}
+
+    class Moving(MadeUp):
+        async def _made_up(self, connection: Connection, request: Request, deadline: float, sealed: bytes) -> Reply:
+            document = {"teams": [dict(team)], "id": request.path.split("/")[2]}
+            if request.method == "PUT":
+                moving.set()
+                await move.wait()
+                team["id"] = "PQ9K7I9"
+            return Reply(200, JSON, json.dumps({"incident": document, "service": document}).encode())
+
+    setting.made_up = Moving
+    update = setting.call("PUT", "/services/PIJ90N7", json.dumps({"service": {"description": "new"}}).encode())
+
+    async def scenario() -> list[int]:
+        async with setting.running() as started:
+            run = started.pipeline.run
+            write = asyncio.create_task(run(update))
+            await moving.wait()
+            answers = [await run(setting.note())]
+            move.set()
+            return [answer.status for answer in [await write, *answers, await run(setting.note())]]
+
+    assert asyncio.run(scenario()) == [200, 200, 403]
+
+
 def test_changed_bounds_bind_the_next_write_at_once(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is remembered, in a configuration that is taken for fresh for ever."""
     monkeypatch.setattr(Watch, "_poll", lambda self: None)
@@ -386,6 +440,14 @@ def test_what_nobody_can_tell_the_owner_of_is_not_touched(
     assert "could not be told" in answer.problem
     assert sent == ["GET /incidents/PT4KHLK"]
     assert outcomes(answer) == [("result", "denied")]
+
+
+def test_looks_that_fail_are_no_burst_of_denials(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PagerDuty is down: that tells nothing of what a key is tried for."""
+    monkeypatch.setattr(OfTeam, "failing", Reply(500, JSON, b"{}"))
+    answers, _ = bounded(setting, *[setting.note() for _ in range(DENIALS + 1)])
+    assert {answer.status for answer in answers} == {503}
+    assert not Alarm.objects.exists()
 
 
 def test_a_look_that_is_locked_denies_and_says_so(setting: Setting) -> None:
@@ -447,3 +509,28 @@ def test_a_write_that_is_judged_again_takes_one_call_from_the_limit(
 
     assert asyncio.run(scenario()) == 201
     assert len(taken) == 1
+
+
+def test_a_sign_names_the_decision_of_a_write_that_was_judged_again(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Watch, "_poll", lambda self: None)
+    monkeypatch.setattr(runtimes, "FRESH_SECONDS", 1e9)
+    monkeypatch.setattr(MadeUp, "reply", Reply(201, JSON, b'{"note":{}}'))
+    at_home = dataclasses.replace(setting.call(), client=Client("198.51.100.7"))
+
+    async def scenario() -> Answer:
+        async with setting.running() as started:
+            await started.pipeline.run(at_home)
+            await asyncio.sleep(0.3)  # until that is known, which moves no version
+            changes = {"list_users": State.OFF}
+            await in_thread(
+                lambda: do_set_tools(setting.cast.payments, states=changes, tools=TOOLS, by=setting.cast.ada)
+            )
+            return await started.pipeline.run(setting.note())  # type: ignore[no-any-return]  # an untyped context
+
+    answer = asyncio.run(scenario())
+    assert outcomes(answer) == [("intent", "intended"), ("result", "done")]
+    [sign] = Alarm.objects.get(kind=Kind.NEW_NETWORK).signs
+    assert answer.verdict is not None
+    assert sign["decision_id"] == answer.verdict.decision_id

@@ -11,15 +11,17 @@ from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet, InvalidToken
+from django.db import OperationalError
 from django.db import connection as database
 from django.utils import timezone
 
 from integrations import fields
+from integrations.gateway import runtime as runtimes
 from integrations.gateway.integration import Reply
 from integrations.gateway.pipeline import Answer
 from integrations.gateway.retries import BODY_LIMIT, prune
 from integrations.models import Attempt
-from policies.journal import JournalUnavailable
+from policies.journal import Journal, JournalUnavailable
 from policies.models import Entry
 from tests.conftest import Cast
 from tests.gateway.test_pipeline import JSON, NOTE, MadeUp, Setting, in_thread, outcomes
@@ -48,6 +50,13 @@ def both(setting: Setting, key: str, between: Callable[[], object] = lambda: Non
             return first, second, len(started.pipeline.integration.sent)
 
     return asyncio.run(scenario())
+
+
+def unrecorded(loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+    """What the journal says to an entry that it does not take."""
+    future: asyncio.Future[None] = loop.create_future()
+    future.set_exception(JournalUnavailable("made up"))
+    return future
 
 
 def decision(answer: Answer) -> str:
@@ -123,6 +132,68 @@ def test_without_a_key_an_outcome_that_nobody_waited_for_is_told_once(
             second.cancel()
             await started.pipeline.drain()
             return [await started.pipeline.run(write(setting)) for _ in range(2)], len(made_up.sent)
+
+    (told, anew), count = asyncio.run(scenario())
+    intent = Entry.objects.filter(kind="intent").order_by("id").values_list("decision_id", flat=True)[0]
+    assert (told.status, told.replay_of) == (201, intent)
+    assert (anew.status, anew.replay_of, count) == (201, "", 2)
+
+
+@pytest.mark.parametrize("broken", ["journal", "portal"])
+def test_without_a_key_an_outcome_counts_as_told_only_when_it_was(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """Nobody waited for the first; the second is not told either, for it cannot be recorded, or breaks: the third is."""
+    monkeypatch.setattr(MadeUp, "reply", DONE)
+
+    async def scenario() -> tuple[list[Answer], int]:
+        async with setting.running() as started:
+            made_up = started.pipeline.integration
+            made_up.before = lambda: asyncio.sleep(0.3)
+            first = asyncio.create_task(started.pipeline.run(write(setting)))
+            await asyncio.sleep(0.1)
+            first.cancel()
+            await started.pipeline.drain()
+            with monkeypatch.context() as patch:
+                if broken == "journal":
+                    patch.setattr(started.journal, "append", lambda *_, **__: unrecorded(started.loop))
+                else:
+                    patch.setattr("integrations.gateway.pipeline._of_earlier", lambda *_: 1 / 0)
+                second = await started.pipeline.run(write(setting))
+            return [second, *[await started.pipeline.run(write(setting)) for _ in range(2)]], len(made_up.sent)
+
+    (second, told, anew), count = asyncio.run(scenario())
+    intent = Entry.objects.filter(kind="intent").order_by("id").values_list("decision_id", flat=True)[0]
+    assert (second.status, second.replay_of) == (503 if broken == "journal" else 500, "")
+    assert (told.status, told.replay_of) == (201, intent)
+    assert (anew.status, anew.replay_of, count) == (201, "", 2)
+
+
+def test_a_caller_that_goes_away_while_the_result_is_recorded_was_not_told(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MadeUp, "reply", DONE)
+
+    async def scenario() -> tuple[list[Answer], int]:
+        async with setting.running() as started:
+            append, recording = started.journal.append, asyncio.Event()
+
+            async def slowly(entry: Any) -> None:
+                recording.set()
+                await asyncio.sleep(0.2)
+                await append(entry)
+
+            def slow(entry: Any, **version: Any) -> Any:
+                return append(entry, **version) if entry.kind == "intent" else slowly(entry)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(started.journal, "append", slow)
+                first = asyncio.create_task(started.pipeline.run(write(setting)))
+                await recording.wait()
+                first.cancel()
+                await started.pipeline.drain()
+            answers = [await started.pipeline.run(write(setting)) for _ in range(2)]
+            return answers, len(started.pipeline.integration.sent)
 
     (told, anew), count = asyncio.run(scenario())
     intent = Entry.objects.filter(kind="intent").order_by("id").values_list("decision_id", flat=True)[0]
@@ -251,20 +322,72 @@ def test_a_write_that_the_journal_did_not_take_can_be_tried_again(
 
     async def scenario() -> tuple[int, int, int]:
         async with setting.running() as started:
-            append = started.journal.append
-
-            def failing(*entry: Any, **version: Any) -> asyncio.Future[None]:
-                future: asyncio.Future[None] = started.loop.create_future()
-                future.set_exception(JournalUnavailable("made up"))
-                return future
-
-            monkeypatch.setattr(started.journal, "append", failing)
-            first = await started.pipeline.run(write(setting, key))
-            monkeypatch.setattr(started.journal, "append", append)
+            with monkeypatch.context() as patch:
+                patch.setattr(started.journal, "append", lambda *_, **__: unrecorded(started.loop))
+                first = await started.pipeline.run(write(setting, key))
             second = await started.pipeline.run(write(setting, key))
             return first.status, second.status, len(started.pipeline.integration.sent)
 
     assert asyncio.run(scenario()) == (503, 201, 1)
+
+
+@pytest.mark.parametrize("key", ["", "k"])
+def test_a_write_that_was_not_sent_can_be_tried_again_though_that_is_not_on_record(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, settings: Any, key: str
+) -> None:
+    settings.CALL_TIME_LIMIT = 1
+
+    async def scenario() -> tuple[int, int]:
+        async with setting.running() as started:
+            append = started.journal.append
+
+            def failing(entry: Any, **version: Any) -> asyncio.Future[None]:
+                return append(entry, **version) if entry.kind == "intent" else unrecorded(started.loop)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(MadeUp, "reply", Reply(0, failure="connect", sent=False))
+                patch.setattr(started.journal, "append", failing)
+                first = await started.pipeline.run(write(setting, key))
+            monkeypatch.setattr(MadeUp, "reply", DONE)
+            return first.status, (await started.pipeline.run(write(setting, key))).status
+
+    assert asyncio.run(scenario()) == (503, 201)
+
+
+def test_without_a_key_what_went_to_the_spool_in_place_of_its_caller_is_told_once(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, settings: Any, tmp_path: Any
+) -> None:
+    """The database goes away while the write is at PagerDuty: its caller is told that the outcome is unknown."""
+    settings.SPOOL_DIR = tmp_path / "spool"
+    monkeypatch.setattr(MadeUp, "reply", DONE)
+
+    def gone(*_: object) -> Any:
+        raise OperationalError("the server closed the connection")
+
+    async def scenario() -> tuple[list[Answer], int]:
+        async with setting.running() as started:
+            made_up = started.pipeline.integration
+            with monkeypatch.context() as patch:
+
+                async def goes() -> None:
+                    patch.setattr(runtimes, "current_version", gone)
+                    patch.setattr(Journal, "_commit", gone)
+                    await asyncio.sleep(1)
+
+                made_up.before = goes
+                answers = [await started.pipeline.run(write(setting))]
+            made_up.before = None
+            for _ in range(100):
+                await asyncio.sleep(0.1)
+                if not started.spool.spooled and started.watch.fresh() is not None:
+                    break
+            answers += [await started.pipeline.run(write(setting)) for _ in range(2)]
+            return answers, len(made_up.sent)
+
+    (first, told, anew), count = asyncio.run(scenario())
+    assert (first.status, first.outcome) == (502, "unknown")
+    assert (told.status, told.replay_of) == (201, decision(first))
+    assert (anew.status, anew.replay_of, count) == (201, "", 2)
 
 
 def test_what_has_expired_is_pruned(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:

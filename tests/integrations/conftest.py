@@ -66,7 +66,7 @@ class Used:
     failing: dict[str, tools.Told] = field(default_factory=dict)
     """Beginning of a path → what comes of asking for it."""
 
-    def __call__(self, name: str, **arguments: Any) -> Any:
+    def __call__(self, name: str, /, **arguments: Any) -> Any:
         """What a tool answers. Raises ``Wrong`` and ``Failed`` as it does."""
         tool, arguments = tools.told_apart(name, arguments)  # type: ignore[assignment]  # a name that is none fails here
         assert tool is not None

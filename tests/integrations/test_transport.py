@@ -487,6 +487,24 @@ def test_a_write_is_not_sent_again_whatever_comes_back() -> None:
         assert asyncio.run(scenario(made)) == 1
 
 
+def test_a_write_whose_time_is_up_before_it_is_sent_is_not_sent() -> None:
+    """Its intent waited for the database; there is a connection, and nobody would wait for its answer."""
+
+    async def scenario() -> tuple[Reply, int]:
+        async with server(answer("201 Created")) as (url, heads):
+            connection, transport = connection_to(url), Transport()
+            try:
+                await transport.send(connection, WRITE, time.monotonic() + 5, connection.sealed)
+                reply = await transport.send(connection, WRITE, time.monotonic() - 1, connection.sealed)
+                await asyncio.sleep(0.1)
+                return reply, len(heads)
+            finally:
+                await transport.close()
+
+    reply, arrived = run(scenario)
+    assert (reply.failure, reply.sent, arrived) == ("timeout", False, 1)
+
+
 def test_what_goes_out_is_ours_alone() -> None:
     async def scenario() -> bytes:
         async with server(answer("200 OK")) as (url, heads):

@@ -18,7 +18,7 @@ from integrations.pagerduty.tools.names import identified
 from integrations.pagerduty.tools.slim import rendered
 from policies.core.call import Tool
 
-__all__ = ["Ask", "Failed", "Given", "Run", "Told", "Wrong", "serve", "told_apart"]
+__all__ = ["TOOLS", "Ask", "Failed", "Given", "Run", "Told", "Wrong", "serve", "told_apart", "valid"]
 
 Serve = Callable[[Given, Run], Awaitable[Any]]
 """What a tool does, where it is more than one operation whose answer is rendered: arguments to the answer."""

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from integrations.pagerduty.catalog import TOOLS
+from integrations.gateway.integration import Bounds
+from integrations.pagerduty.catalog import BOUNDS_OF, TOOLS
 from integrations.pagerduty.tools.arguments import DETAIL, TIME_ZONE
 from policies.core.call import State, Tool
 
@@ -16,24 +17,14 @@ BYTES_A_TOKEN: Final = 4
 """Of JSON and English, roughly: models differ."""
 DESTROYS: Final = frozenset(
     {
-        *(
-            "update_incident",
-            "resolve_incident",
-            "merge_incidents",
-            "set_incident_custom_fields",
-            "update_incident_alerts",
-        ),
-        *(
-            "cancel_responder_request",
-            "update_service",
-            "disassociate_service_dependencies",
-            "update_maintenance_window",
-        ),
-        *("update_escalation_policy", "delete_escalation_policy", "update_schedule", "delete_schedule_override"),
-        *("update_schedule_v3_override", "delete_schedule_v3_override", "update_schedule_v3_custom_shift"),
-        *("delete_schedule_v3_custom_shift", "delete_schedule_v3_rotation", "update_schedule_v3_rotation_event"),
-        *("delete_schedule_v3_rotation_event", "add_team_member", "remove_team_member", "delete_webhook_subscription"),
-        *("update_event_orchestration_router", "start_incident_workflow", "invoke_automation_action"),
+        *("update_incident", "resolve_incident", "merge_incidents", "set_incident_custom_fields"),
+        *("update_incident_alerts", "cancel_responder_request", "update_service", "disassociate_service_dependencies"),
+        *("update_maintenance_window", "update_escalation_policy", "delete_escalation_policy", "update_schedule"),
+        *("delete_schedule_override", "update_schedule_v3_override", "delete_schedule_v3_override"),
+        *("update_schedule_v3_custom_shift", "delete_schedule_v3_custom_shift", "delete_schedule_v3_rotation"),
+        *("update_schedule_v3_rotation_event", "delete_schedule_v3_rotation_event", "add_team_member"),
+        *("remove_team_member", "delete_webhook_subscription", "update_event_orchestration_router"),
+        *("start_incident_workflow", "invoke_automation_action"),
     }
 )
 """Writes that remove, overwrite or close something; and those that may, for they run what somebody else wrote."""
@@ -130,3 +121,10 @@ def tokens(tools: Iterable[Tool]) -> int:
 
 
 DEFAULT_READS: Final = tuple(tool for tool in TOOLS.values() if not tool.writes and tool.default is State.ON)
+
+
+def is_reachable(tool: Tool, bounds: Bounds) -> bool:
+    """Whether any of a tool's operations can be called inside a connection's bounds."""
+    if bounds.whole_account or tool.name in bounds.account_wide:
+        return True
+    return any(BOUNDS_OF[operation] != "unbounded" for operation in tool.operations)

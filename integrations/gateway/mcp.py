@@ -1,0 +1,390 @@
+"""The MCP door: streamable HTTP by the official SDK's low-level server, stateless, with answers in JSON, as a plain ASGI app.
+
+Each key sees the tools that its policy allows, and every call is decided again. What is asked is read from the body alone:
+headers are compared with it and authorise nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import json
+import logging
+import re
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import urlencode, urlsplit
+
+import msgspec
+from django.conf import settings
+from django.http.request import validate_host
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel.server import Server
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.shared.exceptions import MCPError
+from mcp_types import INTERNAL_ERROR, CallToolRequestParams, PaginatedRequestParams
+
+from integrations.gateway import runtime
+from integrations.gateway.http import Head, Headers, Receive, Requests, Scope, Send, answered
+from integrations.gateway.identity import Identified, Rejected
+from integrations.gateway.pipeline import Answer, Known
+from integrations.pagerduty import tools
+from integrations.pagerduty.tools.definitions import INSTRUCTIONS, definition, is_reachable
+from integrations.pagerduty.tools.errors import refused
+from policies.core.call import Call, Client, Decision, Door, KeyCredential, Outcome, Tool
+from policies.core.decide import decide
+
+log = logging.getLogger(__name__)
+
+PATH: Final = "/mcp"
+METADATA: Final = "/.well-known/oauth-protected-resource"
+"""Where RFC 9728 has the document about a protected resource; that of ``/mcp`` is below it."""
+IDEMPOTENCY_KEY: Final = "pagewarden/idempotency-key"
+"""The caller's own name for a write, in ``_meta``: the same name means the same write, tried again."""
+DECISIONS: Final = "pagewarden/decisions"
+"""In the ``_meta`` of a result: the decision ids of the calls that it took, in order of asking."""
+VERSION: Final = "0.1.0"
+_KEY_FORM: Final = re.compile(r"[ -~]{1,255}", re.ASCII)
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
+_PAGES: Final[Mapping[str, str]] = {
+    "tool_off": "tools/",
+    "needs_approval": "tools/",
+    "narrowed_key": "agents/",
+    "call_limit": "agents/",
+    "key_revoked": "agents/",
+    "bounds": "connections/bounds/",
+    "no_connection": "connections/",
+    "suspended": "connections/",
+}
+"""Rule → the page of the team on which whoever may can change it."""
+MAXIMUM_LISTS: Final = 256
+LIST_SECONDS: Final = 30
+"""How long a client may go by the list it has: what it calls is decided anew all the same."""
+Context = ServerRequestContext[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent a request, as far as its head tells."""
+
+    credential: str = field(repr=False)
+    client: Client
+    receive: Receive = field(repr=False)
+
+
+class McpDoor:
+    """The ASGI app. ``lifespan`` must be entered before the first request."""
+
+    def __init__(self) -> None:
+        self._requests = Requests()
+        self._public = urlsplit(settings.PUBLIC_URL)
+        self._server: Server[Any] = Server(
+            "pagewarden",
+            version=VERSION,
+            title="Pagewarden",
+            instructions=INSTRUCTIONS,
+            website_url=settings.PUBLIC_URL,
+            # No parameter is mirrored in a header, so that no tool need be looked up for it.
+            get_tool_input_schema=lambda name: None,
+        )
+        # Added by method, for so they may answer what is made already, without a model of it for each call.
+        self._server.add_request_handler("tools/list", PaginatedRequestParams, self._list)
+        self._server.add_request_handler("tools/call", CallToolRequestParams, self._call)
+        # Spans of the SDK's own go nowhere here, and cost.
+        self._server.middleware.clear()
+        self._lists: OrderedDict[tuple[int, str], list[dict[str, Any]]] = OrderedDict()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        self._manager = StreamableHTTPSessionManager(self._server, stateless=True, json_response=True)
+        async with self._manager.run():
+            yield
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        head = self._requests.head(scope)
+        if foreign := self._foreign(head):
+            await _refuse(send, *foreign)
+            return
+        pipeline = runtime.current().pipeline
+        known = pipeline.identify(head.credential, head.ip, time.time())
+        if isinstance(known, Rejected):
+            await self._requests.body(receive, head, keep=False)
+            await self._turn_away(await pipeline.refuse(head.ip, known), send)
+            return
+        if scope["method"] != "POST":
+            await _refuse(
+                send, 405, "This door answers POST alone: it keeps no session and sends nothing unasked.", _ALLOW
+            )
+            return
+        body = await self._requests.body(receive, head)
+        if problem := head.problem or body.problem:
+            await _refuse(send, head.status or body.status, problem, _CLOSE)
+            return
+        if body.content is None:
+            await _refuse(send, 400, "The request's body is not whole.", _CLOSE)
+            return
+        if trouble := _unreadable(body.content):
+            await _refuse(send, 400, trouble, code=-32700)
+            return
+        client = Client(ip=head.ip, name=head.text(b"user-agent"), request_id=head.text(b"x-request-id"))
+        state = {**scope.get("state", {}), "caller": Caller(head.credential, client, receive)}
+        await self._manager.handle_request({**scope, "state": state}, _once(body.content, receive), send)
+
+    def _foreign(self, head: Head) -> tuple[int, str] | None:
+        """Why a request may not come to this host, or from the page it comes from: a browser can be made to send it."""
+        host = head.text(b"host").lower()
+        if not self._is_own_host(host):
+            return 421, "This portal does not answer under this host name."
+        origin = head.text(b"origin")
+        if b"origin" in head.headers and not self._is_own_origin(origin):
+            return 403, "Pages of other sites may not call this door."
+        return None
+
+    def _is_own_host(self, host: str) -> bool:
+        if settings.LOOPBACK:
+            return urlsplit(f"//{host}").hostname in _LOOPBACK if _is_authority(host) else False
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+        return host == self._public.netloc.lower() or validate_host(name, settings.ALLOWED_HOSTS)
+
+    def _is_own_origin(self, origin: str) -> bool:
+        if settings.LOOPBACK:
+            scheme, _, host = origin.partition("://")
+            return scheme in ("http", "https") and _is_authority(host) and urlsplit(origin).hostname in _LOOPBACK
+        return origin.lower() == settings.PUBLIC_URL.lower()
+
+    async def _turn_away(self, answer: Answer, send: Send) -> None:
+        """What a stranger gets: the same whatever was wrong with their key, and where to look for how keys are got."""
+        where = f'Bearer resource_metadata="{settings.PUBLIC_URL}{METADATA}{PATH}"'
+        extra: Headers = [(b"www-authenticate", where.encode())] if answer.status == 401 else []
+        if answer.retry_after is not None:
+            extra.append((b"retry-after", str(int(answer.retry_after)).encode()))
+        remedy = "Use a key that a manager of your team issued, as Authorization: Bearer <key>."
+        await _refuse(send, answer.status, f"{answer.problem} {remedy}", extra, code=-32001)
+
+    async def metadata(self, send: Send) -> None:
+        """RFC 9728. There is no authorization server as yet: keys are handed out by managers."""
+        document = {
+            "resource": f"{settings.PUBLIC_URL}{PATH}",
+            "resource_name": "Pagewarden",
+            "bearer_methods_supported": ["header"],
+            "resource_documentation": f"{settings.PUBLIC_URL}/",
+        }
+        await _send(send, 200, json.dumps(document).encode(), [(b"cache-control", b"max-age=3600")])
+
+    async def _list(self, context: Context, params: PaginatedRequestParams | None) -> dict[str, Any]:
+        listed = self._listed(await self._known(_caller(context)))
+        # Another key is shown other tools, and this one others when its policy moves.
+        return {"tools": listed, "resultType": "complete", "ttlMs": LIST_SECONDS * 1000, "cacheScope": "private"}
+
+    async def _known(self, caller: Caller) -> Known:
+        known = await runtime.current().pipeline.known(caller.credential, caller.client.ip, time.time())
+        if not isinstance(known, Known):
+            # Good a moment ago, when the head was read.
+            raise MCPError(INTERNAL_ERROR, "The key or the configuration cannot be confirmed now: try again shortly.")
+        return known
+
+    def _listed(self, known: Known) -> list[dict[str, Any]]:
+        """The tools that a key may call, in the catalogue's order; made once for each version of the configuration."""
+        policy, identified = known.state.policy, known.identified
+        at = (policy.version, identified.principal.id)
+        found = self._lists.get(at)
+        if found is None:
+            connection = identified.connection
+            decided = ((tool, decide(policy, identified.principal, tool, "")) for tool in tools.TOOLS.values())
+            found = self._lists[at] = [
+                definition(tool, needs_approval=verdict.decision is Decision.NEEDS_APPROVAL)
+                for tool, verdict in decided
+                if verdict.decision is not Decision.DENY
+                and (connection is None or is_reachable(tool, connection.bounds))
+            ]
+            if len(self._lists) > MAXIMUM_LISTS:
+                self._lists.popitem(last=False)
+        return found
+
+    async def _call(self, context: Context, params: CallToolRequestParams) -> dict[str, Any]:
+        caller = _caller(context)
+        key = (context.meta or {}).get(IDEMPOTENCY_KEY, "")
+        known = await self._known(caller)
+        use = _Use(caller, params.name, known, key, lambda: [row["name"] for row in self._listed(known)])
+        content, is_error = await use.serve(params.arguments or {})
+        return {
+            "content": [{"type": "text", "text": msgspec.json.encode(content).decode()}],
+            "isError": is_error,
+            "resultType": "complete",
+            "_meta": {DECISIONS: use.decisions},
+        }
+
+
+class _Use:
+    """One use of a tool: the calls that it takes, and what came of them."""
+
+    def __init__(self, caller: Caller, name: str, known: Known, key: Any, listed: Callable[[], Sequence[str]]) -> None:
+        self._caller = caller
+        self._listed = listed
+        self._name = name
+        self._known = known
+        self._key = key
+        self._id = secrets.token_hex(8)
+        self._writes = 0
+        self.decisions: list[str] = []
+        self._notes: list[str] = []
+
+    async def serve(self, arguments: Mapping[str, Any]) -> tuple[Any, bool]:
+        """What the tool answers, and whether that is an error."""
+        tool: Tool | None = None
+        try:
+            tool, arguments = tools.told_apart(self._name, arguments)
+            if tool is None:
+                return await self._ended(self._name[:100], arguments, "There is no such tool.")
+            self._name = tool.name
+            verdict = decide(self._known.state.policy, self._known.identified.principal, tool, "")
+            if not verdict.allowed:
+                return await self._ended(tool.name, arguments, "The policy has moved meanwhile: try again.")
+            if self._key and not (isinstance(self._key, str) and _KEY_FORM.fullmatch(self._key)):
+                raise tools.Wrong(f"_meta's {IDEMPOTENCY_KEY} must be a text of 1 to 255 printable ASCII characters.")
+            content = await tools.serve(tool, tools.valid(tool, arguments), functools.partial(self._ask, tool))
+        except tools.Wrong as wrong:
+            name = tool.name if tool else self._name
+            return await self._ended(name, arguments, str(wrong), wrong)
+        except tools.Failed as failed:
+            return {"error": {"kind": failed.told.kind, **failed.told.error}}, True
+        if self._notes and isinstance(content, dict):
+            content = {**content, "notes": self._notes}
+        return content, False
+
+    async def _ended(
+        self, name: str, arguments: Mapping[str, Any], problem: str, wrong: tools.Wrong | None = None
+    ) -> tuple[Any, bool]:
+        """A use that goes no further than its verdict, on record: denied, or allowed and not to be understood."""
+        call = self._made("", "", tool=name, arguments=arguments, problem=problem)
+        answer = await runtime.current().pipeline.run(call)
+        told = self._told(answer)
+        error = {"kind": told.kind, **told.error}
+        if wrong is not None and told.kind == "invalid":
+            error["remedy"] = wrong.remedy or error["remedy"]
+            if wrong.candidates:
+                error["candidates"] = list(wrong.candidates)
+        if name not in tools.TOOLS and (near := difflib.get_close_matches(name, self._listed(), 3)):
+            error["did_you_mean"] = near
+        return {"error": error}, True
+
+    async def _ask(self, tool: Tool, ask: tools.Ask) -> tools.Told:
+        """One operation, as whoever uses the tool."""
+        body = b"" if ask.body is None else msgspec.json.encode(ask.body)
+        key = ""
+        if tool.writes and self._key and ask.method != "GET":
+            self._writes += 1
+            key = self._key if self._writes == 1 else f"{self._key}:{self._writes}"[-255:]
+        call = self._made(ask.method, ask.path, query=urlencode(ask.query), body=body, idempotency_key=key)
+        pipeline = runtime.current().pipeline
+        answer = await (answered(pipeline, call, self._caller.receive) if tool.writes else pipeline.run(call))
+        if answer is None:
+            raise MCPError(INTERNAL_ERROR, "The caller has gone.")
+        return self._told(answer)
+
+    def _made(self, method: str, path: str, *, tool: str = "", **more: Any) -> Call:
+        return Call(
+            door=Door.MCP,
+            credential=KeyCredential(self._caller.credential),
+            method=method,
+            path=path,
+            content_type="application/json",
+            client=self._caller.client,
+            at=time.time(),
+            tool=tool or self._name,
+            use=self._id,
+            **more,
+        )
+
+    def _told(self, answer: Answer) -> tools.Told:
+        """An answer of the pipeline's, to a tool."""
+        reply, verdict = answer.reply, answer.verdict
+        if verdict is not None:
+            self.decisions.append(verdict.decision_id)
+        if answer.replay_of and not answer.problem:
+            self._notes.append(f"This write was done before (decision {answer.replay_of}) and was not sent again.")
+        if not answer.problem and reply is not None:
+            if reply.status >= 400:
+                error = refused(reply.status, reply.body)
+                return tools.Told(None, "refused", {**error, "decision_id": self.decisions[-1] if verdict else ""})
+            return tools.Told(msgspec.json.decode(reply.body) if reply.body else None)
+        error = {"problem": answer.problem, "remedy": answer.remedy}
+        if verdict is not None:
+            error |= {"tool": verdict.tool, "rule": verdict.rule, "decision_id": verdict.decision_id}
+            if verdict.risk is not None:
+                error["risk"] = verdict.risk.value
+        if answer.retry_after is not None:
+            error["retry_after_seconds"] = int(answer.retry_after) + 1
+        if not answer.allowed and verdict is not None and (where := self._where(verdict.rule)):
+            error["where"] = where
+        return tools.Told(None, _kind(answer), error)
+
+    def _where(self, rule: str) -> str:
+        """The page on which what denied a call can be changed, by whoever may."""
+        identified: Identified = self._known.identified
+        if rule in _PAGES:
+            return f"{settings.PUBLIC_URL}/teams/{identified.team_slug}/{_PAGES[rule]}"
+        return f"{settings.PUBLIC_URL}/" if rule in ("locked", "stopped") else ""
+
+
+def _kind(answer: Answer) -> str:
+    verdict = answer.verdict
+    if verdict is not None and verdict.decision is Decision.NEEDS_APPROVAL:
+        return "needs_approval"
+    if answer.outcome is Outcome.DENIED:
+        return "denied"
+    if answer.outcome is Outcome.INVALID:
+        return "invalid"
+    return "unknown" if answer.outcome is Outcome.UNKNOWN else "failed"
+
+
+def _caller(context: Context) -> Caller:
+    assert context.request is not None  # noqa: S101  (every request comes by HTTP)
+    caller: Caller = context.request.scope["state"]["caller"]
+    return caller
+
+
+def _once(body: bytes, receive: Receive) -> Receive:
+    """What the SDK reads: the body, which is whole already, and after it whatever comes."""
+    left: list[Mapping[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def read() -> Any:
+        return left.pop() if left else await receive()
+
+    return read
+
+
+def _unreadable(body: bytes) -> str:
+    """Why a body is no JSON that every reader reads alike; empty: it is."""
+    try:
+        msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return "The body is not valid JSON, or is nested too deeply."
+    return ""
+
+
+def _is_authority(text: str) -> bool:
+    return re.fullmatch(r"(?:\[[0-9a-f:]+\]|[a-z0-9.-]+)(?::\d{1,5})?", text, re.ASCII | re.IGNORECASE) is not None
+
+
+_ALLOW: Final[Headers] = [(b"allow", b"POST")]
+_CLOSE: Final[Headers] = [(b"connection", b"close")]
+
+
+async def _refuse(
+    send: Send, status: int, problem: str, extra: Sequence[tuple[bytes, bytes]] = (), code: int = -32600
+) -> None:
+    """An answer without a call: in JSON-RPC's form, for that is what clients show."""
+    document = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": problem}}
+    await _send(send, status, json.dumps(document).encode(), extra)
+
+
+async def _send(send: Send, status: int, body: bytes, extra: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *extra]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -24,10 +24,23 @@ setup: .venv/.ready
 	$(UV) pip install --quiet --python .venv/bin/python --target .tools/pagerduty-5.3 pagerduty==5.3.0
 	@touch $@
 
+# The official MCP client of the first generation, likewise.
+.tools/mcp-1.30/.ready: | .venv/.ready
+	$(UV) pip install --quiet --python .venv/bin/python --target .tools/mcp-1.30 mcp==1.30.0
+	@touch $@
+
+# MCP's conformance tests, where there is npm: the release, the first that knows the newest revision, and the node they need.
+.tools/conformance/.ready:
+	npm install --silent --no-save --no-audit --no-fund --prefix .tools/conformance node@22.23.3 \
+		release@npm:@modelcontextprotocol/conformance@0.1.16 next@npm:@modelcontextprotocol/conformance@0.2.0-alpha.12
+	@touch $@
+
+CLIENTS := .tools/pagerduty-5.3/.ready .tools/mcp-1.30/.ready $(if $(shell command -v npm),.tools/conformance/.ready)
+
 demo: setup
 	.venv/bin/python manage.py demo $(ARGS)
 
-test: setup .tools/pagerduty-5.3/.ready
+test: setup $(CLIENTS)
 	$(PYTEST)
 
 # What test-services leaves out, for it asks no database and no Redis of the settings' (tests/test_layers.py sees to it), and
@@ -45,7 +58,7 @@ OUTAGES := $(addprefix tests/gateway/test_database_away.py::test_,\
 	where_somebody_holds_sqlite_locked_reads_go_on_too)
 
 # The same tests on PostgreSQL and Redis, which must run on this machine (127.0.0.1, ports 5432 and 6379).
-test-services: setup .tools/pagerduty-5.3/.ready
+test-services: setup $(CLIENTS)
 	DATABASE_URL=$${DATABASE_URL:-postgres://postgres@127.0.0.1:5432/pagewarden} \
 	REDIS_URL=$${REDIS_URL:-redis://127.0.0.1:6379/0} \
 	$(PYTEST) $(addprefix --ignore=,$(WITHOUT_SERVICES)) $(addprefix --deselect=,$(OUTAGES))
@@ -68,7 +81,7 @@ catalogue: setup
 
 # Of the pure core and of the one way in, from whatever tests are run under coverage. The power cuts are left out here: a
 # killed process writes no data.
-coverage: setup .tools/pagerduty-5.3/.ready
+coverage: setup $(CLIENTS)
 	rm -f .coverage .coverage.*
 	$(COVERED) tests/policies tests/integrations tests/gateway --deselect tests/gateway/test_power_cut.py
 	$(MAKE) coverage-report
@@ -80,6 +93,7 @@ coverage-report:
 
 bench: setup
 	.venv/bin/python -m tests.benchmarks.doors $(ARGS)
+	.venv/bin/python -m tests.benchmarks.mcp $(ARGS)
 
 clean:
 	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis staticfiles data

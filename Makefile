@@ -50,7 +50,7 @@ WITHOUT_SERVICES := tests/browser tests/live tests/test_layers.py tests/gateway/
 	$(addprefix tests/policies/test_,chain.py decide.py redact.py) \
 	$(addprefix tests/integrations/test_,catalog.py diagnose.py listing.py masking.py outbound.py refusals.py resolve.py \
 	sandbox.py sandbox_analytics.py sandbox_incidents.py sandbox_schedules.py sandbox_services.py sandbox_webhooks.py \
-	schema_diff.py schema_examples.py stress.py tools_writes.py transport.py worlds.py)
+	schema_diff.py schema_examples.py stress.py tools_reads.py tools_slim.py tools_writes.py transport.py worlds.py)
 OUTAGES := $(addprefix tests/gateway/test_database_away.py::test_,\
 	reads_go_on_and_writes_do_not_where_an_administrator_chose_so \
 	by_default_everything_stops_and_what_was_under_way_is_on_record \

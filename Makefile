@@ -43,10 +43,25 @@ demo: setup
 test: setup $(CLIENTS)
 	$(PYTEST)
 
+# What test-services leaves out, for it asks no database and no Redis of the settings' (tests/test_layers.py sees to it), and
+# would only prove once more what `make test` has: the pure core, requests and answers, the simulated PagerDuty alone, the
+# published schema. Browsers see the pages that the other tests get from PostgreSQL; and an outage's PostgreSQL is its own.
+WITHOUT_SERVICES := tests/browser tests/live tests/test_layers.py tests/gateway/test_client_address.py \
+	$(addprefix tests/policies/test_,chain.py decide.py redact.py) \
+	$(addprefix tests/integrations/test_,catalog.py diagnose.py listing.py masking.py outbound.py refusals.py resolve.py \
+	sandbox.py sandbox_analytics.py sandbox_incidents.py sandbox_schedules.py sandbox_services.py sandbox_webhooks.py \
+	schema_diff.py schema_examples.py stress.py tools_reads.py tools_slim.py tools_writes.py transport.py worlds.py)
+OUTAGES := $(addprefix tests/gateway/test_database_away.py::test_,\
+	reads_go_on_and_writes_do_not_where_an_administrator_chose_so \
+	by_default_everything_stops_and_what_was_under_way_is_on_record \
+	a_process_killed_while_the_database_is_away_leaves_its_spool_to_the_next \
+	where_somebody_holds_sqlite_locked_reads_go_on_too)
+
 # The same tests on PostgreSQL and Redis, which must run on this machine (127.0.0.1, ports 5432 and 6379).
 test-services: setup $(CLIENTS)
 	DATABASE_URL=$${DATABASE_URL:-postgres://postgres@127.0.0.1:5432/pagewarden} \
-	REDIS_URL=$${REDIS_URL:-redis://127.0.0.1:6379/0} $(PYTEST)
+	REDIS_URL=$${REDIS_URL:-redis://127.0.0.1:6379/0} \
+	$(PYTEST) $(addprefix --ignore=,$(WITHOUT_SERVICES)) $(addprefix --deselect=,$(OUTAGES))
 
 # Every read once against a true account: docs/live-test.md.
 test-live: setup

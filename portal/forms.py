@@ -14,12 +14,13 @@ from django.utils import timezone
 
 from integrations.actions import clean_bounds, end_of_day, suspension
 from integrations.models import Connection
-from integrations.pagerduty.catalog import TOOLS
+from integrations.pagerduty.catalog import PRESETS, TOOLS
 from integrations.pagerduty.diagnose import OBJECTS
 from integrations.pagerduty.masking import REVEALABLE
 from policies.actions import MAXIMUM_MINUTES_OF_READS
 from policies.core.call import Decision, EntryKind, Outcome, Risk
 from policies.models import AgentKey, Membership, Team, User
+from portal.connecting import about
 
 ACT_AS = (
     "It matters for account keys: PagerDuty wants the e-mail of one of the account's users as the author of writes. For "
@@ -32,7 +33,7 @@ def _styled(form: forms.BaseForm) -> None:
         widget = field.widget
         if isinstance(widget, forms.CheckboxInput):
             widget.attrs["class"] = "form-check-input"
-        elif not isinstance(widget, forms.CheckboxSelectMultiple | forms.HiddenInput):
+        elif not isinstance(widget, forms.RadioSelect | forms.HiddenInput):
             widget.attrs["class"] = "form-select" if isinstance(widget, forms.Select) else "form-control"
         if field.help_text and not isinstance(widget, forms.HiddenInput):
             widget.attrs["aria-describedby"] = f"{form[_name(form, field)].auto_id}_help"
@@ -278,6 +279,9 @@ class ConnectionChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # not
         return obj.name if obj.whole_account else f"{obj.name} (bounded)"
 
 
+CHOSEN = "Only the tools that are chosen below"
+
+
 class KeyForm(ReasonForm):
     name = forms.CharField(max_length=100, help_text="The assistant that will hold it.")
     connection = ConnectionChoice(Connection.objects.none(), help_text="The PagerDuty token that it works through.")
@@ -293,12 +297,20 @@ class KeyForm(ReasonForm):
         required=False, label="Source networks", help_text="Such as 10.0.0.0/8. Empty: it may come from anywhere."
     )
     calls_per_minute = forms.IntegerField(min_value=0, max_value=960, initial=settings.CALLS_PER_MINUTE)
+    may = forms.ChoiceField(
+        required=False,
+        initial="core",
+        widget=forms.RadioSelect,
+        label="What it may use",
+        help_text="Of what the team has on, these at most. Each tool takes a part of every conversation of an assistant: the "
+        "page Tools says how much.",
+    )
     tools = forms.MultipleChoiceField(
         required=False,
         choices=[(name, tool.title) for name, tool in TOOLS.items()],
         widget=forms.CheckboxSelectMultiple,
-        label="Narrow to",
-        help_text="It may then use these at most, whatever the team switches on later. None: not narrowed.",
+        label="Choose the tools",
+        help_text="it may then use these at most, whatever the team switches on later",
     )
 
     def __init__(self, team: Team, *args: Any, **kwargs: Any) -> None:
@@ -311,6 +323,14 @@ class KeyForm(ReasonForm):
         now = timezone.now()
         field.initial = next((row.pk for row in field.queryset if not suspension(row, now)), None)
         self.team = team
+        may = self.fields["may"]
+        assert isinstance(may, forms.ChoiceField)  # noqa: S101
+        core = [TOOLS[name] for name in PRESETS["core"]]
+        may.choices = [
+            ("core", f"The core for people on call: {len(core)} tools, {about(core)}"),
+            ("team", f"All that {team.name} allows, now and later"),
+            ("tools", CHOSEN),
+        ]
 
     def clean_name(self) -> str:
         name = str(self.cleaned_data["name"])
@@ -320,6 +340,22 @@ class KeyForm(ReasonForm):
                 f"A usable key of this team is called {name} already: revoke it first, or give this one another name."
             )
         return name
+
+    def clean(self) -> dict[str, Any]:
+        values: dict[str, Any] = super().clean() or {}
+        chosen = values.get("tools", [])
+        # A form that does not say is narrowed all the same: to what it names, or else to the core.
+        values["may"] = values.get("may") or ("tools" if chosen else "core")
+        if values["may"] == "tools" and not chosen and "tools" not in self.errors:
+            self.add_error("tools", "Choose at least one tool, or let it use the core.")
+        if values["may"] != "tools" and chosen:
+            self.add_error("may", f"Tools are chosen below: choose “{CHOSEN}” here, or none of them there.")
+        return values
+
+    def narrowed_to(self) -> Collection[str] | None:
+        """The tools that it may use at most; None: it is not narrowed."""
+        chosen: list[str] = self.cleaned_data["tools"]
+        return {"core": PRESETS["core"], "team": None, "tools": chosen}[self.cleaned_data["may"]]
 
     def expires_at(self) -> dt.datetime | None:
         days = self.cleaned_data["days"]

@@ -29,6 +29,7 @@ urlpatterns = [
     path("teams/<slug:slug>/tools/reveals/", reveals.index, name="team-reveals"),
     path("teams/<slug:slug>/tools/preset/<slug:name>/", tools.preset, name="team-preset"),
     path("teams/<slug:slug>/agents/", agents.index, name="team-agents"),
+    path("teams/<slug:slug>/agents/<uuid:pk>/connect/", agents.connect, name="agent-connect"),
     path("catalogue/", catalogue.index, name="catalogue"),
     path("audit/", audit.index, name="audit"),
     path("audit/<int:pk>/", audit.entry, name="audit-entry"),

@@ -44,3 +44,21 @@
   document.addEventListener("htmx:sendError", () => say("The portal was not reached: whether anything was done is not certain. Reload the page."));
   document.addEventListener("htmx:timeout", () => say("The portal did not answer in time: whether anything was done is not certain. Reload the page."));
 })();
+
+// Copying what stands in a block. Where the browser keeps the clipboard from a page (plain http), the text is selected instead.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const button of document.querySelectorAll("[data-copy]")) {
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      const block = document.getElementById(button.dataset.copy);
+      const status = button.parentElement.querySelector("[role=status]");
+      try {
+        await navigator.clipboard.writeText(block.textContent);
+        status.textContent = "Copied.";
+      } catch {
+        getSelection().selectAllChildren(block);
+        status.textContent = "Selected: copy it with the keyboard.";
+      }
+    });
+  }
+});

@@ -1,4 +1,4 @@
-"""``/teams/<slug>/agents/``: the keys that a team hands to its assistants."""
+"""``/teams/<slug>/agents/``: the keys that a team hands to its assistants, and how these are connected."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from uuid import UUID
 
 from django.conf import settings
 from django.http import HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_http_methods, require_safe
 
 from integrations.actions import do_issue_agent_key, troubles
 from integrations.alarms import opened
 from integrations.models import ConnectionKey
-from integrations.pagerduty.catalog import TOOLS
+from integrations.pagerduty.catalog import PRESETS, TOOLS
 from policies.actions import do_close_alarm, do_revoke_key
 from policies.models import AgentKey, Alarm, KeyNetwork
-from portal.forms import KeyForm
+from portal.connecting import configurations, mcp_url, unusable
+from portal.forms import KeyForm, in_words
 from portal.http import Request, managed_team, may_manage, one_of, refusals_in, told, visible_team
 
 
@@ -60,7 +61,7 @@ def index(request: Request, slug: str) -> HttpResponse:
                 tools=TOOLS,
                 expires_at=form.expires_at(),
                 networks=values["networks"],
-                narrowed_to=values["tools"] or None,
+                narrowed_to=form.narrowed_to(),
                 calls_per_minute=values["calls_per_minute"],
                 reason=values["reason"],
             )
@@ -79,12 +80,13 @@ def index(request: Request, slug: str) -> HttpResponse:
         "team": team,
         "alarms": opened(Alarm.objects.open().visible_to(request.user).filter(key__team=team)),
         "rows": [
-            (key, used.get(key.pk), _state(key, now), networks[key.pk])
+            (key, used.get(key.pk), _state(key, now), networks[key.pk], _narrowed(key))
             for key in team.agent_keys.order_by("-created_at")
         ],
         "form": form,
         "issued": issued,
         "base_url": f"{settings.PUBLIC_URL}/pagerduty",
+        "clients": configurations(issued[1]).items() if issued else (),
         # Of a key just issued, what concerns its own connection.
         "troubles": [
             (row, said)
@@ -96,6 +98,35 @@ def index(request: Request, slug: str) -> HttpResponse:
         "has_connection": bool(connections),
     }
     return render(request, "agents/index.html", context, status=422 if form.errors else 200)
+
+
+@require_safe
+def connect(request: Request, slug: str, pk: UUID) -> HttpResponse:
+    """How an assistant is connected with a key that was issued earlier: only whoever has it can put it in."""
+    team = visible_team(request, slug)
+    key = get_object_or_404(AgentKey.objects.select_related("team"), team=team, pk=pk)
+    link = ConnectionKey.objects.filter(key=key).select_related("connection").first()
+    context = {
+        "team": team,
+        "key": key,
+        "connection": link.connection if link else None,
+        "narrowed": _narrowed(key),
+        "unusable": unusable(key),
+        "troubles": [(link.connection, said) for said in troubles(link.connection, timezone.now())] if link else [],
+        "may_manage": may_manage(request, team),
+        "mcp_url": mcp_url(),
+        "clients": configurations().items(),
+    }
+    return render(request, "agents/connect.html", context)
+
+
+def _narrowed(key: AgentKey) -> tuple[str, list[str]]:
+    """What a key may use: in a few words, and the titles of the tools where it is narrowed to them."""
+    if key.tools is None:
+        return "all that the team's tools allow", []
+    titles = [in_words(tool) for tool in key.tools]
+    count = f"{len(titles)} tool{'' if len(titles) == 1 else 's'}"
+    return f"the core, {count}" if set(key.tools) == PRESETS["core"] else count, titles
 
 
 def _state(key: AgentKey, now: dt.datetime) -> str:

@@ -20,6 +20,7 @@ from policies.core.call import Risk, State, Tool
 from policies.core.decide import Policy
 from policies.models import ConfigChange, Stop, Team
 from policies.snapshot import current_version, load_policy
+from portal.connecting import about
 from portal.forms import PresetForm, in_words
 from portal.http import Request, managed_team, may_manage, refusals_in, sentences, visible_team
 
@@ -43,6 +44,10 @@ class Counts:
     on: int
     writes_on: int
     total: int
+    cost: str
+    """What the tools that an assistant is shown take from each of its conversations, where its key is not narrowed."""
+    core_cost: str
+    """Likewise, narrowed to the core."""
 
 
 def _rows(policy: Policy, team: Team) -> list[Row]:
@@ -52,8 +57,10 @@ def _rows(policy: Policy, team: Team) -> list[Row]:
 
 
 def _counts(rows: list[Row]) -> Counts:
-    on = [row for row in rows if row.state is State.ON]
-    return Counts(len(on), sum(row.tool.writes for row in on), len(rows))
+    on = [row.tool for row in rows if row.state is State.ON]
+    listed = [row.tool for row in rows if row.state is not State.OFF]
+    core = [tool for tool in listed if tool.name in PRESETS["core"]]
+    return Counts(len(on), sum(tool.writes for tool in on), len(rows), about(listed), about(core))
 
 
 LABELS = {State.NEEDS_APPROVAL: "needs approval (denied until approvals exist)"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -13,8 +14,10 @@ import pytest
 from axe_core_python.sync_playwright import Axe
 from playwright.sync_api import Page, sync_playwright
 
+from integrations.pagerduty.catalog import PRESETS
 from integrations.pagerduty.sandbox.world import demo_from_email, demo_tokens
 from tests.conftest import PASSWORD
+from tests.gateway.mcp import Mcp
 from tests.gateway.processes import Portal, free_port, running
 
 pytestmark = pytest.mark.browser
@@ -84,6 +87,7 @@ def test_every_page_passes_axe(page: Page, portal: Portal) -> None:
     paths += [f"/teams/payments/{name}/" for name in ("tools", "connections", "agents", "members")]
     paths += ["/teams/payments/tools/preset/responder/", "/teams/payments/tools/reveals/"]
     paths += [f"/teams/payments/connections/{portal.seeded['connection']}/"]
+    paths += [f"/teams/payments/agents/{portal.seeded['key_id']}/connect/"]
     for path in paths[:4] + paths[5:]:
         page.goto(portal.url + path)
         # What is folded away must be as good as the rest.
@@ -147,6 +151,7 @@ def test_a_narrow_screen_loses_nothing(page: Page, portal: Portal) -> None:
     paths = ["/", "/teams/", "/audit/", "/account/", "/catalogue/", "/teams/payments/tools/preset/observer/"]
     paths += [f"/teams/payments/{name}/" for name in ("tools", "agents", "members", "connections")]
     paths += [f"/teams/payments/connections/{portal.seeded['connection']}/"]
+    paths += [f"/teams/payments/agents/{portal.seeded['key_id']}/connect/"]
     for path in paths:
         page.goto(portal.url + path)
         page.evaluate("document.querySelectorAll('details.why').forEach((folded) => { folded.open = true; })")
@@ -207,6 +212,34 @@ def test_a_connection_is_tested_and_a_key_issued_and_revoked(page: Page, portal:
     page.get_by_text("browser is revoked").wait_for()
     page.wait_for_timeout(1100)
     assert portal.call("GET", "/incidents?limit=1", key=secret).status == 401
+
+
+def test_the_configuration_of_a_client_is_copied_with_the_key_that_was_just_issued(page: Page, portal: Portal) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=portal.url)
+    theme = page.evaluate("document.documentElement.dataset.bsTheme")
+    for width in (380, 1200):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.goto(f"{portal.url}/teams/payments/agents/")
+        page.get_by_label("Name").fill(f"copied {theme} {width}")
+        page.get_by_role("button", name="Issue the key").click()
+        secret = page.locator("code.secret").inner_text()
+        page.locator("#cursor summary").press("Enter")
+        page.get_by_role("button", name="Copy the configuration for Cursor").press("Enter")
+        page.locator("#cursor [role=status]").get_by_text("Copied.").wait_for()
+        copied = json.loads(page.evaluate("navigator.clipboard.readText()"))["mcpServers"]["pagewarden"]
+        assert copied == {"url": f"{portal.url}/mcp", "headers": {"Authorization": f"Bearer {secret}"}}
+        page.wait_for_timeout(1100)  # other processes learn of a key within a second
+        door = Mcp(copied["url"].removesuffix("/mcp"), copied["headers"]["Authorization"].removeprefix("Bearer "))
+        assert set(door.listed()) <= PRESETS["core"]
+        assert not door.use("list_incidents", limit=1).is_error
+        page.evaluate("document.querySelectorAll('details').forEach((folded) => { folded.open = true; })")
+        assert faults(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        # Over plain http to another machine a browser has no clipboard for pages.
+        page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+        page.get_by_role("button", name="Copy the configuration for Claude Code").press("Enter")
+        page.locator("#claude-code [role=status]").get_by_text("Selected").wait_for()
+        assert page.evaluate("getSelection().toString()").startswith("claude mcp add --transport http pagewarden")
 
 
 def test_an_alarm_is_read_on_a_phone_and_answered_with_a_click(page: Page, portal: Portal) -> None:

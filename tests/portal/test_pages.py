@@ -12,6 +12,7 @@ from django.test import Client
 from integrations.actions import do_issue_agent_key, do_register_token
 from integrations.models import Connection
 from integrations.pagerduty.catalog import TOOLS
+from integrations.pagerduty.tools.definitions import tokens
 from policies.actions import do_set_tools
 from policies.core.call import EntryKind, State
 from policies.models import AgentKey, ConfigChange, Entry, Membership, Team, ToolSetting
@@ -211,6 +212,25 @@ def test_the_reason_for_a_tool_is_kept_and_the_count_comes_with_the_row(client: 
     assert 'hx-swap-oob="true"' in shown
     assert ConfigChange.objects.get().reason == "trial week"
     assert "(trial week)" in client.get("/teams/payments/tools/").content.decode()
+
+
+def test_the_cost_in_tokens_follows_what_an_assistant_is_shown(client: Client, cast: Cast) -> None:
+    as_(client, cast, "mina")
+
+    def cost(tool: str, state: str) -> list[int]:
+        values = {"tool": tool, "state": state}
+        shown = client.post("/teams/payments/tools/", values, headers={"HX-Request": "true"}).content.decode()
+        found = re.search(r"takes about ([\d,]+) tokens .* to the core, about ([\d,]+) tokens\.", shown)
+        assert found is not None
+        return [int(number.replace(",", "")) for number in found.groups()]
+
+    reads = [tool for tool in TOOLS.values() if not tool.writes and tool.default is State.ON]
+    before = cost("resolve_incident", "off")
+    assert before[0] == round(tokens(reads), -2)
+    for state in ("on", "needs_approval"):
+        assert all(after > least for after, least in zip(cost("resolve_incident", state), before, strict=True))
+    assert cost("resolve_incident", "off") == before
+    assert cost("snooze_incident", "on")[1] == before[1]
 
 
 # Connections

@@ -25,7 +25,7 @@ from integrations.pagerduty.sandbox.app import Sandbox
 from integrations.pagerduty.sandbox.render import final_shifts
 from integrations.pagerduty.sandbox.render_v3 import on_call
 from integrations.pagerduty.sandbox.world import World
-from integrations.pagerduty.tools import composites, oncall
+from integrations.pagerduty.tools import composites, names, oncall
 from integrations.pagerduty.tools.arguments import given
 from integrations.pagerduty.tools.asking import Ask, Failed, Told, Wrong
 from integrations.pagerduty.tools.slim import plain
@@ -905,6 +905,33 @@ def test_a_list_without_a_window_covers_the_last_month(use: Used) -> None:
         use(name, until="2026-11-01T02:00:00+02:00", **arguments)
         query = dict(use.asked[0].query)
         assert (query["since"], query["until"]) == ("2026-10-02T00:00:00Z", "2026-11-01T00:00:00Z")
+
+
+@pytest.mark.parametrize(
+    "since", ["0001-01-01", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "9999-12-31"]
+)
+@pytest.mark.parametrize(
+    "name", ["list_log_entries", "get_schedule", "list_incidents", "generate_report", "list_oncalls"]
+)
+def test_times_that_cannot_be_reckoned_with_are_not_sent(use: Used, name: str, since: str) -> None:
+    for parameter in ("since", "until"):
+        arguments = {"get_schedule": {"schedule_id": "PSCH000"}, "generate_report": {"subject": "services"}}.get(
+            name, {}
+        )
+        with pytest.raises(Wrong) as wrong:
+            use(name, **arguments, **{parameter: since})
+        assert "1970" in str(wrong.value)
+    assert use.asked == []
+
+
+def test_only_so_many_names_are_looked_up_for_one_call(use: Used) -> None:
+    with pytest.raises(Wrong) as wrong:
+        use("list_incidents", service_ids=[f"service {number}" for number in range(names.MAXIMUM_NAMES + 1)])
+    assert "Pass ids" in wrong.value.remedy
+    assert use.asked == []
+    same = ["checkout"] * (names.MAXIMUM_NAMES + 1)
+    assert use("list_incidents", service_ids=same)["count"]
+    assert len(use.asked) == 2
 
 
 def test_an_account_key_has_no_me(use: Used) -> None:

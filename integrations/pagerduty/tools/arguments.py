@@ -32,6 +32,8 @@ NAMED: Final = {
 """What may be given by its name, where a tool takes its id: the word in the parameter → in words."""
 MAXIMUM_ITEMS: Final = 250
 MAXIMUM_TEXT: Final = 100_000
+FIRST_YEAR, LAST_YEAR = 1970, 9998
+"""Beyond these a window, or the same moment in another zone, may be no time that there is."""
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _LIKE_AN_ID: Final = re.compile(r"[PQ][A-Z0-9]{5,13}", re.ASCII)
 _QUOTES: Final = "\"'`“”‘’"
@@ -152,7 +154,10 @@ def moment(text: str) -> dt.datetime | None:
 
 
 def _check_time(name: str, value: str, remedy: str) -> None:
-    if moment(value) is None:
+    at = moment(value)
+    if at is not None and not FIRST_YEAR <= at.year <= LAST_YEAR:
+        raise Wrong(f"{name} must be of the years {FIRST_YEAR} to {LAST_YEAR}: {shown(value, 40)!r}.", remedy)
+    if at is None:
         example = "2026-03-01T09:00:00Z"
         raise Wrong(f"{name} is no time in ISO 8601: {shown(value, 40)!r}.", f"Pass it as {example}. {remedy}")
 

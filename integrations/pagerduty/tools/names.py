@@ -13,6 +13,8 @@ from integrations.pagerduty.tools.asking import Ask, Failed, Given, Run, Told, W
 from policies.core.text import shown
 
 MAXIMUM_CANDIDATES: Final = 10
+MAXIMUM_NAMES: Final = 20
+"""Of one call: each is a search, or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,9 @@ async def identified(given: Given, run: Run, *, me: bool = False) -> Given:
                     wanted[kind, text] = None
     if not wanted:
         return given
+    if len(wanted) > MAXIMUM_NAMES:
+        remedy = "Pass ids in place of names: a list tool shows both."
+        raise Wrong(f"{len(wanted)} names would have to be looked up, and {MAXIMUM_NAMES} can be.", remedy)
     ids = dict(zip(wanted, await asyncio.gather(*(_find(kind, name, run) for kind, name in wanted)), strict=True))
     found = dict(given.arguments)
     for parameter, value in given.arguments.items():

@@ -51,7 +51,7 @@ DECISIONS: Final = "pagewarden/decisions"
 """In the ``_meta`` of a result: the decision ids of the calls that it took, in order of asking."""
 VERSION: Final = "0.1.0"
 _KEY_FORM: Final = re.compile(r"[ -~]{1,255}", re.ASCII)
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
+_LOOPBACK: Final = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.ASCII | re.IGNORECASE)
 _PAGES: Final[Mapping[str, str]] = {
     "tool_off": "tools/",
     "needs_approval": "tools/",
@@ -156,14 +156,14 @@ class McpDoor:
 
     def _is_host(self, host: str) -> bool:
         if settings.LOOPBACK:
-            return urlsplit(f"//{host}").hostname in _LOOPBACK if _is_authority(host) else False
+            return _LOOPBACK.fullmatch(host) is not None
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         return host == self._public.netloc.lower() or validate_host(name, settings.ALLOWED_HOSTS)
 
     def _is_own_origin(self, origin: str) -> bool:
         if settings.LOOPBACK:
             scheme, _, host = origin.partition("://")
-            return scheme in ("http", "https") and _is_authority(host) and urlsplit(origin).hostname in _LOOPBACK
+            return scheme in ("http", "https") and _LOOPBACK.fullmatch(host) is not None
         return origin.lower() == settings.PUBLIC_URL.lower()
 
     async def _turn_away(self, answer: Answer, send: Send) -> None:
@@ -421,10 +421,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("the same key twice")
     return found
-
-
-def _is_authority(text: str) -> bool:
-    return re.fullmatch(r"(?:\[[0-9a-f:]+\]|[a-z0-9.-]+)(?::\d{1,5})?", text, re.ASCII | re.IGNORECASE) is not None
 
 
 _ALLOW: Final[Headers] = [(b"allow", b"POST")]

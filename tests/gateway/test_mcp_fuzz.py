@@ -315,7 +315,19 @@ def test_bodies_and_answers_of_another_kind_are_refused(portal: Portal, version:
 OWN_HOSTS = ("localhost", "127.0.0.1", "[::1]", "LocalHost:80", "127.0.0.1:1", "[::1]:65535")
 FOREIGN_HOSTS = (
     *("evil.example", "evil.example:8000", "127.0.0.1.nip.io", "localhost.evil.example", "evil.example.localhost"),
-    *("127.0.0.2", "127.1", "2130706433", "0x7f000001", "[::]", "[::ffff:127.0.0.1]", "::1", "localhost."),
+    *(
+        "[::::]",
+        "[1]",
+        "[abc]:80",
+        "127.0.0.2",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "[::]",
+        "[::ffff:127.0.0.1]",
+        "::1",
+        "localhost.",
+    ),
     *(
         "localhost:",
         "localhost:port",

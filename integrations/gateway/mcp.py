@@ -117,7 +117,12 @@ class McpDoor:
             await _refuse(send, *foreign)
             return
         pipeline = runtime.current().pipeline
-        known = pipeline.identify(head.credential, head.ip, time.time())
+        at = time.time()
+        known = pipeline.identify(head.credential, head.ip, at) or await pipeline.known(head.credential, head.ip, at)
+        if known is None:
+            await self._requests.body(receive, head, keep=False)
+            await _refuse(send, 503, _UNCONFIRMED, code=INTERNAL_ERROR)
+            return
         if isinstance(known, Rejected):
             await self._requests.body(receive, head, keep=False)
             await self._turn_away(await pipeline.refuse(head.ip, known), send)
@@ -209,7 +214,7 @@ class McpDoor:
         known = await runtime.current().pipeline.known(caller.credential, caller.client.ip, time.time())
         if not isinstance(known, Known):
             # Good a moment ago, when the head was read.
-            raise MCPError(INTERNAL_ERROR, "The key or the configuration cannot be confirmed now: try again shortly.")
+            raise MCPError(INTERNAL_ERROR, _UNCONFIRMED)
         return known
 
     def _listed(self, known: Known) -> list[dict[str, Any]]:
@@ -423,6 +428,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+_UNCONFIRMED: Final = "The key or the configuration cannot be confirmed now: try again shortly."
 _ALLOW: Final[Headers] = [(b"allow", b"POST")]
 _CLOSE: Final[Headers] = [(b"connection", b"close")]
 

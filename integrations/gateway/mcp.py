@@ -33,7 +33,7 @@ from mcp_types.methods import validate_client_request
 from integrations.gateway import runtime
 from integrations.gateway.http import Head, Headers, Receive, Requests, Scope, Send, answered
 from integrations.gateway.identity import Identified, Rejected
-from integrations.gateway.pipeline import Answer, Known
+from integrations.gateway.pipeline import IDEMPOTENCY_KEY, Answer, Known
 from integrations.pagerduty import tools
 from integrations.pagerduty.tools.definitions import INSTRUCTIONS, definition, is_reachable
 from integrations.pagerduty.tools.errors import refused
@@ -45,8 +45,6 @@ log = logging.getLogger(__name__)
 PATH: Final = "/mcp"
 METADATA: Final = "/.well-known/oauth-protected-resource"
 """Where RFC 9728 has the document about a protected resource; that of ``/mcp`` is below it."""
-IDEMPOTENCY_KEY: Final = "pagewarden/idempotency-key"
-"""The caller's own name for a write, in ``_meta``: the same name means the same write, tried again."""
 DECISIONS: Final = "pagewarden/decisions"
 """In the ``_meta`` of a result: the decision ids of the calls that it took, in order of asking."""
 VERSION: Final = "0.1.0"
@@ -259,7 +257,8 @@ class _Use:
         self._known = known
         self._key = key
         self._id = secrets.token_hex(8)
-        self._writes = 0
+        self._until = time.monotonic() + settings.CALL_TIME_LIMIT
+        self._may_be_done = False
         self.decisions: list[str] = []
         self._notes: list[str] = []
 
@@ -282,9 +281,26 @@ class _Use:
             return await self._ended(name, arguments, str(wrong), wrong)
         except tools.Failed as failed:
             return {"error": {"kind": failed.told.kind, **failed.told.error}}, True
+        except MCPError:
+            raise
+        except Exception:
+            # To the SDK it would be an error of the protocol, which says in a library's words that nothing came of it.
+            log.exception("A use of %s broke", self._name)
+            return {"error": self._broken()}, True
         if self._notes and isinstance(content, dict):
             content = {**content, "notes": self._notes}
         return content, False
+
+    def _broken(self) -> dict[str, str]:
+        """What is told of a use that an error of the portal's own ended: of a write that was sent, never that it was not."""
+        said = {"problem": "The portal could not make an answer of what came of this call."}
+        if self.decisions:
+            said["decision_id"] = self.decisions[-1]
+        if self._may_be_done:
+            remedy = "Look at PagerDuty before you try again: the write was sent, and may have been done."
+            return {"kind": "unknown", **said, "remedy": remedy}
+        remedy = "Nothing was changed. Tell an administrator: the portal's log says more."
+        return {"kind": "failed", **said, "remedy": remedy}
 
     async def _ended(
         self, name: str, arguments: Mapping[str, Any], problem: str, wrong: tools.Wrong | None = None
@@ -304,16 +320,20 @@ class _Use:
 
     async def _ask(self, tool: Tool, ask: tools.Ask) -> tools.Told:
         """One operation, as whoever uses the tool."""
+        if time.monotonic() >= self._until:
+            remedy = "Try again shortly, or ask for less at once."
+            problem = "The time for this call is up: this part of it was not begun."
+            return tools.Told(None, "failed", {"problem": problem, "remedy": remedy})
         body = b"" if ask.body is None else msgspec.json.encode(ask.body)
-        key = ""
-        if tool.writes and self._key and ask.method != "GET":
-            self._writes += 1
-            key = self._key if self._writes == 1 else f"{self._key}:{self._writes}"[-255:]
+        writes = tool.writes and ask.method != "GET"
+        # No tool makes two writes: a second one under the same key would be refused.
+        key = self._key if writes else ""
         call = self._made(ask.method, ask.path, query=urlencode(ask.query), body=body, idempotency_key=key)
         pipeline = runtime.current().pipeline
         answer = await (answered(pipeline, call, self._caller.receive) if tool.writes else pipeline.run(call))
         if answer is None:
             raise MCPError(INTERNAL_ERROR, "The caller has gone.")
+        self._may_be_done = self._may_be_done or (writes and answer.reply is not None)
         return self._told(answer)
 
     def _made(self, method: str, path: str, *, tool: str = "", **more: Any) -> Call:

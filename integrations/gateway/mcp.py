@@ -56,9 +56,7 @@ _PAGES: Final[Mapping[str, str]] = {
     "narrowed_key": "agents/",
     "call_limit": "agents/",
     "key_revoked": "agents/",
-    "bounds": "connections/bounds/",
     "no_connection": "connections/",
-    "suspended": "connections/",
 }
 """Rule → the page of the team on which whoever may can change it."""
 MAXIMUM_LISTS: Final = 256
@@ -306,7 +304,8 @@ class _Use:
         self, name: str, arguments: Mapping[str, Any], problem: str, wrong: tools.Wrong | None = None
     ) -> tuple[Any, bool]:
         """A use that goes no further than its verdict, on record: denied, or allowed and not to be understood."""
-        call = self._made("", "", tool=name, arguments=arguments, problem=problem)
+        fault = f"argument:{wrong.about}" if wrong is not None and wrong.about else "arguments"
+        call = self._made("", "", tool=name, arguments=arguments, problem=problem, fault=fault)
         answer = await runtime.current().pipeline.run(call)
         told = self._told(answer)
         error = {"kind": told.kind, **told.error}
@@ -360,13 +359,15 @@ class _Use:
         if not answer.problem and reply is not None:
             if reply.status >= 400:
                 error = refused(reply.status, reply.body)
-                return tools.Told(None, "refused", {**error, "decision_id": self.decisions[-1] if verdict else ""})
+                asked = {"tool": verdict.tool, "decision_id": verdict.decision_id} if verdict else {}
+                return tools.Told(None, "refused", {**error, **asked})
             return tools.Told(msgspec.json.decode(reply.body) if reply.body else None)
         error = {"problem": answer.problem, "remedy": answer.remedy}
         if verdict is not None:
-            error |= {"tool": verdict.tool, "rule": verdict.rule, "decision_id": verdict.decision_id}
-            if verdict.risk is not None:
-                error["risk"] = verdict.risk.value
+            error |= {"tool": verdict.tool, "decision_id": verdict.decision_id}
+            if not answer.allowed:
+                error["rule"] = verdict.rule
+                error |= {} if verdict.risk is None else {"risk": verdict.risk.value}
         if answer.retry_after is not None:
             error["retry_after_seconds"] = int(answer.retry_after) + 1
         if not answer.allowed and verdict is not None and (where := self._where(verdict.rule)):
@@ -376,8 +377,11 @@ class _Use:
     def _where(self, rule: str) -> str:
         """The page on which what denied a call can be changed, by whoever may."""
         identified: Identified = self._known.identified
+        team = f"{settings.PUBLIC_URL}/teams/{identified.team_slug}/"
+        if rule in ("bounds", "suspended") and identified.connection is not None:
+            return f"{team}connections/{identified.connection.id}/"
         if rule in _PAGES:
-            return f"{settings.PUBLIC_URL}/teams/{identified.team_slug}/{_PAGES[rule]}"
+            return f"{team}{_PAGES[rule]}"
         return f"{settings.PUBLIC_URL}/" if rule in ("locked", "stopped") else ""
 
 

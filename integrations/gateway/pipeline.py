@@ -315,7 +315,7 @@ class Pipeline:
                     verdict,
                     problem=problem,
                     remedy="Correct the request: it was not sent.",
-                    fault="" if call.problem else resolution.fault,
+                    fault=call.fault if call.problem else resolution.fault,
                 )
             if stopped is not None:
                 return await self._recorded(about, stopped)

@@ -997,7 +997,13 @@ def test_an_account_key_has_no_me(use: Used) -> None:
             "update_event_orchestration_router",
             {"rules": "[]", "append": True},
         ),
-        ("manage_incidents", {"status": "resolved"}, "resolve_incident", {"status": "resolved"}),
+        ("manage_incidents", {"status": "resolved"}, "resolve_incident", {}),
+        (
+            "manage_incidents",
+            {"manage_request": {"incident_ids": ["PI1"], "status": "resolved"}},
+            "resolve_incident",
+            {"incident_id": "PI1"},
+        ),
         ("manage_incidents", {"status": "acknowledged"}, "update_incident", {"status": "acknowledged"}),
     ],
 )
@@ -1038,3 +1044,51 @@ def test_every_alias_means_a_tool() -> None:
         assert tool.name in ALIASES[alias]
         assert composites.IMPLIED.get(alias, {}).keys() <= tool.input_schema["properties"].keys()
     assert tools.told_apart("no_such_tool", {})[0] is None
+
+
+@pytest.mark.parametrize("name", ["list_incidents", "list_change_events"])
+@pytest.mark.parametrize(
+    ("asked", "since", "until"),
+    [
+        ({"since": "2026-09-01T00:00:00Z"}, "2026-09-01T00:00:00Z", "2026-11-23T12:00:00Z"),
+        ({"until": "2026-10-31T00:00:00Z"}, "2026-10-01T00:00:00Z", "2026-10-31T00:00:00Z"),
+    ],
+)
+def test_a_window_with_one_end_is_up_to_now_or_the_month_before_it(
+    use: Used, name: str, asked: dict[str, str], since: str, until: str
+) -> None:
+    use(name, **asked)
+    sent = dict(use.asked[-1].query)
+    assert (sent["since"], sent["until"]) == (since, until)
+
+
+def test_incidents_come_the_newest_first_unless_told_otherwise(use: Used) -> None:
+    newest = [row["created_at"] for row in use("list_incidents")["incidents"]]
+    assert newest == sorted(newest, reverse=True)
+    oldest = [row["created_at"] for row in use("list_incidents", sort_by=["created_at:asc"])["incidents"]]
+    assert oldest == sorted(oldest)
+
+
+def test_full_lists_are_counted_and_paged_like_slim_ones(use: Used) -> None:
+    slim, full = use("list_incidents", limit=5), use("list_incidents", limit=5, detail="full")
+    assert (full["count"], full["more"]) == (slim["count"], slim["more"]) == (5, {"offset": 5})
+    assert not {"limit", "offset"} & full.keys()
+    assert "self" not in full["incidents"][0]
+
+
+def test_several_incidents_are_not_managed_at_once(use: Used) -> None:
+    with pytest.raises(Wrong, match="one incident at a time"):
+        use("manage_incidents", incident_ids=["PI1", "PI2"], status="acknowledged")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"since": "2026-11-02", "until": "2026-11-01"}, "since is not before until"),
+        ({"offset": 9_990, "limit": 25}, "together are over 10,000"),
+    ],
+)
+def test_what_no_list_takes_is_not_sent(use: Used, arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(Wrong, match=said):
+        use("list_incidents", **arguments)
+    assert use.asked == []

@@ -120,7 +120,9 @@ ANSWERS = st.one_of(
     ),
 )
 FORMS_OF_ANSWERS = pytest.mark.parametrize(
-    "given", [PLAIN, LONDON, Given({}, full=True), Given({}, full=True, zone=LONDON.zone)], ids=str
+    "given",
+    [PLAIN, LONDON, Given({}, full=True), Given({}, full=True, zone=LONDON.zone)],
+    ids=["slim", "slim, London", "full", "full, London"],
 )
 
 
@@ -560,7 +562,7 @@ def test_twenty_five_incidents_cost_at_most_12_kilobytes(
         assert len(compact(answer)) <= 12_000
 
 
-@pytest.mark.parametrize("given", [PLAIN, LONDON], ids=str)
+@pytest.mark.parametrize("given", [PLAIN, LONDON], ids=["UTC", "London"])
 def test_twenty_five_incidents_of_the_stub_cost_at_most_12_kilobytes(bench_dir: Path, given: Given) -> None:
     page = json.loads((bench_dir / "stub" / "payloads.json").read_text())["GET /incidents"]
     answer = slim(page, given)

@@ -45,7 +45,7 @@ async def serve(tool: Tool, arguments: Given, run: Run) -> Any:
     arguments = await identified(arguments, run, me="getCurrentUser" in tool.operations)
     if (own := _OWN.get(tool.name)) is not None:
         return await own(arguments, run)
-    return rendered(await need(run, reads.ask(reads.operation_of(tool), arguments)), arguments)
+    return rendered(await need(run, reads.of_window(reads.operation_of(tool), arguments)), arguments)
 
 
 def valid(tool: Tool, arguments: Mapping[str, Any]) -> Given:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from integrations.pagerduty.tools.asking import Given, Wrong
+from integrations.pagerduty.tools.slim import OFFSETS
 from policies.core.call import Tool
 from policies.core.text import shown
 
@@ -78,7 +79,12 @@ def given(tool: Tool, arguments: Mapping[str, Any], now: dt.datetime) -> Given:
             if "default" in schema:
                 values[name] = schema["default"]
             continue
-        values[name] = _checked(name, value, schema, f"{name}: {schema['description']}")
+        try:
+            values[name] = _checked(name, value, schema, f"{name}: {schema['description']}")
+        except Wrong as wrong:
+            wrong.about = name
+            raise
+    _check_together(values)
     zone = _zone(values.get("time_zone"))
     detail = values.pop("detail", "slim")
     if "time_zone" not in properties:
@@ -108,6 +114,17 @@ def _checked(name: str, value: Any, schema: Mapping[str, Any], remedy: str) -> A
     return value
 
 
+def _check_together(values: Mapping[str, Any]) -> None:
+    """What no operation takes, whatever the tool."""
+    since, until = (moment(values.get(name) or "") for name in ("since", "until"))
+    if since is not None and until is not None and since >= until:
+        raise Wrong("since is not before until.", "Pass the earlier of the two as since.")
+    if values.get("offset", 0) + values.get("limit", 0) > OFFSETS:
+        raise Wrong(
+            f"offset and limit together are over {OFFSETS:,}.", "Ask for a narrower window in place of a far page."
+        )
+
+
 def _is(value: Any, kind: str) -> bool:
     """Whether a value is of one of JSON's kinds; true and false are no numbers."""
     return isinstance(value, _TYPES[kind]) and not (kind == "integer" and isinstance(value, bool))
@@ -117,7 +134,9 @@ def _check_text(name: str, value: str, schema: Mapping[str, Any], remedy: str) -
     if "enum" in schema and value not in schema["enum"]:
         near = difflib.get_close_matches(value.lower(), schema["enum"], 1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise Wrong(f"{name} cannot be {shown(value, 40)!r}.{hint}", f"Pass one of: {', '.join(schema['enum'])}.")
+        raise Wrong(
+            f"{name} cannot be {shown(value, 40)!r}.{hint}", f"Pass one of: {', '.join(schema['enum'])}. {remedy}"
+        )
     if not value.strip():
         raise Wrong(f"{name} is empty.", f"Pass a value, or leave {name} out if it is not needed. {remedy}")
     if len(value) > MAXIMUM_TEXT:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from integrations.pagerduty.catalog import ALIASES
 from integrations.pagerduty.tools import lookups, oncall, reads, reports
-from integrations.pagerduty.tools.asking import Ask, Failed, Given, Run, need
+from integrations.pagerduty.tools.asking import Ask, Failed, Given, Run, Wrong, need
 from integrations.pagerduty.tools.reads import elsewhere, failed, of_last_month, only
 from integrations.pagerduty.tools.slim import full, outside, plain, reference, rendered, utc
 
@@ -55,6 +55,13 @@ WHAT: Final = {
 }
 """Kind of log entry → what happened, in words."""
 TRIES: Final = 3
+
+
+async def _list_incidents(given: Given, run: Run) -> Any:
+    """The newest first, unless told otherwise."""
+    if "sort_by" not in given.arguments:
+        given = dataclasses.replace(given, arguments={**given.arguments, "sort_by": ["created_at:desc"]})
+    return rendered(await need(run, reads.of_window("listIncidents", given)), given)
 
 
 async def _get_incident_timeline(given: Given, run: Run) -> Any:
@@ -240,6 +247,7 @@ async def _list_standard_scores(given: Given, run: Run) -> Any:
 
 
 TOOLS: Final[Mapping[str, Callable[[Given, Run], Awaitable[Any]]]] = {
+    "list_incidents": _list_incidents,
     "get_incident": _get_incident,
     "get_incident_timeline": _get_incident_timeline,
     "get_incident_business_impacts": _get_incident_business_impacts,
@@ -270,6 +278,22 @@ OTHERS: Final = {"list_schedule_users": {"schedule_id": "schedule_ids"}, "get_lo
 """Alias → its own names of arguments, and ours."""
 
 
+def _managed(arguments: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """What ``manage_incidents`` asks for, of one incident: PagerDuty's own takes several, and the changes in an object."""
+    flat = dict(arguments)
+    if isinstance(flat.get("manage_request"), Mapping):
+        flat |= flat.pop("manage_request")
+    if isinstance(flat.get("incident_ids"), list):
+        ids = flat.pop("incident_ids")
+        if len(ids) != 1:
+            raise Wrong("manage_incidents takes one incident at a time here.", "Call it once for each incident.")
+        flat["incident_id"] = ids[0]
+    if flat.get("status") != "resolved":
+        return "update_incident", flat
+    del flat["status"]
+    return "resolve_incident", flat
+
+
 def of_alias(name: str, arguments: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     """The tool that one of PagerDuty's own names means, and the arguments with what the name says of them.
 
@@ -278,6 +302,6 @@ def of_alias(name: str, arguments: Mapping[str, Any]) -> tuple[str, Mapping[str,
     if isinstance(flat.get("query_model"), Mapping):
         flat |= flat.pop("query_model")
     if name == "manage_incidents":
-        return ("resolve_incident" if flat.get("status") == "resolved" else "update_incident"), flat
+        return _managed(flat)
     renamed = {OTHERS.get(name, {}).get(key, key): value for key, value in flat.items()}
     return ALIASES[name][0], {**IMPLIED.get(name, {}), **renamed}

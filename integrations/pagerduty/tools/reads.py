@@ -73,6 +73,14 @@ def of_last_month(operation_id: str, given: Given) -> Ask:
     return ask(operation_id, given, since=since, until=until)
 
 
+def of_window(operation_id: str, given: Given) -> Ask:
+    """The call of an operation whose window, where one is asked for, has both ends: of a start alone PagerDuty lists the month
+    after it, and not what was since."""
+    ends = sum(name in given.arguments for name in WINDOW)
+    both = TAKES[operation_id].issuperset(WINDOW)
+    return of_last_month(operation_id, given) if ends == 1 and both else ask(operation_id, given)
+
+
 def only(given: Given, *names: str, **more: Any) -> Given:
     """A tool's arguments of these names alone, and others beside them."""
     kept = {name: given[name] for name in names if given.get(name) is not None}

@@ -250,7 +250,7 @@ def _one(key: str) -> str:
 
 
 def full(document: Any, given: Given | None = None) -> Any:
-    """PagerDuty's document as it is, with what came from outside marked, and times told as ``given`` asks."""
+    """PagerDuty's document as it is, but for ``self``: with what came from outside marked, and times told as ``given`` asks."""
     given = given or Given({})
     if not isinstance(document, dict):
         return _full(document, "", given, 0)
@@ -284,6 +284,7 @@ def _full(value: Any, key: str, given: Given, depth: int) -> Any:
         if name in marked and not _is_empty(item)
         else _full(item, _one(name), given, depth + 1)
         for name, item in value.items()
+        if name != "self"  # The API's own address of it: an assistant has no use for that.
     }
 
 
@@ -718,8 +719,15 @@ def _whole(value: Any, otherwise: int) -> int:
 
 
 def rendered(document: Any, given: Given) -> Any:
-    """An answer as the caller asked for it."""
-    return full(document, given) if given.full else slim(document, given)
+    """An answer as the caller asked for it: of a list, how many came and how its page is turned, whatever the form."""
+    if not given.full:
+        return slim(document, given)
+    found = full(document, given)
+    if not isinstance(document, dict) or not PAGING.intersection(document):
+        return found
+    rows = next((value for name, value in found.items() if isinstance(value, list)), None)
+    kept = {name: value for name, value in found.items() if name not in PAGING}
+    return {**kept, **({} if rows is None else {"count": len(rows)}), **_page(document)}
 
 
 def names_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:

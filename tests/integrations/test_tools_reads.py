@@ -934,6 +934,29 @@ def test_only_so_many_names_are_looked_up_for_one_call(use: Used) -> None:
     assert len(use.asked) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("list_incidents", {"user_ids": ["me"]}),
+        ("get_user_oncall_status", {"user_ids": ["me"]}),
+        ("list_user_contact_methods", {"user_id": "me"}),
+    ],
+)
+def test_me_is_never_taken_for_the_id_of_nobody(use: Used, name: str, arguments: dict[str, Any]) -> None:
+    with pytest.raises(Wrong) as wrong:
+        use(name, **arguments)
+    assert "me" in str(wrong.value)
+    assert use.asked == []
+
+
+@pytest.mark.parametrize("name", ["PLATFORM", "PAYMENTS", "PIPELINES", "QUEUES"])
+def test_a_name_in_capitals_is_not_taken_for_an_id(use: Used, name: str) -> None:
+    with pytest.raises(Wrong) as wrong:
+        use("list_incidents", service_ids=[name])
+    assert name in str(wrong.value)
+    assert [ask.path for ask in use.asked] == ["/services"]
+
+
 def test_an_account_key_has_no_me(use: Used) -> None:
     with pytest.raises(Failed) as failed:
         use("get_user_data", user_id="me")

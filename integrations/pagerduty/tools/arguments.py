@@ -36,7 +36,8 @@ MAXIMUM_TEXT: Final = 100_000
 FIRST_YEAR, LAST_YEAR = 1970, 9998
 """Beyond these a window, or the same moment in another zone, may be no time that there is."""
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-_LIKE_AN_ID: Final = re.compile(r"[PQ][A-Z0-9]{5,13}", re.ASCII)
+_LIKE_AN_ID: Final = re.compile(r"[PQ](?:[A-Z0-9]{6}|[A-Z0-9]{13}|(?=[A-Z]*[0-9])[A-Z0-9]{5,12})", re.ASCII)
+"""Of another length than 7 and 14 only with a digit: PAYMENTS and PLATFORM are names."""
 _QUOTES: Final = "\"'`“”‘’"
 _TYPES: Final = {"string": str, "integer": int, "boolean": bool, "array": list}
 _IN_WORDS: Final = {"string": "a text", "integer": "a whole number", "boolean": "true or false", "array": "a list"}

@@ -13,6 +13,8 @@ from integrations.pagerduty.tools.asking import Ask, Failed, Given, Run, Told, W
 from policies.core.text import shown
 
 MAXIMUM_CANDIDATES: Final = 10
+OF_ME: Final = "get_user_data"
+"""The tool to which ``me`` is the owner of the token."""
 MAXIMUM_NAMES: Final = 20
 """Of one call: each is a search, or two."""
 
@@ -35,16 +37,20 @@ SEARCHES: Final[Mapping[str, _Search]] = {
 """Where a thing with a unique name is looked for."""
 
 
-async def identified(given: Given, run: Run, *, me: bool = False) -> Given:
-    """The arguments with every name replaced by the id it stands for, all looked up at once. ``me``: whether the tool takes
-    that word for whoever the connection's token belongs to.
+async def identified(tool: str, given: Given, run: Run) -> Given:
+    """A tool's arguments with every name replaced by the id it stands for, all looked up at once.
 
     Raises ``Wrong`` for a name that nothing or several things have, ``Failed`` where it could not be looked up."""
     wanted: dict[tuple[str, str], None] = {}
     for parameter, value in given.arguments.items():
         if kind := named(parameter):
             for text in value if isinstance(value, list) else [value]:
-                if not (_stays(parameter, text) or (me and text == "me")):
+                if text == "me" and tool == OF_ME:
+                    continue
+                if text == "me" and kind == "user":
+                    # PagerDuty takes it for the id of nobody, and answers that nobody has incidents or is on call.
+                    raise Wrong(f"{parameter}: me has a meaning for {OF_ME} alone.", "Pass the user's id or name.")
+                if not _stays(parameter, text):
                     wanted[kind, text] = None
     if not wanted:
         return given

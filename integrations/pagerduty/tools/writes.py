@@ -480,7 +480,7 @@ async def _create_override(given: Given, run: Run) -> Any:
     [made] = document
     if made.get("status", 201) >= 400:
         said = "; ".join(shown(str(error), 200) for error in made.get("errors") or ()) or "it does not say why"
-        problem = f"PagerDuty did not make the override: {said}."
+        problem = f"PagerDuty did not make the override: {said.rstrip('.')}."
         raise Failed(Told(kind="refused", error={"problem": problem, "status": made["status"]}))
     return rendered({"override": made["override"]}, given)
 

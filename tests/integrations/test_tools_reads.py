@@ -949,6 +949,22 @@ def test_me_is_never_taken_for_the_id_of_nobody(use: Used, name: str, arguments:
     assert use.asked == []
 
 
+@pytest.mark.parametrize(("second", "more"), [("Samira", True), ("Sam", False)])
+def test_of_several_users_none_is_taken_for_the_one_who_is_meant_and_each_is_shown_once(
+    second: str, more: bool
+) -> None:
+    users = [{"id": "PSAM001", "name": "Sam"}, {"id": "PSAM002", "name": second, "email": "sam@example.com"}]
+
+    async def run(ask: Ask) -> Told:
+        assert ask.path == "/users"
+        return Told({"users": users, "more": more})
+
+    tool = TOOLS["add_team_member"]
+    with pytest.raises(Wrong) as wrong:
+        asyncio.run(tools.serve(tool, tools.valid(tool, {"team_id": "PTEAM00", "user_id": "Sam"}), run))
+    assert list(wrong.value.candidates) == users
+
+
 @pytest.mark.parametrize("name", ["PLATFORM", "PAYMENTS", "PIPELINES", "QUEUES"])
 def test_a_name_in_capitals_is_not_taken_for_an_id(use: Used, name: str) -> None:
     with pytest.raises(Wrong) as wrong:

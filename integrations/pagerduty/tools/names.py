@@ -85,12 +85,15 @@ async def _find(kind: str, name: str, run: Run) -> str:
         rows += told.document.get(key, ())
     words = NAMED[kind]
     exact = {row["id"]: row for row in rows if _is_named(row, name)}
-    if len(exact) == 1:
+    # Users may have the name of another, who need not be among the first.
+    beyond = kind == "user" and any(told.document.get("more") for told in answers)
+    if len(exact) == 1 and not beyond:
         return str(next(iter(exact)))
-    candidates = tuple(
-        {"id": row["id"], "name": shown(_name(row), 120)} for row in [*exact.values(), *rows][:MAXIMUM_CANDIDATES]
-    )
+    near = {**exact, **{row["id"]: row for row in rows}}
+    candidates = tuple(map(_candidate, [*near.values()][:MAXIMUM_CANDIDATES]))
     quoted = repr(shown(name, 64))
+    if beyond:
+        raise Wrong(f"Too many users answer to {quoted} to say who is meant.", "Pass the user's id.", candidates)
     if exact:
         raise Wrong(f"{len(exact)} {words}s are named {quoted}.", "Pass the id of the one you mean.", candidates)
     if candidates:
@@ -111,6 +114,12 @@ def _explained(told: Told, kind: str, name: str, tool: str) -> Told:
 
 def _name(row: Mapping[str, Any]) -> str:
     return str(row.get("name") or row.get("summary") or "")
+
+
+def _candidate(row: Mapping[str, Any]) -> dict[str, str]:
+    """Of users of one name the addresses tell who is who."""
+    address = {"email": shown(str(row["email"]), 120)} if row.get("email") else {}
+    return {"id": row["id"], "name": shown(_name(row), 120), **address}
 
 
 def _is_named(row: Mapping[str, Any], name: str) -> bool:

@@ -924,6 +924,13 @@ def test_times_that_cannot_be_reckoned_with_are_not_sent(use: Used, name: str, s
     assert use.asked == []
 
 
+def test_a_list_is_no_longer_than_a_query_may_be(use: Used) -> None:
+    with pytest.raises(Wrong) as wrong:
+        use("list_incidents", service_ids=[f"PABC{number:03}" for number in range(101)])
+    assert "at most 100 items" in str(wrong.value)
+    assert use.asked == []
+
+
 def test_only_so_many_names_are_looked_up_for_one_call(use: Used) -> None:
     with pytest.raises(Wrong) as wrong:
         use("list_incidents", service_ids=[f"service {number}" for number in range(names.MAXIMUM_NAMES + 1)])

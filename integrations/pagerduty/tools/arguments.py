@@ -31,7 +31,8 @@ NAMED: Final = {
     "user": "user",
 }
 """What may be given by its name, where a tool takes its id: the word in the parameter → in words."""
-MAXIMUM_ITEMS: Final = 250
+MAXIMUM_ITEMS: Final = 100
+"""Of one list: a query has 200 parameters at most."""
 MAXIMUM_TEXT: Final = 100_000
 FIRST_YEAR, LAST_YEAR = 1970, 9998
 """Beyond these a window, or the same moment in another zone, may be no time that there is."""

@@ -327,7 +327,7 @@ class KeyForm(ReasonForm):
         assert isinstance(may, forms.ChoiceField)  # noqa: S101
         core = [TOOLS[name] for name in PRESETS["core"]]
         may.choices = [
-            ("core", f"The core for people on call: {len(core)} tools, {about(core)}"),
+            ("core", f"The core for people on call: at most {len(core)} tools, {about(core)}"),
             ("team", f"All that {team.name} allows, now and later"),
             ("tools", CHOSEN),
         ]

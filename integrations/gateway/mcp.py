@@ -31,7 +31,7 @@ from mcp_types import INTERNAL_ERROR, CallToolRequestParams, PaginatedRequestPar
 from mcp_types.methods import validate_client_request
 
 from integrations.gateway import runtime
-from integrations.gateway.http import Head, Headers, Receive, Requests, Scope, Send, answered
+from integrations.gateway.http import IDEMPOTENCY_FORM, Head, Headers, Receive, Requests, Scope, Send, answered
 from integrations.gateway.identity import Identified, Rejected
 from integrations.gateway.pipeline import IDEMPOTENCY_KEY, Answer, Known
 from integrations.pagerduty import tools
@@ -48,7 +48,6 @@ METADATA: Final = "/.well-known/oauth-protected-resource"
 DECISIONS: Final = "pagewarden/decisions"
 """In the ``_meta`` of a result: the decision ids of the calls that it took, in order of asking."""
 VERSION: Final = "0.1.0"
-_KEY_FORM: Final = re.compile(r"[ -~]{1,255}", re.ASCII)
 _LOOPBACK: Final = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.ASCII | re.IGNORECASE)
 _PAGES: Final[Mapping[str, str]] = {
     "tool_off": "tools/",
@@ -271,7 +270,7 @@ class _Use:
             verdict = decide(self._known.state.policy, self._known.identified.principal, tool, "")
             if not verdict.allowed:
                 return await self._ended(tool.name, arguments, "The policy has moved meanwhile: try again.")
-            if self._key and not (isinstance(self._key, str) and _KEY_FORM.fullmatch(self._key)):
+            if self._key and not (isinstance(self._key, str) and IDEMPOTENCY_FORM.fullmatch(self._key)):
                 raise tools.Wrong(f"_meta's {IDEMPOTENCY_KEY} must be a text of 1 to 255 printable ASCII characters.")
             content = await tools.serve(tool, tools.valid(tool, arguments), functools.partial(self._ask, tool))
         except tools.Wrong as wrong:

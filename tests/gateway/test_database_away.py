@@ -156,6 +156,10 @@ def test_by_default_everything_stops_and_what_was_under_way_is_on_record(
         assert (status, told["status"], told["spooling"]["reads_go_on"]) == (503, "not ready", False)
         time.sleep(1)
         assert len(received(upstream[1])) == sent
+        both = (False, True)
+        wait_until(
+            lambda: all(load.within(gone, time.monotonic(), writes=each) for each in both), 20, "both are answered"
+        )
         returned = back(database, how)
         wait_until(lambda: ask(portal, writes=True).status == 201, 5, "a write goes through")
         wait_until(lambda: is_ready(portal) and not waiting(portal), 10, "all is brought in")

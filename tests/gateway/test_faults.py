@@ -217,7 +217,8 @@ def test_a_write_that_was_sent_but_cannot_be_recorded_says_so_and_never_invites_
 ) -> None:
     stub.fault("latency:2000")
     answers: list[Any] = []
-    caller = threading.Thread(target=lambda: answers.append(portal.call("POST", "/incidents/PT4K000/notes", NOTE)))
+    # Of an incident of its own: what became of another such note a moment ago would be told in its place.
+    caller = threading.Thread(target=lambda: answers.append(portal.call("POST", "/incidents/PT4KGNE/notes", NOTE)))
     caller.start()
     time.sleep(0.5)
     portal.sql("ALTER TABLE policies_entry RENAME TO entry_gone")

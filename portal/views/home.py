@@ -16,7 +16,7 @@ from integrations.actions import warnings
 from integrations.alarms import opened
 from integrations.models import Connection
 from policies.actions import do_set_reads_go_on
-from policies.models import Alarm, Entry, ReadsGoOn, Stop, Team
+from policies.models import Alarm, Entry, ReadsGoOn, Team
 from portal.forms import ReadsGoOnForm, in_words
 from portal.http import Request, refusals_in
 
@@ -63,7 +63,6 @@ def _page(request: Request, form: ReadsGoOnForm | None) -> HttpResponse:
             "told": [(connection, said) for connection in connections for said in warnings(connection, now)],
             "denied": [(row, *_told(row)) for row in denied],
             "alarms": opened(Alarm.objects.open().editable_by(request.user)),
-            "stops": Stop.objects.holding(teams),
             "reads_go_on": chosen,
             "database_form": form,
         },

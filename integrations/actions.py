@@ -636,8 +636,9 @@ def _told_of_candidate(connection: Connection, now: dt.datetime) -> str:
     return f"The replacement token (…{connection.candidate_last4}) failed its test at {at}: {test.message}"
 
 
-def warnings(connection: Connection, now: dt.datetime) -> list[str]:
-    """What whoever looks at a connection must know, the worst first; empty: all is well."""
+def warnings(connection: Connection, now: dt.datetime, *, briefly: bool = False) -> list[str]:
+    """What whoever looks at a connection must know, the worst first; empty: all is well. ``briefly``: of a replacement token
+    only that it waits, so that nothing is looked up for each of many connections."""
     told = troubles(connection, now)
     left = days_left(connection, now)
     if left is not None and 0 < left <= REMINDER_DAYS[0]:
@@ -651,7 +652,8 @@ def warnings(connection: Connection, now: dt.datetime) -> list[str]:
             f"end on {_day(usual)}."
         )
     if connection.candidate_fingerprint is not None:
-        told.append(_told_of_candidate(connection, now))
+        waits = f"A replacement token (…{connection.candidate_last4}) waits for its test."
+        told.append(waits if briefly else _told_of_candidate(connection, now))
     if connection.from_email_proposed:
         told.append(f"Acting as {connection.from_email_proposed} waits for an administrator's signature.")
     return told

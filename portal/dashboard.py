@@ -121,7 +121,7 @@ def _connection(row: Connection) -> str:
 
 def denied_lately(user: User, now: dt.datetime) -> list[Denied]:
     """The denied calls of the last day, the newest first."""
-    rows = Entry.objects.visible_to(user).denied(now - DAY)[:LOOKED_AT]
+    rows = Entry.objects.denied_to(user, now - DAY)[:LOOKED_AT]
     return [Denied.of(row) for row in rows]
 
 

@@ -22,7 +22,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='entry',
-            index=models.Index(condition=models.Q(('kind', 'result'), models.Q(('verdict', 'allow'), _negated=True)), fields=['at'], name='entry_denied_at'),
+            index=models.Index(condition=models.Q(('kind', 'result'), models.Q(('verdict', 'allow'), _negated=True)), fields=['at', 'team_id'], name='entry_denied_at'),
         ),
         migrations.AddConstraint(
             model_name='lastverification',

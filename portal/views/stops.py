@@ -69,6 +69,8 @@ def _stop(request: Request, subject: Subject) -> HttpResponse:
                 messages.success(request, f"You have stopped {subject.name}. It stays so until somebody lifts it.")
                 return redirect(subject.page)
             rehearsal = do_rehearse_stop(by=request.user, **values)
+            # Whoever goes on from there to the stop itself says why.
+            form.fields["reason"].required = True
     context = {
         "subject": subject,
         "team": subject.team,

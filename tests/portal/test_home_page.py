@@ -182,15 +182,15 @@ def test_a_name_in_the_record_does_no_harm(client: Client, cast: Cast) -> None:
     assert "x" * 300 not in shown
 
 
-def test_the_denied_are_found_by_their_own_index(cast: Cast) -> None:
-    denied(cast.payments)
-    plan = Entry.objects.denied(timezone.now() - dt.timedelta(days=1))[:1000].explain()
-    if database.vendor == "sqlite":
-        assert "USING INDEX entry_denied_at" in plan
-    else:
+@pytest.mark.parametrize("who", ["ada", "rhea", "mina"])
+def test_the_denied_are_found_by_their_own_index(cast: Cast, who: str) -> None:
+    if database.vendor == "postgresql":
         with database.cursor() as cursor:
-            cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
-        assert "entry_denied_at" in Entry.objects.denied(timezone.now() - dt.timedelta(days=1))[:1000].explain()
+            cursor.execute("SET LOCAL enable_seqscan = off")  # of a journal of no length it is the cheapest
+    rows = Entry.objects.denied_to(getattr(cast, who), timezone.now() - dt.timedelta(days=1))
+    plan = rows[:1000].explain()
+    assert "entry_denied_at" in plan
+    assert "entry_team" not in plan
 
 
 # Keys
@@ -239,7 +239,7 @@ def test_a_verification_is_kept_and_said_whole_or_broken(client: Client, cast: C
     with pytest.raises(SystemExit):
         call_command("verify_audit")
     shown = home(client, cast, "rhea")
-    assert "<strong>Intact</strong>" in shown
+    assert "Intact, against the checkpoint of" in shown
     assert "overdue" not in shown
     Checkpoint.objects.update(at=timezone.now() - dt.timedelta(minutes=4 * settings.CHECKPOINT_MINUTES))
     settings.SPOOL_DIR.mkdir()

@@ -128,6 +128,7 @@ def test_a_manager_stops_an_agent_after_being_told_what_that_does(client: Client
     shown = answer.content.decode()
     assert f"<strong>night bot (pwk_{key.prefix}) of Payments has been stopped</strong> by mina@example.com" in shown
     assert "<strong>Stopped</strong>" in shown
+    assert f'href="/stops/{Stop.objects.get().pk}/"' in shown
     assert load_policy(current_version()).stops == {f"key:{key.pk}": "it loops"}
     change = ConfigChange.objects.get(action="stop")
     assert (change.actor, change.team_id, change.reason) == ("mina@example.com", cast.payments.pk, "it loops")

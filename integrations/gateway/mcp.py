@@ -23,11 +23,12 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 from django.conf import settings
 from django.http.request import validate_host
-from mcp.server.context import ServerRequestContext
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel.server import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, CallToolRequestParams, PaginatedRequestParams
+from mcp_types.methods import validate_client_request
 
 from integrations.gateway import runtime
 from integrations.gateway.http import Head, Headers, Receive, Requests, Scope, Send, answered
@@ -63,6 +64,8 @@ _PAGES: Final[Mapping[str, str]] = {
 }
 """Rule → the page of the team on which whoever may can change it."""
 MAXIMUM_LISTS: Final = 256
+MAXIMUM_ANSWERS: Final = 32
+"""Each takes 300 kB: lists share their definitions, answers nothing."""
 LIST_SECONDS: Final = 30
 """How long a client may go by the list it has: what it calls is decided anew all the same."""
 Context = ServerRequestContext[Any, Any]
@@ -95,9 +98,12 @@ class McpDoor:
         # Added by method, for so they may answer what is made already, without a model of it for each call.
         self._server.add_request_handler("tools/list", PaginatedRequestParams, self._list)
         self._server.add_request_handler("tools/call", CallToolRequestParams, self._call)
-        # Spans of the SDK's own go nowhere here, and cost.
-        self._server.middleware.clear()
+        # In place of the SDK's own, whose spans go nowhere here, and cost.
+        self._server.middleware[:] = [self._remembered]
         self._lists: OrderedDict[tuple[int, str], list[dict[str, Any]]] = OrderedDict()
+        self._answers: OrderedDict[tuple[int, str, str], HandlerResult] = OrderedDict()
+        # The same few names come with every request, and to take one apart costs more than all else that is done with headers.
+        self._is_own_host = functools.lru_cache(maxsize=64)(self._is_host)
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -128,8 +134,11 @@ class McpDoor:
         if body.content is None:
             await _refuse(send, 400, "The request's body is not whole.", _CLOSE)
             return
-        if trouble := _unreadable(body.content):
-            await _refuse(send, 400, trouble, code=-32700)
+        if unread := _unread(head):
+            await _refuse(send, 415, unread)
+            return
+        if trouble := _malformed(body.content):
+            await _refuse(send, 400, trouble[1], code=trouble[0])
             return
         client = Client(ip=head.ip, name=head.text(b"user-agent"), request_id=head.text(b"x-request-id"))
         state = {**scope.get("state", {}), "caller": Caller(head.credential, client, receive)}
@@ -145,7 +154,7 @@ class McpDoor:
             return 403, "Pages of other sites may not call this door."
         return None
 
-    def _is_own_host(self, host: str) -> bool:
+    def _is_host(self, host: str) -> bool:
         if settings.LOOPBACK:
             return urlsplit(f"//{host}").hostname in _LOOPBACK if _is_authority(host) else False
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
@@ -175,6 +184,21 @@ class McpDoor:
             "resource_documentation": f"{settings.PUBLIC_URL}/",
         }
         await _send(send, 200, json.dumps(document).encode(), [(b"cache-control", b"max-age=3600")])
+
+    async def _remembered(self, ctx: Context, call_next: CallNext) -> HandlerResult:
+        """To a list of tools, what the SDK made of the same one for the same revision, validated and in its envelope: half
+        of what a list costs. All the lists of a key are alike until the configuration moves."""
+        if ctx.method != "tools/list":
+            return await call_next(ctx)
+        validate_client_request(ctx.method, ctx.protocol_version, ctx.params)
+        known = await self._known(_caller(ctx))
+        at = (known.state.policy.version, known.identified.principal.id, ctx.protocol_version)
+        found = self._answers.get(at)
+        if found is None:
+            found = self._answers[at] = await call_next(ctx)
+            if len(self._answers) > MAXIMUM_ANSWERS:
+                self._answers.popitem(last=False)
+        return found
 
     async def _list(self, context: Context, params: PaginatedRequestParams | None) -> dict[str, Any]:
         listed = self._listed(await self._known(_caller(context)))
@@ -359,13 +383,44 @@ def _once(body: bytes, receive: Receive) -> Receive:
     return read
 
 
-def _unreadable(body: bytes) -> str:
-    """Why a body is no JSON that every reader reads alike; empty: it is."""
+def _unread(head: Head) -> str:
+    """Why a body of this kind is not read; empty: it is."""
+    if head.text(b"content-type").partition(";")[0].strip().lower() != "application/json":
+        return "The body must be JSON, as Content-Type: application/json."
+    if head.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        return "The body must be sent as it is, in no Content-Encoding."
+    return ""
+
+
+def _malformed(body: bytes) -> tuple[int, str] | None:
+    """JSON-RPC's code, and why a body is no JSON that every reader reads alike, or no request or notification of JSON-RPC's.
+
+    The SDK judges both again. By the handshake it takes a request with an id that cannot be for a notification, which it says
+    it has accepted, and tells of others in words of its own inside.
+    """
     try:
         msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return "The body is not valid JSON, or is nested too deeply."
-    return ""
+        document = json.loads(body, object_pairs_hook=_unique)
+    except (ValueError, RecursionError):  # msgspec's errors and those of decoding are ValueErrors.
+        return -32700, "The body is not valid JSON, is nested too deeply, or has the same key twice in one object."
+    if not isinstance(document, dict):
+        return -32600, "The body must be one JSON-RPC request: no list of them, and nothing else."
+    if document.get("jsonrpc") != "2.0":
+        return -32600, 'The request is not of JSON-RPC 2.0: it must say "jsonrpc": "2.0".'
+    if not isinstance(document.get("method"), str):
+        return -32600, "The request names no method. Answers are not taken: this door asks nothing of its callers."
+    if "id" in document and (not isinstance(document["id"], str | int) or isinstance(document["id"], bool)):
+        return -32600, "The request's id must be a text or a whole number."
+    if not isinstance(document.get("params", {}), dict):
+        return -32600, "The request's params must be an object."
+    return None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("the same key twice")
+    return found
 
 
 def _is_authority(text: str) -> bool:

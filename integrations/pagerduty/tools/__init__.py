@@ -42,7 +42,7 @@ async def serve(tool: Tool, arguments: Given, run: Run) -> Any:
         Wrong: the arguments cannot be sent.
         Failed: an operation without which there is no answer came to nothing.
     """
-    arguments = await identified(arguments, run)
+    arguments = await identified(arguments, run, me="getCurrentUser" in tool.operations)
     if (own := _OWN.get(tool.name)) is not None:
         return await own(arguments, run)
     return rendered(await need(run, reads.ask(reads.operation_of(tool), arguments)), arguments)

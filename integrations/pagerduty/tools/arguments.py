@@ -16,11 +16,11 @@ from policies.core.text import shown
 DETAIL: Final[Mapping[str, Any]] = {
     "type": "string",
     "enum": ["slim", "full"],
-    "description": "full: all that PagerDuty says. If not given, slim.",
+    "description": "full: all that PagerDuty says.",
 }
 TIME_ZONE: Final[Mapping[str, Any]] = {
     "type": "string",
-    "description": "Times are told in it beside UTC: an IANA name such as Europe/London. If not given, UTC alone.",
+    "description": "Times also in it: Europe/London.",
 }
 NAMED: Final = {
     "service": "service",

@@ -33,15 +33,16 @@ SEARCHES: Final[Mapping[str, _Search]] = {
 """Where a thing with a unique name is looked for."""
 
 
-async def identified(given: Given, run: Run) -> Given:
-    """The arguments with every name replaced by the id it stands for, all looked up at once.
+async def identified(given: Given, run: Run, *, me: bool = False) -> Given:
+    """The arguments with every name replaced by the id it stands for, all looked up at once. ``me``: whether the tool takes
+    that word for whoever the connection's token belongs to.
 
     Raises ``Wrong`` for a name that nothing or several things have, ``Failed`` where it could not be looked up."""
     wanted: dict[tuple[str, str], None] = {}
     for parameter, value in given.arguments.items():
         if kind := named(parameter):
             for text in value if isinstance(value, list) else [value]:
-                if not _stays(parameter, text):
+                if not (_stays(parameter, text) or (me and text == "me")):
                     wanted[kind, text] = None
     if not wanted:
         return given
@@ -59,7 +60,7 @@ async def identified(given: Given, run: Run) -> Given:
 
 def _stays(parameter: str, text: str) -> bool:
     """Whether it is an id already, or a word that stands for something else."""
-    return is_id(text) or text == "me" or (text == "empty_member" and "member" in parameter)
+    return is_id(text) or (text == "empty_member" and "member" in parameter)
 
 
 async def _find(kind: str, name: str, run: Run) -> str:

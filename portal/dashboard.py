@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db.models import Count, Q
 from django.urls import reverse
 
-from integrations.actions import warnings
+from integrations.actions import told_of_candidates, warnings
 from integrations.models import Connection
 from integrations.pagerduty.catalog import TOOLS
 from policies.core.text import shown
@@ -106,11 +106,12 @@ def team_lines(user: User, now: dt.datetime) -> list[TeamLine]:
 
 def connections_to_look_at(lines: list[TeamLine], now: dt.datetime) -> list[Look]:
     """What is wrong with connections, those that fail first."""
+    candidates = told_of_candidates([row for line in lines for row in line.connections], now)
     found = [
         (row.health != "failing", Look(f"{line.team.name}: {row.name}", said, _connection(row)))
         for line in lines
         for row in line.connections
-        for said in warnings(row, now, briefly=True)
+        for said in warnings(row, now, candidates)
     ]
     return [look for _, look in sorted(found, key=lambda pair: pair[0])]
 

@@ -20,6 +20,7 @@ from integrations.models import Connection
 from policies.actions import Refused
 from policies.journal import close_orphans, write_checkpoint
 from policies.spool import bring_in_orphans, waiting
+from policies.verification import sentence, verify_whole
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -141,6 +142,14 @@ def bring_in_spooled() -> None:
 @periodic(minutes=settings.CHECKPOINT_MINUTES)
 def sign_checkpoint() -> None:
     write_checkpoint()
+
+
+@periodic(minutes=24 * 60)
+def verify_journal() -> None:
+    """Daily, for it reads all of it: people see when it was verified last, and what was found."""
+    found = verify_whole()
+    if found.fault is not None:
+        log.error("The journal is broken: %s", sentence(found))
 
 
 @periodic(minutes=60)

@@ -44,6 +44,7 @@ from policies.models import (
     ToolSetting,
     User,
 )
+from policies.rehearsal import Rehearsal, rehearse
 
 By = User | str
 
@@ -438,6 +439,14 @@ def do_set_reveals(team: Team, *, kinds: Collection[str], known: Collection[str]
     return True
 
 
+def writes_that_are_on(team: Team, *, tools: Mapping[str, Tool]) -> list[Tool]:
+    """What ``do_switch_all_writes_off`` would change: locked ones too, for a lock may be lifted."""
+    rows = dict(ToolSetting.objects.filter(team=team).values_list("tool", "state"))
+    return [
+        tool for tool in tools.values() if tool.writes and State(rows.get(tool.name, tool.default)) is not State.OFF
+    ]
+
+
 @transaction.atomic
 def do_switch_all_writes_off(teams: QuerySet[Team], *, tools: Mapping[str, Tool], by: By, reason: str = "") -> int:
     """Every writing tool off, in every one of ``teams``. Returns how many settings changed."""
@@ -569,16 +578,8 @@ def do_close_alarm(alarm: Alarm, *, by: By, reason: str = "") -> None:
 def do_stop(*, by: By, reason: str, team: Team | None = None, key: AgentKey | None = None) -> Stop:
     """Nothing more goes out of an agent key, else of a team, else of everybody: the next write at once, the next read within
     a second. Stopped already: an administrator's stop takes the place of a manager's, and the reason is the newer one."""
-    team = key.team if key is not None else team
-    if team is None:
-        require_administrator(by, "stop everything")
-    else:
-        require_manager(by, team, "stop its assistants")
+    subject, target, team = _stop_of(by, team, key)
     reason = plain(reason, "The reason", maximum=500).rstrip(".")
-    if key is not None:
-        subject, target = f"key:{key.pk}", f"{key.name} (pwk_{key.prefix})"
-    else:
-        subject, target = (f"team:{team.pk}", team.name) if team is not None else (EVERYTHING, EVERYTHING)
     hold_version()  # before any other row
     standing = Stop.objects.filter(subject=subject).first()
     is_administrators = not isinstance(by, User) or by.is_administrator
@@ -596,6 +597,45 @@ def do_stop(*, by: By, reason: str, team: Team | None = None, key: AgentKey | No
     before = standing.reason if standing else None
     record_change(by=by, team=team, action="stop", target=target, before=before, after=reason, reason=reason)
     return stop
+
+
+def _stop_of(by: By, team: Team | None, key: AgentKey | None) -> tuple[str, str, Team | None]:
+    """The subject of a stop, its name, and the team that it concerns. Raises ``Refused`` for whoever may not stop it."""
+    team = key.team if key is not None else team
+    if team is None:
+        require_administrator(by, "stop everything")
+        return EVERYTHING, EVERYTHING, None
+    require_manager(by, team, "stop its assistants")
+    if key is not None:
+        return f"key:{key.pk}", f"{key.name} (pwk_{key.prefix})", team
+    return f"team:{team.pk}", team.name, team
+
+
+@transaction.atomic
+def do_rehearse_stop(*, by: By, reason: str = "", team: Team | None = None, key: AgentKey | None = None) -> Rehearsal:
+    """What ``do_stop`` would stop now, on record as a rehearsal. Nothing is stopped, and no version moves."""
+    _, target, team = _stop_of(by, team, key)
+    reason = clean_reason(reason)
+    found = rehearse(team, key, timezone.now())
+    append_in_transaction(
+        Entry(
+            kind=EntryKind.CONFIG,
+            at=timezone.now(),
+            decision_id=f"cfg-{uuid4().hex[:28]}",
+            team_id=team.pk if team else None,
+            actor=f"user:{by.pk}" if isinstance(by, User) else by,
+            details={
+                "action": "rehearse_stop",
+                "target": _kept(target),
+                "before": None,
+                "after": {"keys": len(found.keys), "calls": found.calls},
+                "reason": _kept(reason),
+                "by": name_of(by),
+                "team": team.name if team else "",
+            },
+        )
+    )
+    return found
 
 
 @transaction.atomic

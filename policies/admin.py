@@ -24,6 +24,7 @@ from policies.models import (
     ConfigChange,
     Entry,
     KeyNetwork,
+    LastVerification,
     Membership,
     PolicyVersion,
     ReadsGoOn,
@@ -218,7 +219,7 @@ class EntryAdmin(ReadOnlyAdmin):
     show_full_result_count = False
 
 
-@admin.register(Stream, Checkpoint, PolicyVersion, ReadsGoOn, SignInFailures, KeyNetwork)
+@admin.register(Stream, Checkpoint, PolicyVersion, ReadsGoOn, SignInFailures, KeyNetwork, LastVerification)
 class RecordAdmin(ReadOnlyAdmin):
     """The rest of the record."""
 

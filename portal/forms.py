@@ -143,6 +143,22 @@ class ReadsGoOnForm(PageForm):
     reason = forms.CharField(max_length=500, label="Why", help_text="Kept in the record.")
 
 
+class StopForm(PageForm):
+    """Why something is stopped. A rehearsal may leave it out."""
+
+    reason = forms.CharField(
+        max_length=500, label="Why", help_text="Kept in the record, shown on every page, and told to whoever calls."
+    )
+
+    def __init__(self, *args: Any, rehearsed: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["reason"].required = not rehearsed
+
+
+class WhyForm(PageForm):
+    reason = forms.CharField(max_length=500, label="Why", help_text="Kept in the record.")
+
+
 class PresetForm(PageForm):
     # The preset's name goes before it.
     reason = forms.CharField(max_length=450, label="Why", help_text="Kept in the record with every change.")

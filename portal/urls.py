@@ -5,11 +5,13 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
 from portal.forms import SignInForm
-from portal.views import account, agents, audit, catalogue, connections, home, members, reveals, teams, tools
+from portal.views import account, agents, audit, catalogue, connections, home, members, reveals, stops, teams, tools
 
 urlpatterns = [
     path("", home.index, name="home"),
     path("reads-go-on/", home.reads_go_on, name="reads-go-on"),
+    path("stop/", stops.everything, name="stop-everything"),
+    path("stops/<int:pk>/", stops.lift, name="stop"),
     path(
         "sign-in/",
         LoginView.as_view(
@@ -21,6 +23,7 @@ urlpatterns = [
     path("account/", account.index, name="account"),
     path("teams/", teams.index, name="teams"),
     path("teams/<slug:slug>/", teams.team, name="team"),
+    path("teams/<slug:slug>/stop/", stops.team, name="stop-team"),
     path("teams/<slug:slug>/members/", members.index, name="team-members"),
     path("teams/<slug:slug>/connections/", connections.index, name="team-connections"),
     path("teams/<slug:slug>/connections/bounds/", connections.bounds, name="connection-bounds"),
@@ -28,8 +31,10 @@ urlpatterns = [
     path("teams/<slug:slug>/tools/", tools.index, name="team-tools"),
     path("teams/<slug:slug>/tools/reveals/", reveals.index, name="team-reveals"),
     path("teams/<slug:slug>/tools/preset/<slug:name>/", tools.preset, name="team-preset"),
+    path("teams/<slug:slug>/tools/writes-off/", stops.writes_off, name="team-writes-off"),
     path("teams/<slug:slug>/agents/", agents.index, name="team-agents"),
     path("teams/<slug:slug>/agents/<uuid:pk>/connect/", agents.connect, name="agent-connect"),
+    path("teams/<slug:slug>/agents/<uuid:pk>/stop/", stops.agent, name="stop-agent"),
     path("catalogue/", catalogue.index, name="catalogue"),
     path("audit/", audit.index, name="audit"),
     path("audit/<int:pk>/", audit.entry, name="audit-entry"),

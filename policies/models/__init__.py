@@ -1,5 +1,5 @@
 from policies.models.alarms import Alarm, KeyNetwork
-from policies.models.journal import Checkpoint, Entry, Stream
+from policies.models.journal import Checkpoint, Entry, LastVerification, Stream
 from policies.models.people import AgentKey, Membership, SignInFailures, Team, User
 from policies.models.policy import ConfigChange, PolicyVersion, ReadsGoOn, Reveal, Stop, ToolRule, ToolSetting
 
@@ -10,6 +10,7 @@ __all__ = [
     "ConfigChange",
     "Entry",
     "KeyNetwork",
+    "LastVerification",
     "Membership",
     "PolicyVersion",
     "ReadsGoOn",

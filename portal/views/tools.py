@@ -18,7 +18,7 @@ from integrations.pagerduty.masking import REVEALABLE
 from policies.actions import Refused, do_apply_preset, do_set_tools, preset_changes
 from policies.core.call import Risk, State, Tool
 from policies.core.decide import Policy
-from policies.models import ConfigChange, Stop, Team
+from policies.models import ConfigChange, Team
 from policies.snapshot import current_version, load_policy
 from portal.connecting import about
 from portal.forms import PresetForm, in_words
@@ -85,7 +85,6 @@ def index(request: Request, slug: str) -> HttpResponse:
         "revealed": [REVEALABLE.get(row.kind, row.kind) for row in team.reveals.all()],
         "troubles": [(row, said) for row in team.connections.all() for said in troubles(row, now)],
         "may_manage": may_manage(request, team),
-        "stops": Stop.objects.holding([team]),
     }
     return render(request, "tools/index.html", context)
 

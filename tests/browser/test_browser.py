@@ -87,7 +87,8 @@ def test_every_page_passes_axe(page: Page, portal: Portal) -> None:
     paths += [f"/teams/payments/{name}/" for name in ("tools", "connections", "agents", "members")]
     paths += ["/teams/payments/tools/preset/responder/", "/teams/payments/tools/reveals/"]
     paths += [f"/teams/payments/connections/{portal.seeded['connection']}/"]
-    paths += [f"/teams/payments/agents/{portal.seeded['key_id']}/connect/"]
+    paths += [f"/teams/payments/agents/{portal.seeded['key_id']}/{name}/" for name in ("connect", "stop")]
+    paths += ["/teams/payments/stop/", "/teams/payments/tools/writes-off/"]
     for path in paths[:4] + paths[5:]:
         page.goto(portal.url + path)
         # What is folded away must be as good as the rest.
@@ -140,6 +141,52 @@ def test_an_administrator_chooses_that_reads_go_on(page: Page, portal: Portal) -
         page.get_by_role("button", name="Stop everything instead").click()
         page.get_by_text("Everything stops", exact=True).wait_for()
         assert faults(page) == []
+
+
+def test_an_agent_is_rehearsed_stopped_and_set_going_again(page: Page, portal: Portal) -> None:
+    """At the door too: the next write is refused at once."""
+    portal.shell(
+        "from integrations.pagerduty.catalog import TOOLS\nfrom policies.actions import do_set_tools\n"
+        "from policies.core.call import State\nfrom policies.models import Team\n"
+        "do_set_tools(Team.objects.get(slug='payments'), states={'add_note_to_incident': State.ON}, tools=TOOLS, by='x')"
+    )
+    page.wait_for_timeout(1100)
+    incident = portal.call("GET", "/incidents?limit=1").json()["incidents"][0]["id"]
+    note = {"note": {"content": "Looked at it."}}
+    assert portal.call("POST", f"/incidents/{incident}/notes", note).status == 200
+    page.goto(f"{portal.url}/teams/payments/agents/")
+    page.get_by_role("link", name="Stop … assistant").click()
+    page.get_by_role("button", name="Rehearse it").click()
+    page.get_by_text("Nothing was stopped").wait_for()
+    assert faults(page) == []
+    assert portal.call("POST", f"/incidents/{incident}/notes", note).status == 200
+    page.get_by_label("Why").fill("it pages people " + "W" * 200)
+    page.get_by_role("button", name="Stop assistant").click()
+    page.get_by_text("You have stopped assistant").wait_for()
+    refused = portal.call("POST", f"/incidents/{incident}/notes", note)
+    assert refused.status == 403
+    assert "has been stopped: it pages people" in refused.body.decode()
+    for width in (380, 1200):
+        page.set_viewport_size({"width": width, "height": 800})
+        for path in (
+            "/",
+            "/audit/",
+            "/teams/payments/agents/",
+            f"/teams/payments/agents/{portal.seeded['key_id']}/stop/",
+        ):
+            page.goto(portal.url + path)
+            page.get_by_role("link", name="Lift the stop …").wait_for()
+            assert faults(page) == [], path
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+    page.get_by_role("link", name="Lift the stop …").click()
+    assert faults(page) == []
+    page.get_by_label("Why").fill("mended")
+    page.get_by_role("button", name="Lift the stop").press("Enter")
+    page.get_by_text("The stop is lifted").wait_for()
+    page.wait_for_timeout(1100)  # a second is what a widening may take to be seen
+    assert portal.call("POST", f"/incidents/{incident}/notes", note).status == 200
+    page.goto(portal.url)
+    assert page.get_by_text("has been stopped").count() == 0
 
 
 HIDDEN = """[...document.querySelectorAll('tbody a, tbody button, tbody select, tbody input:not([type=hidden])')]

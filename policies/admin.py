@@ -22,6 +22,7 @@ from policies.models import (
     Alarm,
     Checkpoint,
     ConfigChange,
+    Counted,
     Entry,
     KeyNetwork,
     Membership,
@@ -31,6 +32,7 @@ from policies.models import (
     SignInFailures,
     Stop,
     Stream,
+    ToolCalls,
     ToolSetting,
     User,
 )
@@ -204,6 +206,12 @@ class AlarmAdmin(ReadOnlyAdmin):
     list_filter = ("kind",)
 
 
+@admin.register(ToolCalls)
+class ToolCallsAdmin(ReadOnlyAdmin):
+    list_display = ("hour", "team_id", "tool", "calls", "denied")
+    show_full_result_count = False
+
+
 @admin.register(ConfigChange)
 class ConfigChangeAdmin(ReadOnlyAdmin):
     list_display = ("at", "actor", "team", "action", "target", "before", "after")
@@ -218,7 +226,7 @@ class EntryAdmin(ReadOnlyAdmin):
     show_full_result_count = False
 
 
-@admin.register(Stream, Checkpoint, PolicyVersion, ReadsGoOn, SignInFailures, KeyNetwork)
+@admin.register(Stream, Checkpoint, PolicyVersion, ReadsGoOn, SignInFailures, KeyNetwork, Counted)
 class RecordAdmin(ReadOnlyAdmin):
     """The rest of the record."""
 

@@ -1,4 +1,5 @@
 from policies.models.alarms import Alarm, KeyNetwork
+from policies.models.counts import Counted, ToolCalls
 from policies.models.journal import Checkpoint, Entry, Stream
 from policies.models.people import AgentKey, Membership, SignInFailures, Team, User
 from policies.models.policy import ConfigChange, PolicyVersion, ReadsGoOn, Reveal, Stop, ToolRule, ToolSetting
@@ -8,6 +9,7 @@ __all__ = [
     "Alarm",
     "Checkpoint",
     "ConfigChange",
+    "Counted",
     "Entry",
     "KeyNetwork",
     "Membership",
@@ -18,6 +20,7 @@ __all__ = [
     "Stop",
     "Stream",
     "Team",
+    "ToolCalls",
     "ToolRule",
     "ToolSetting",
     "User",

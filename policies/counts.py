@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from django.db import connection, transaction
-from django.db.models import Count, Max, Q, Sum
-from django.db.models.functions import TruncHour
+from django.db.models import BigIntegerField, Count, Max, Q, Subquery, Sum
+from django.db.models.functions import Coalesce, TruncHour
 from django.utils import timezone
 
 from policies.core.call import Decision, EntryKind
@@ -104,7 +104,7 @@ def calls_of(team_id: int, now: dt.datetime) -> Week:
         tool: (calls, denied)
         for tool, calls, denied in hours.values_list("tool").annotate(calls=Sum("calls"), denied=Sum("denied"))
     }
-    counted = Counted.objects.filter(pk=1).values_list("entry_id", flat=True).first() or 0
+    counted = Coalesce(Subquery(Counted.objects.values("entry_id")[:1]), 0, output_field=BigIntegerField())
     newer = Entry.objects.filter(team_id=team_id, id__gt=counted).order_by("id")
     looked = 0
     # One by one: a sum in the database could not stop after so many rows of which it leaves some out.

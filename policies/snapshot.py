@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
 
 from policies.core.call import Risk, State
 from policies.core.decide import Policy
@@ -15,13 +14,10 @@ def current_version() -> int:
     return PolicyVersion.objects.filter(pk=1).values_list("version", flat=True).first() or 0
 
 
-def load_policy(version: int, *, of: Collection[int] | None = None) -> Policy:
-    """The policy of all teams, or for a page of those numbered ``of``. ``version`` was read before: a change in between moves
-    it, and the reader starts again."""
+def load_policy(version: int) -> Policy:
+    """The policy of all teams. ``version`` was read before: a change in between moves it, and the reader starts again."""
     teams: dict[int, dict[str, State]] = defaultdict(dict)
-    settings = ToolSetting.objects.all() if of is None else ToolSetting.objects.filter(team_id__in=of)
-    # Without an order: the whole table need not be sorted.
-    for team_id, tool, state in settings.order_by().values_list("team_id", "tool", "state"):
+    for team_id, tool, state in ToolSetting.objects.values_list("team_id", "tool", "state"):
         teams[team_id][tool] = State(state)
     locked: dict[str, str] = {}
     risks: dict[str, Risk] = {}

@@ -14,11 +14,11 @@ from django.utils import timezone
 
 from integrations.actions import clean_bounds, end_of_day, suspension
 from integrations.models import Connection
-from integrations.pagerduty.catalog import PRESETS, TOOLS
+from integrations.pagerduty.catalog import CATEGORIES, PRESETS, TOOLS
 from integrations.pagerduty.diagnose import OBJECTS
 from integrations.pagerduty.masking import REVEALABLE
 from policies.actions import MAXIMUM_MINUTES_OF_READS
-from policies.core.call import Decision, EntryKind, Outcome, Risk
+from policies.core.call import Decision, EntryKind, Outcome, Risk, State
 from policies.models import AgentKey, Membership, Team, User
 from portal.connecting import about
 
@@ -400,6 +400,23 @@ class CatalogueForm(PageForm):
     )
     risk = forms.ChoiceField(
         required=False, label="Risk of a tool", choices=[("", "any"), *((risk.value, risk.value) for risk in Risk)]
+    )
+
+
+class ToolsForm(PageForm):
+    """What to show of a team's tools."""
+
+    text = forms.CharField(required=False, max_length=200, label="Name, path or word")
+    category = forms.ChoiceField(
+        required=False, choices=[("", "every category"), *((name, name.capitalize()) for name in CATEGORIES)]
+    )
+    risk = forms.ChoiceField(required=False, choices=[("", "any"), *((risk.value, risk.value) for risk in Risk)])
+    state = forms.ChoiceField(
+        required=False,
+        choices=[("", "any"), *((state.value, in_words(state.value)) for state in State), ("locked", "locked off")],
+    )
+    does = forms.ChoiceField(
+        required=False, choices=[("", "reads and writes"), ("reads", "reads"), ("writes", "writes")]
     )
 
 

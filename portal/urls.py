@@ -26,6 +26,7 @@ urlpatterns = [
     path("teams/<slug:slug>/connections/bounds/", connections.bounds, name="connection-bounds"),
     path("teams/<slug:slug>/connections/<uuid:pk>/", connections.detail, name="connection"),
     path("teams/<slug:slug>/tools/", tools.index, name="team-tools"),
+    path("teams/<slug:slug>/tools/history/", tools.history, name="team-tools-history"),
     path("teams/<slug:slug>/tools/reveals/", reveals.index, name="team-reveals"),
     path("teams/<slug:slug>/tools/preset/<slug:name>/", tools.preset, name="team-preset"),
     path("teams/<slug:slug>/agents/", agents.index, name="team-agents"),

@@ -563,9 +563,19 @@ def do_apply_preset(
 
 @transaction.atomic
 def do_set_tool_rule(
-    name: str, *, tools: Mapping[str, Tool], by: By, locked: bool, risk: str = "", reason: str = ""
+    name: str,
+    *,
+    tools: Mapping[str, Tool],
+    by: By,
+    locked: bool,
+    risk: str = "",
+    reason: str = "",
+    seen: bool | None = None,
 ) -> ToolRule:
-    """Lock a tool off for all teams, or raise its risk. The catalogue's risk is the least there is."""
+    """Lock a tool off for all teams, or raise its risk. The catalogue's risk is the least there is.
+
+    ``seen``: whether it was locked when whoever asks looked. Raises ``ValidationError`` if that is no longer so.
+    """
     require_administrator(by, "lock tools or raise their risk")
     reason = plain(reason, "The reason", maximum=500, required=locked)
     hold_version()  # before any other row
@@ -575,6 +585,8 @@ def do_set_tool_rule(
     if risk and Risk(risk).rank < tool.risk.rank:
         raise ValidationError(f"{tool.title} is of {tool.risk.value} risk: it can only be raised.")
     row = ToolRule.objects.filter(tool=name).first()
+    if seen is not None and seen is not (row is not None and row.locked):
+        raise ValidationError(f"{tool.title} was {'un' if seen else ''}locked meanwhile: look again.")
     before = (
         {"locked": row.locked, "risk": row.risk, "reason": row.reason}
         if row

@@ -208,7 +208,7 @@ class AlarmAdmin(ReadOnlyAdmin):
 
 @admin.register(ToolCalls)
 class ToolCallsAdmin(ReadOnlyAdmin):
-    list_display = ("hour", "team_id", "tool", "calls", "denied")
+    list_display = ("begins", "team_id", "tool", "calls", "denied")
     show_full_result_count = False
 
 

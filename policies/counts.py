@@ -1,10 +1,11 @@
 """How often each tool of a team was called. The journal has few indexes, so that appending is cheap, and none of them counts a
-million entries while somebody waits for a page: a task counts them by the hour, a page adds what is newer."""
+million entries while somebody waits for a page: a task counts them, six hours in a row, and a page adds what is newer."""
 
 from __future__ import annotations
 
 import datetime as dt
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -18,6 +19,8 @@ from policies.core.call import Decision, EntryKind
 from policies.models import Counted, Entry, ToolCalls
 
 DAYS: Final = 7
+HOURS: Final = 6
+"""How long one count is: a page sums 30 of each tool, and what it calls seven days may be a few hours more."""
 SETTLED: Final = dt.timedelta(seconds=50)
 """Entries are numbered before they are committed: after this long none appears any more below the newest number that was
 seen, for a commit gives up much sooner."""
@@ -26,8 +29,8 @@ AT_ONCE: Final = 20_000
 NEWER: Final = 3_000
 """The most entries of a team that a page adds itself: more wait only where the task was away."""
 ADD: Final = (
-    "INSERT INTO policies_toolcalls (team_id, hour, tool, calls, denied) VALUES (%s, %s, %s, %s, %s) "
-    "ON CONFLICT (team_id, hour, tool) DO UPDATE SET calls = policies_toolcalls.calls + excluded.calls, "
+    "INSERT INTO policies_toolcalls (team_id, begins, tool, calls, denied) VALUES (%s, %s, %s, %s, %s) "
+    "ON CONFLICT (team_id, begins, tool) DO UPDATE SET calls = policies_toolcalls.calls + excluded.calls, "
     "denied = policies_toolcalls.denied + excluded.denied"
 )
 _DENIED = Count("pk", filter=~Q(verdict=Decision.ALLOW.value))
@@ -54,6 +57,11 @@ def count_calls(*, seconds: float = 20) -> int:
     return mark.entry_id - begun
 
 
+def _begins(at: dt.datetime) -> dt.datetime:
+    at = at.astimezone(dt.UTC)
+    return at.replace(hour=at.hour - at.hour % HOURS, minute=0, second=0, microsecond=0)
+
+
 def _count(after: int, upto: int) -> bool:
     # Read before the transaction: on SQLite it would keep the journal's writers waiting.
     found = (
@@ -64,8 +72,13 @@ def _count(after: int, upto: int) -> bool:
         .values_list("team_id", "hour", "tool")
         .annotate(calls=Count("pk"), denied=_DENIED)
     )
+    counts: dict[tuple[int, str, dt.datetime], list[int]] = defaultdict(lambda: [0, 0])
+    for team, hour, tool, calls, denied in found:
+        both = counts[team, tool, _begins(hour)]
+        both[0] += calls
+        both[1] += denied
     adapt = connection.ops.adapt_datetimefield_value
-    rows = [(team, adapt(hour), tool, calls, denied) for team, hour, tool, calls, denied in found]
+    rows = [(team, adapt(begins), tool, *both) for (team, tool, begins), both in counts.items()]
     with transaction.atomic():
         if not Counted.objects.filter(pk=1, entry_id=after).update(entry_id=upto):
             return False
@@ -76,7 +89,7 @@ def _count(after: int, upto: int) -> bool:
 
 def forget_old_counts() -> int:
     """Those that no page asks for any more. Returns how many."""
-    return ToolCalls.objects.filter(hour__lt=timezone.now() - dt.timedelta(days=DAYS + 1)).delete()[0]
+    return ToolCalls.objects.filter(begins__lt=timezone.now() - dt.timedelta(days=DAYS + 1)).delete()[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +111,11 @@ class Week:
 
 def calls_of(team_id: int, now: dt.datetime) -> Week:
     """Two queries, each on an index and over a bounded number of rows, however long the journal is."""
-    since = (now - dt.timedelta(days=DAYS)).replace(minute=0, second=0, microsecond=0)
-    hours = ToolCalls.objects.filter(team_id=team_id, hour__gte=since)
+    since = _begins(now - dt.timedelta(days=DAYS))
+    counts = ToolCalls.objects.filter(team_id=team_id, begins__gte=since)
     found = {
         tool: (calls, denied)
-        for tool, calls, denied in hours.values_list("tool").annotate(calls=Sum("calls"), denied=Sum("denied"))
+        for tool, calls, denied in counts.values_list("tool").annotate(calls=Sum("calls"), denied=Sum("denied"))
     }
     counted = Coalesce(Subquery(Counted.objects.values("entry_id")[:1]), 0, output_field=BigIntegerField())
     newer = Entry.objects.filter(team_id=team_id, id__gt=counted).order_by("id")

@@ -5,7 +5,7 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
 from portal.forms import SignInForm
-from portal.views import account, agents, audit, catalogue, connections, home, members, reveals, teams, tools
+from portal.views import account, agents, audit, catalogue, connections, grid, home, members, reveals, teams, tools
 
 urlpatterns = [
     path("", home.index, name="home"),
@@ -31,6 +31,10 @@ urlpatterns = [
     path("teams/<slug:slug>/tools/preset/<slug:name>/", tools.preset, name="team-preset"),
     path("teams/<slug:slug>/agents/", agents.index, name="team-agents"),
     path("teams/<slug:slug>/agents/<uuid:pk>/connect/", agents.connect, name="agent-connect"),
+    path("grid/", grid.index, name="grid"),
+    path("grid/clone/", grid.clone, name="grid-clone"),
+    path("grid/category/", grid.category, name="grid-category"),
+    path("grid/tools/<slug:name>/", grid.tool, name="grid-tool"),
     path("catalogue/", catalogue.index, name="catalogue"),
     path("audit/", audit.index, name="audit"),
     path("audit/<int:pk>/", audit.entry, name="audit-entry"),

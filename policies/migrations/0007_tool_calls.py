@@ -34,15 +34,15 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('team_id', models.BigIntegerField()),
-                ('hour', models.DateTimeField()),
+                ('begins', models.DateTimeField(help_text='The first of the six hours.')),
                 ('tool', models.CharField(max_length=64)),
                 ('calls', models.PositiveIntegerField()),
                 ('denied', models.PositiveIntegerField()),
             ],
             options={
                 'verbose_name_plural': 'tool calls',
-                'indexes': [models.Index(fields=['hour'], name='tool_calls_hour')],
-                'constraints': [models.UniqueConstraint(fields=('team_id', 'hour', 'tool'), name='one_count_an_hour')],
+                'indexes': [models.Index(fields=['begins'], name='tool_calls_begins')],
+                'constraints': [models.UniqueConstraint(fields=('team_id', 'begins', 'tool'), name='one_count_in_six_hours')],
             },
         ),
     ]

@@ -9,10 +9,10 @@ from policies.querysets import ViaTeamIdQuerySet
 
 
 class ToolCalls(models.Model):
-    """The calls of one team to one tool in one hour of UTC, and how many of them were not allowed."""
+    """The calls of one team to one tool in six hours of UTC, and how many of them were not allowed."""
 
     team_id = models.BigIntegerField()
-    hour = models.DateTimeField()
+    begins = models.DateTimeField(help_text="The first of the six hours.")
     tool = models.CharField(max_length=64)
     calls = models.PositiveIntegerField()
     denied = models.PositiveIntegerField()
@@ -21,8 +21,8 @@ class ToolCalls(models.Model):
 
     class Meta:
         verbose_name_plural = "tool calls"
-        constraints = [models.UniqueConstraint(fields=["team_id", "hour", "tool"], name="one_count_an_hour")]
-        indexes = [models.Index(fields=["hour"], name="tool_calls_hour")]
+        constraints = [models.UniqueConstraint(fields=["team_id", "begins", "tool"], name="one_count_in_six_hours")]
+        indexes = [models.Index(fields=["begins"], name="tool_calls_begins")]
 
     def __str__(self) -> str:
         return f"{self.tool}: {self.calls}"

@@ -181,7 +181,7 @@ def test_a_manager_allows_a_write_with_the_keyboard_and_the_door_lets_it_through
     page.goto(f"{portal.url}/teams/payments/tools/")
     row = page.locator("#tool-add_note_to_incident")
     row.get_by_role("button", name="Off", exact=True).press("Enter")
-    page.get_by_text("Add incident note is off for Payments.").wait_for()
+    page.get_by_text("Add incident note is off for Payments").wait_for()
     assert portal.call("POST", f"/incidents/{incident}/notes", note).status == 403
     row.get_by_role("button", name="On", exact=True).press("Enter")
     page.get_by_text("Add incident note is on for Payments.").wait_for()
@@ -238,6 +238,44 @@ def test_the_configuration_of_a_client_is_copied_with_the_key_that_was_just_issu
         page.get_by_role("button", name="Copy the configuration for Claude Code").press("Enter")
         page.locator("#claude-code [role=status]").get_by_text("Selected").wait_for()
         assert page.evaluate("getSelection().toString()").startswith("claude mcp add --transport http pagewarden")
+
+
+def test_an_administrator_locks_a_tool_and_sets_several_teams_on_the_grid(page: Page, portal: Portal) -> None:
+    page.context.clear_cookies()
+    sign_in(page, portal, "ada")
+    for width in (380, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.goto(f"{portal.url}/grid/?category=incidents")
+        assert faults(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.get_by_role("link", name="Snooze incident").click()
+        assert faults(page) == []
+        page.get_by_label("Why").fill("the grid is tried")
+        page.get_by_role("button", name="Lock snooze incident").press("Enter")
+        page.get_by_text("Snooze incident is locked off for all teams.").wait_for()
+        assert faults(page) == []
+        page.goto(f"{portal.url}/teams/payments/tools/?state=locked")
+        page.get_by_text("locked off for all teams by ada@example.com: the grid is tried").wait_for()
+        assert faults(page) == []
+        page.goto(f"{portal.url}/grid/tools/snooze_incident/")
+        page.get_by_label("Why").fill("tried")
+        page.get_by_role("button", name="Unlock snooze incident").press("Enter")
+        page.get_by_text("Snooze incident is unlocked").wait_for()
+        page.get_by_role("link", name="Set a category in one stroke").click()
+        page.get_by_label("Category").select_option("webhooks and extensions")
+        page.get_by_label("Set to").select_option("needs approval" if width == 380 else "off")
+        page.get_by_role("button", name="Show what it would change").press("Enter")
+        page.get_by_text("Nothing is changed yet").wait_for()
+        page.evaluate("document.querySelectorAll('details').forEach((folded) => { folded.open = true; })")
+        assert faults(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.get_by_label("Why").fill("the grid is tried")
+        page.get_by_role("button", name=re.compile(r"Change \d+ settings")).press("Enter")
+        page.get_by_text("settings changed.").wait_for()
+        page.goto(f"{portal.url}/grid/clone/?source=payments&target=search")
+        page.get_by_text("Nothing is changed yet").wait_for()
+        assert faults(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_an_alarm_is_read_on_a_phone_and_answered_with_a_click(page: Page, portal: Portal) -> None:

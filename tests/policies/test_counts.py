@@ -94,4 +94,4 @@ def test_old_counts_are_forgotten(cast: Cast) -> None:
     count(2)
     assert ToolCalls.objects.count() == 2
     assert forget_old_counts() == 1
-    assert ToolCalls.objects.get().hour > NOW - dt.timedelta(days=1)
+    assert ToolCalls.objects.get().begins > NOW - dt.timedelta(days=1)

@@ -137,10 +137,9 @@ def tool(request: Request, name: str) -> HttpResponse:
         raise Http404
     found, rule = TOOLS[name], ToolRule.objects.filter(tool=name).first()
     locked = rule is not None and rule.locked
-    form = ConfirmForm(request.POST or None, initial={"seen": "locked" if locked else "open"})
-    if request.method == "POST" and form.is_valid():
-        if form.cleaned_data["seen"] not in ("locked", "open"):
-            form.add_error(None, "The page did not come back whole: look again.")
+    form = ConfirmForm(request.POST or None)
+    if request.method == "POST" and form.is_valid() and form.cleaned_data["seen"] not in ("locked", "open"):
+        form.add_error(None, "The page did not come back whole: look again.")
     if request.method == "POST" and form.is_valid():
         wanted = request.POST.get("action") == "lock"
         with refusals_in(form):
@@ -156,9 +155,6 @@ def tool(request: Request, name: str) -> HttpResponse:
             said = "is locked off for all teams" if wanted else "is unlocked: each team has it as it says itself"
             messages.success(request, f"{found.title} {said}.")
             return redirect(f"{reverse('grid')}#tool-{name}")
-    if form.is_bound:
-        # What was refused was looked at anew: the page shows how it stands, and the form says so.
-        form.data = {**form.data.dict(), "seen": "locked" if locked else "open"}
     total = Team.objects.count()
     context = {
         "tool": found,
@@ -167,6 +163,7 @@ def tool(request: Request, name: str) -> HttpResponse:
         "on": _on(total)[name],
         "total": total,
         "form": form,
+        "seen": "locked" if locked else "open",
     }
     return render(request, "grid/tool.html", context, status=422 if form.errors else 200)
 

@@ -408,28 +408,26 @@ class ToolsForm(PageForm):
 
     text = forms.CharField(required=False, max_length=200, label="Name, path or word")
     category = forms.ChoiceField(
-        required=False, choices=[("", "every category"), *((name, name.capitalize()) for name in CATEGORIES)]
+        required=False, choices=[("", "any"), *((name, name.capitalize()) for name in CATEGORIES)]
     )
     risk = forms.ChoiceField(required=False, choices=[("", "any"), *((risk.value, risk.value) for risk in Risk)])
     state = forms.ChoiceField(
         required=False,
         choices=[("", "any"), *((state.value, in_words(state.value)) for state in State), ("locked", "locked off")],
     )
-    does = forms.ChoiceField(
-        required=False, choices=[("", "reads and writes"), ("reads", "reads"), ("writes", "writes")]
-    )
+    does = forms.ChoiceField(required=False, choices=[("", "either"), ("reads", "reads"), ("writes", "writes")])
 
 
 class GridForm(PageForm):
     """What to show of the grid."""
 
-    team = forms.CharField(required=False, max_length=100, label="Teams whose name holds")
-    text = forms.CharField(required=False, max_length=200, label="Tool: name, path or word")
+    team = forms.CharField(required=False, max_length=100, label="Team")
+    text = forms.CharField(required=False, max_length=200, label="Tool or path")
     category = forms.ChoiceField(
-        required=False, choices=[("", "every category"), *((name, name.capitalize()) for name in CATEGORIES)]
+        required=False, choices=[("", "any"), *((name, name.capitalize()) for name in CATEGORIES)]
     )
     risk = forms.ChoiceField(required=False, choices=[("", "any"), *((risk.value, risk.value) for risk in Risk)])
-    locked = forms.BooleanField(required=False, label="Only what is locked off")
+    locked = forms.BooleanField(required=False, label="Locked off only")
 
 
 class ConfirmForm(PageForm):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode
 
 from django.contrib import messages
@@ -198,9 +198,16 @@ def _lines(changes: Iterable[SettingChange]) -> list[Line]:
     ]
 
 
-def _preview(request: Request, template: str, chosen: Any, changes: list[SettingChange], confirm: Any) -> HttpResponse:
-    """What would change, and the form that confirms that and nothing else."""
-    locked = ToolRule.objects.filter(locked=True).values_list("tool", flat=True)
+def _preview(
+    request: Request,
+    template: str,
+    chosen: CloneForm | CategoryForm,
+    changes: list[SettingChange],
+    confirm: ConfirmForm,
+    of: Collection[str] = (),
+) -> HttpResponse:
+    """What would change of the tools ``of``, and the form that confirms that and nothing else."""
+    locked = ToolRule.objects.filter(locked=True, tool__in=of).values_list("tool", flat=True)
     context = {
         "chosen": chosen,
         "ready": chosen.is_valid(),
@@ -209,7 +216,7 @@ def _preview(request: Request, template: str, chosen: Any, changes: list[Setting
         "teams": len({one.team.pk for one in changes}),
         "form": confirm,
         "seen": digest_of(changes),
-        "locked": sorted(TOOLS[name].title for name in locked if name in TOOLS),
+        "locked": sorted(TOOLS[name].title for name in locked),
         "here": request.get_full_path(),
     }
     return render(request, template, context, status=422 if confirm.errors else 200)
@@ -229,7 +236,7 @@ def clone(request: Request) -> HttpResponse:
             changed = do_clone_policy(source, target, tools=TOOLS, by=request.user, **confirm.cleaned_data)
             messages.success(request, f"{target.name} is set as {source.name} is: {changed} tools changed.")
             return redirect("team-tools", target.slug)
-    return _preview(request, "grid/clone.html", chosen, clone_changes(source, target, tools=TOOLS), confirm)
+    return _preview(request, "grid/clone.html", chosen, clone_changes(source, target, tools=TOOLS), confirm, TOOLS)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -253,4 +260,4 @@ def category(request: Request) -> HttpResponse:
             messages.success(request, f"{values['category'].capitalize()}: {changed} settings changed.")
             return redirect(f"{reverse('grid')}?{urlencode({'category': values['category']})}")
     changes = setting_changes(dict.fromkeys(teams, states), tools=TOOLS)
-    return _preview(request, "grid/category.html", chosen, changes, confirm)
+    return _preview(request, "grid/category.html", chosen, changes, confirm, states)

@@ -264,7 +264,7 @@ def test_an_administrator_locks_a_tool_and_sets_several_teams_on_the_grid(page: 
         page.get_by_role("link", name="Set a category in one stroke").click()
         page.get_by_label("Category").select_option("webhooks and extensions")
         page.get_by_label("Set to").select_option("needs approval" if width == 380 else "off")
-        page.get_by_role("button", name="Show what it would change").press("Enter")
+        page.get_by_role("button", name="Preview").press("Enter")
         page.get_by_text("Nothing is changed yet").wait_for()
         page.evaluate("document.querySelectorAll('details').forEach((folded) => { folded.open = true; })")
         assert faults(page) == []

@@ -252,6 +252,8 @@ def _set(request: Request, team: Team, tool: Tool) -> Note:
     reason = request.POST.get("reason", "")
     try:
         if not do_set_tools(team, states={tool.name: state}, tools=TOOLS, by=request.user, reason=reason, seen=seen):
+            if state is not State.OFF and ToolRule.objects.filter(tool=tool.name, locked=True).exists():
+                return Note(f"{tool.title} is locked off for all teams by an administrator.", wrong=True)
             return Note(f"{said} already.")
     except ReasonMissing as error:
         return Note(" ".join(error.messages), wrong=True, asks=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,8 +15,10 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q
 from django.http import Http404, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
+from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.cache import patch_vary_headers
+from django.utils.safestring import SafeString
 from django.views.decorators.http import require_http_methods, require_safe
 
 from integrations.actions import troubles
@@ -68,6 +71,14 @@ class Row:
     def tool(self) -> Tool:
         return self.served.tool
 
+    @property
+    def what(self) -> SafeString:
+        return _what(self.tool.name)
+
+    @property
+    def sign(self) -> SafeString:
+        return _sign(self.risk)
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -82,6 +93,18 @@ class Counts:
 
 SERVED = served()
 TEXTS = {row.tool.name: tool_text(row, category) for category, rows in SERVED.items() for row in rows}
+
+
+@functools.cache
+def _what(name: str) -> SafeString:
+    """A tool and what it does, the same for everybody: a hundred of them on each page would be half of its cost."""
+    [row] = [row for rows in SERVED.values() for row in rows if row.tool.name == name]
+    return render_to_string("tools/_what.html", {"served": row})
+
+
+@functools.cache
+def _sign(risk: Risk) -> SafeString:
+    return render_to_string("_risk.html", {"risk": risk.value})
 
 
 Rules = Mapping[str, ToolRule]

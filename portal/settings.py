@@ -201,6 +201,8 @@ LOGGING = {
     "loggers": {
         # These log whole URLs and headers at DEBUG and INFO.
         **{name: {"level": "WARNING"} for name in ("httpx", "httpcore", "asyncio")},
+        # It says at INFO of every request by the handshake that a session of it, which there is none, has ended.
+        "mcp": {"level": "WARNING"},
         # The server's, which writes what nobody caught in a form of its own.
         "_granian": {"handlers": ["stderr"], "propagate": False},
     },

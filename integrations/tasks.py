@@ -18,6 +18,7 @@ from huey import Huey, RedisHuey, SqliteHuey
 from integrations import actions, alarms
 from integrations.models import Connection
 from policies.actions import Refused
+from policies.counts import count_calls, forget_old_counts
 from policies.journal import close_orphans, write_checkpoint
 from policies.spool import bring_in_orphans, waiting
 from policies.verification import sentence, verify_whole
@@ -137,6 +138,17 @@ def close_open_intents() -> None:
 def bring_in_spooled() -> None:
     """Bring in what a killed process of this machine left in the spool."""
     bring_in_orphans(settings.SPOOL_DIR)
+
+
+@periodic(minutes=1)
+def count_new_calls() -> None:
+    """For the pages that say how often each tool was called."""
+    count_calls()
+
+
+@periodic(minutes=60)
+def forget_counts() -> None:
+    forget_old_counts()
 
 
 @periodic(minutes=settings.CHECKPOINT_MINUTES)

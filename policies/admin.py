@@ -22,6 +22,7 @@ from policies.models import (
     Alarm,
     Checkpoint,
     ConfigChange,
+    Counted,
     Entry,
     KeyNetwork,
     LastVerification,
@@ -32,6 +33,7 @@ from policies.models import (
     SignInFailures,
     Stop,
     Stream,
+    ToolCalls,
     ToolSetting,
     User,
 )
@@ -205,6 +207,12 @@ class AlarmAdmin(ReadOnlyAdmin):
     list_filter = ("kind",)
 
 
+@admin.register(ToolCalls)
+class ToolCallsAdmin(ReadOnlyAdmin):
+    list_display = ("begins", "team_id", "tool", "calls", "denied")
+    show_full_result_count = False
+
+
 @admin.register(ConfigChange)
 class ConfigChangeAdmin(ReadOnlyAdmin):
     list_display = ("at", "actor", "team", "action", "target", "before", "after")
@@ -219,7 +227,7 @@ class EntryAdmin(ReadOnlyAdmin):
     show_full_result_count = False
 
 
-@admin.register(Stream, Checkpoint, PolicyVersion, ReadsGoOn, SignInFailures, KeyNetwork, LastVerification)
+@admin.register(Stream, Checkpoint, PolicyVersion, ReadsGoOn, SignInFailures, KeyNetwork, LastVerification, Counted)
 class RecordAdmin(ReadOnlyAdmin):
     """The rest of the record."""
 

@@ -5,7 +5,20 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
 from portal.forms import SignInForm
-from portal.views import account, agents, audit, catalogue, connections, home, members, reveals, stops, teams, tools
+from portal.views import (
+    account,
+    agents,
+    audit,
+    catalogue,
+    connections,
+    grid,
+    home,
+    members,
+    reveals,
+    stops,
+    teams,
+    tools,
+)
 
 urlpatterns = [
     path("", home.index, name="home"),
@@ -29,12 +42,17 @@ urlpatterns = [
     path("teams/<slug:slug>/connections/bounds/", connections.bounds, name="connection-bounds"),
     path("teams/<slug:slug>/connections/<uuid:pk>/", connections.detail, name="connection"),
     path("teams/<slug:slug>/tools/", tools.index, name="team-tools"),
+    path("teams/<slug:slug>/tools/history/", tools.history, name="team-tools-history"),
     path("teams/<slug:slug>/tools/reveals/", reveals.index, name="team-reveals"),
     path("teams/<slug:slug>/tools/preset/<slug:name>/", tools.preset, name="team-preset"),
     path("teams/<slug:slug>/tools/writes-off/", stops.writes_off, name="team-writes-off"),
     path("teams/<slug:slug>/agents/", agents.index, name="team-agents"),
     path("teams/<slug:slug>/agents/<uuid:pk>/connect/", agents.connect, name="agent-connect"),
     path("teams/<slug:slug>/agents/<uuid:pk>/stop/", stops.agent, name="stop-agent"),
+    path("grid/", grid.index, name="grid"),
+    path("grid/clone/", grid.clone, name="grid-clone"),
+    path("grid/category/", grid.category, name="grid-category"),
+    path("grid/tools/<slug:name>/", grid.tool, name="grid-tool"),
     path("catalogue/", catalogue.index, name="catalogue"),
     path("audit/", audit.index, name="audit"),
     path("audit/<int:pk>/", audit.entry, name="audit-entry"),

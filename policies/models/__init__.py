@@ -1,4 +1,5 @@
 from policies.models.alarms import Alarm, KeyNetwork
+from policies.models.counts import Counted, ToolCalls
 from policies.models.journal import Checkpoint, Entry, LastVerification, Stream
 from policies.models.people import AgentKey, Membership, SignInFailures, Team, User
 from policies.models.policy import ConfigChange, PolicyVersion, ReadsGoOn, Reveal, Stop, ToolRule, ToolSetting
@@ -8,6 +9,7 @@ __all__ = [
     "Alarm",
     "Checkpoint",
     "ConfigChange",
+    "Counted",
     "Entry",
     "KeyNetwork",
     "LastVerification",
@@ -19,6 +21,7 @@ __all__ = [
     "Stop",
     "Stream",
     "Team",
+    "ToolCalls",
     "ToolRule",
     "ToolSetting",
     "User",

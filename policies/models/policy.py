@@ -51,6 +51,7 @@ class ToolRule(models.Model):
     locked = models.BooleanField(default=False, help_text="Off for all teams, whatever they say.")
     risk = models.CharField(max_length=8, choices=Risk.choices, blank=True, help_text="Only ever raises the risk.")
     reason = models.CharField(max_length=500, blank=True)
+    actor = models.CharField(max_length=254, blank=True, help_text="E-mail of the person, or the command.")
     updated_at = models.DateTimeField(auto_now=True)
 
     class Meta:

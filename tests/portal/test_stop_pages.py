@@ -372,7 +372,13 @@ def test_a_flood_is_said_to_be_one(cast: Cast, key: AgentKey, monkeypatch: pytes
 
 def test_all_writes_of_a_team_go_off_after_they_were_listed(client: Client, cast: Cast) -> None:
     for team, by in ((cast.payments, cast.mina), (cast.search, cast.omar)):
-        do_set_tools(team, states={"create_incident": State.ON, "resolve_incident": State.ON}, tools=TOOLS, by=by)
+        do_set_tools(
+            team,
+            states={"create_incident": State.ON, "resolve_incident": State.ON},
+            tools=TOOLS,
+            by=by,
+            reason="a test",
+        )
     as_(client, cast, "mina")
     assert f'href="{WRITES}"' in client.get("/teams/payments/tools/").content.decode()
     shown = client.get(WRITES).content.decode()

@@ -2,170 +2,135 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
-from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from integrations.pagerduty.catalog import TOOLS
-from policies.core.call import EntryKind, State
+from policies.core.call import EntryKind
 from policies.core.text import shown
-from policies.models import Alarm, Checkpoint, Entry, Team, User
-from portal.forms import KINDS, AuditForm, in_words
+from policies.models import Checkpoint, Entry, Team, User
+from portal.audit.query import BadQuery, Query, fields, of_fields, parse
+from portal.audit.rows import LONGEST, Row
+from portal.audit.search import Found, page, scope
+from portal.forms import KINDS, SINCE, AuditForm
 from portal.http import Request
 
-PAGE = 50
+OTHER_NAMES = {"decision_id": "decision"}
+NAMES = ("kind", "team", "tool", "verdict", "outcome", "decision_id", "revealed")
+"""Filters that an address may also name one by one, as links from other pages do."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One entry in words."""
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What an address asks for."""
 
-    entry: Entry
-    who: str
-    what: str
-    team: str
-    change: str = ""
-    """Of a configuration change: before → after, in short."""
-    revealed: str = ""
-    """What of that which is masked the answer showed, in words: "3 addresses"."""
-
-    @property
-    def verdict(self) -> str:
-        return in_words(self.entry.verdict)
-
-    @property
-    def heading(self) -> str:
-        return KINDS[EntryKind(self.entry.kind)]
-
-    @classmethod
-    def of(cls, entry: Entry, teams: dict[int, str]) -> Row:
-        details: dict[str, Any] = json.loads(entry.record)["details"]
-        # Of a refused sign-in with an address that is nobody's there is only a digest.
-        signed = details.get("who") if isinstance(details.get("who"), str) else ""
-        who = details.get("actor", {}).get("name") or details.get("by") or signed or entry.actor
-        called = in_words(entry.tool) or f"{details.get('method', '')} {details.get('path', '')}"
-        what = {
-            EntryKind.CONFIG: f"{in_words(str(details.get('action', '')))}: {_target(str(details.get('target', '')))}",
-            EntryKind.SIGN_IN: str(details.get("what", "")).replace("_", " "),
-            EntryKind.REJECTED: f"{details.get('count')} refused keys from {_sources(details)}",
-            EntryKind.ALARM: _alarm(details),
-            EntryKind.STREAM: _of_chains(details),
-            EntryKind.INTENT: f"{called} (intent)",
-        }.get(EntryKind(entry.kind), called)
-        changed = _changed(details.get("before"), details.get("after")) if entry.kind == EntryKind.CONFIG else ""
-        return cls(
-            entry,
-            shown(str(who), LONGEST),
-            shown(what, LONGEST),
-            teams.get(entry.team_id or 0, ""),
-            shown(changed, LONGEST),
-            _revealed(details.get("revealed")),
-        )
+    query: Query
+    text: str
+    """As it stands in the query bar."""
+    fields: dict[str, str]
+    problems: list[str]
 
 
-def _of_chains(details: dict[str, Any]) -> str:
-    """Of a chain: that it begins, or what of the spool was brought in."""
-    if (spool := details.get("spool")) is None:
-        return "a new chain begins"
-    damaged = "; the rest is damaged and was kept aside" if "problem" in spool else ""
-    count = spool["entries"]
-    return f"{count} spooled {'entry was' if count == 1 else 'entries were'} brought in{damaged}"
-
-
-SHOWN_FACTS = 3
-LONGEST = 500
-"""Characters of a name or a change. They were made fit to be shown when they were written; the record's rows could be edited."""
-STATES = {state.value for state in State}
-
-
-def _target(name: str) -> str:
-    """A tool by its title; anything else as people named it."""
-    return in_words(name) if name in TOOLS else name
-
-
-def _changed(before: Any, after: Any) -> str:
-    """What became of what, in one short line: of several facts those that differ."""
-    if not isinstance(before, dict | None) or not isinstance(after, dict | None):
-        return f"{_short(before)} → {_short(after)}"
-    old, new = before or {}, after or {}
-    names = [name for name in (new | old) if _short(old.get(name)) != _short(new.get(name))]
-    told = [f"{in_words(name)}: {_short(old.get(name))} → {_short(new.get(name))}" for name in names[:SHOWN_FACTS]]
-    more = len(names) - SHOWN_FACTS
-    return "; ".join(told) + (f"; and {more} more" if more > 0 else "")
-
-
-def _revealed(counts: Any) -> str:
-    if not isinstance(counts, dict):
-        return ""
-    return shown(", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())), LONGEST)
-
-
-def _short(value: Any) -> str:
-    if value is None or value in ("", [], {}):
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    if text in STATES:
-        return in_words(text)
-    if re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d.*\+00:00", text):
-        return f"{text[:16].replace('T', ' ')} UTC"
-    return text if len(text) <= 40 else f"{text[:39]}…"
-
-
-def _sources(details: dict[str, Any]) -> str:
-    """Where refused keys came from. Until there were limits each source had an entry of its own."""
-    named = [str(source["ip"]) for source in details.get("sources", [])] or [str(details.get("ip"))]
-    others = len(named) > SHOWN_FACTS or details.get("others")
-    return ", ".join(named[:SHOWN_FACTS]) + (" and others" if others else "")
-
-
-def _alarm(details: dict[str, Any]) -> str:
-    what = str(details.get("what", ""))
-    said = Alarm.Kind(what).label if what in Alarm.Kind.values else in_words(what)
-    return f"{details.get('key', {}).get('name')} {said}, from {details.get('ip')}"
+def asked(request: Request) -> Asked:
+    told = request.GET
+    text = told.get("q", "").strip()
+    values: dict[str, str] = {}
+    try:
+        if "form" in told:
+            values = {name: value for name, value in told.items() if isinstance(value, str)}
+            query = of_fields(values)
+        else:
+            query = parse(text)
+            named = {OTHER_NAMES.get(name, name): told[name].strip() for name in NAMES if told.get(name)}
+            if named.get("team", "").isdecimal():
+                slug = (
+                    Team.objects.visible_to(request.user)
+                    .filter(pk=int(named["team"][:18]))
+                    .values_list("slug", flat=True)
+                )
+                named["team"] = slug.first() or named["team"]
+            values = fields(query) | named
+            if named:
+                query = of_fields(values)
+    except BadQuery as error:
+        return Asked(Query(), text, values, error.problems)
+    return Asked(query, str(query), fields(query), [])
 
 
 @require_safe
 def index(request: Request) -> HttpResponse:
-    form = AuditForm(request.user, request.GET or None)
-    rows = Entry.objects.visible_to(request.user).order_by("-id")
-    if form.is_valid():
-        values = form.cleaned_data
-        for name in ("kind", "tool", "verdict", "outcome"):
-            if values[name]:
-                rows = rows.filter(**{name: values[name]})
-        if values["decision_id"]:
-            rows = rows.filter(decision_id=values["decision_id"].strip())
-        if values["revealed"]:
-            # Canonical JSON: within a text the quotes would be escaped.
-            rows = rows.filter(record__contains='"revealed":{')
-        if values["team"]:
-            rows = rows.filter(team_id=values["team"].pk)
-    elif form.is_bound:
-        rows = rows.none()
-    before = request.GET.get("before", "")
-    if re.fullmatch(r"[0-9]{1,18}", before):
-        rows = rows.filter(pk__lt=int(before))
-    page = list(rows[: PAGE + 1])
-    more = len(page) > PAGE
-    query = request.GET.copy()
-    if more:
-        query["before"] = str(page[PAGE - 1].pk)
-    names = dict(Team.objects.filter(pk__in={row.team_id for row in page if row.team_id}).values_list("pk", "name"))
+    what = asked(request)
+    if "form" in request.GET and not what.problems:
+        return redirect(_address(what.text))
+    found, problems = Found([], None, None, None), what.problems
+    if not problems:
+        try:
+            found = page(
+                scope(what.query, request.user, timezone.now()),
+                before=_id(request, "before"),
+                after=_id(request, "after"),
+            )
+        except BadQuery as error:
+            problems = error.problems
     context = {
-        "form": form,
-        "rows": [Row.of(row, names) for row in page[:PAGE]],
+        "text": what.text,
+        "problems": problems,
+        "found": found,
+        "rows": _rows(found.entries),
+        "older": _address(what.text, before=found.older) if found.older is not None else "",
+        "link": f"?{urlencode({'q': what.text})}" if what.text else "",
         "reads": _reads(request.user),
-        "older": query.urlencode() if more else "",
+    }
+    if request.htmx and not request.htmx.history_restore_request:
+        return render(request, "audit/_rows.html", context)
+    context |= {
+        "form": AuditForm(request.user, what.fields),
+        "newer": _address(what.text, after=found.newer) if found.newer is not None else "",
+        "times": _times(what.query),
+        "filtered": bool(what.text),
         "checkpoint": Checkpoint.objects.order_by("-id").values_list("at", flat=True).first(),
     }
-    return render(request, "audit/_rows.html" if request.htmx else "audit/index.html", context)
+    return render(request, "audit/index.html", context)
+
+
+def _id(request: Request, name: str) -> int | None:
+    text = request.GET.get(name, "")
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
+
+
+def _address(text: str, **more: int) -> str:
+    """The page's, with a query's text."""
+    told: dict[str, Any] = ({"q": text} if text else {}) | more
+    return reverse("audit") + (f"?{urlencode(told)}" if told else "")
+
+
+def _times(query: Query) -> list[tuple[str, str, bool]]:
+    """The times that are offered: in words, the address, and whether it is the one there is."""
+    now = (query.since, query.until)
+    offered = [("any time", ""), *((said, value) for value, said in SINCE.items())]
+    return [
+        (said, _address(str(dataclasses.replace(query, since=value, until=""))), now == (value, ""))
+        for said, value in offered
+    ]
+
+
+def _rows(entries: list[Entry]) -> list[tuple[Row, str]]:
+    """Entries in words, and of the intents among them what became of the write."""
+    names = dict(Team.objects.filter(pk__in={row.team_id for row in entries if row.team_id}).values_list("pk", "name"))
+    intents = [row.decision_id for row in entries if row.kind == EntryKind.INTENT]
+    results = Entry.objects.filter(decision_id__in=intents, kind=EntryKind.RESULT.value)
+    became = dict(results.values_list("decision_id", "outcome")) if intents else {}
+    return [
+        (Row.of(row, names), became.get(row.decision_id, "") if row.kind == EntryKind.INTENT else "") for row in entries
+    ]
 
 
 def _reads(user: User) -> bool:
@@ -179,8 +144,11 @@ def entry(request: Request, pk: int) -> HttpResponse:
     same = Entry.objects.visible_to(request.user).filter(decision_id=row.decision_id).exclude(pk=row.pk).order_by("id")
     record = json.loads(row.record)
     told = [str(record["details"].get(name, "")) for name in ("reason", "remedy")]
+    what = asked(request)
     context = {
         "row": row,
+        "back": _address(what.text),
+        "link": f"?{urlencode({'q': what.text})}" if what.text else "",
         "said": Row.of(row, {}),
         "record": json.dumps(record, indent=2),
         "spooled": {name: shown(str(value), LONGEST) for name, value in record["details"].get("spooled", {}).items()},

@@ -16,7 +16,7 @@ from integrations.pagerduty.tools.definitions import tokens
 from policies.actions import do_set_tools
 from policies.core.call import EntryKind, State
 from policies.models import AgentKey, ConfigChange, Entry, Membership, Team, ToolSetting
-from portal.views.audit import _changed
+from portal.audit.rows import _changed
 from tests.conftest import PASSWORD, Cast
 
 TOKEN = "y_NbAkKc66ryYTWUXYEu"

@@ -115,19 +115,17 @@ def _facts(query: Query, user: User) -> list[tuple[Q | GreaterThan, bool]]:
     if query.connection:
         named = Connection.objects.visible_to(user).filter(name__iexact=query.connection)
         ids = [str(pk) for pk in named.values_list("pk", flat=True)]
-        told.append(
-            (Q(resource__in=ids), False) if ids else (_holds(f'"connection":{_json(query.connection)},"'), True)
-        )
+        told.append((Q(resource__in=ids), False) if ids else (holds(f'"connection":{_json(query.connection)},"'), True))
     if query.risk:
-        told.append((_holds(f'"risk":"{query.risk}","rule":'), True))
+        told.append((holds(f'"risk":"{query.risk}","rule":'), True))
     if query.door:
-        told.append((_holds(f'"door":"{query.door}",'), True))
+        told.append((holds(f'"door":"{query.door}",'), True))
     if query.target:
-        told.append((_holds(f'"{query.target}"'), True))
+        told.append((holds(f'"{query.target}"'), True))
     if query.use:
-        told.append((_holds(f'"use":{{"id":"{query.use}",'), True))
+        told.append((holds(f'"use":{{"id":"{query.use}",'), True))
     if query.revealed:
-        told.append((_holds('"revealed":{'), True))
+        told.append((holds('"revealed":{'), True))
     for word in query.words:
         tools = [name for name, tool in TOOLS.items() if word.casefold() in tool.title.casefold()]
         there = GreaterThan(StrIndex(AsciiLower(F("record")), Value(_json(word.lower())[1:-1])), 0)
@@ -141,7 +139,7 @@ def _actor(name: str, prefix: str, ids: list[str], written: str) -> tuple[Q | Gr
         return Q(actor=name), False
     if ids:
         return Q(actor__in=[f"{prefix}{found}" for found in ids]), False
-    return _holds(f"{written}{_json(name)}"), True
+    return holds(f"{written}{_json(name)}"), True
 
 
 def _keys(name: str, user: User) -> list[str]:
@@ -168,7 +166,7 @@ def _json(text: str) -> str:
     return json.dumps(text)
 
 
-def _holds(text: str) -> GreaterThan:
+def holds(text: str) -> GreaterThan:
     # Not LIKE: SQLite's knows no capitals, and is slower.
     return GreaterThan(StrIndex(F("record"), Value(text)), 0)
 

@@ -17,10 +17,12 @@ from django.views.decorators.http import require_safe
 from policies.core.call import EntryKind
 from policies.core.text import shown
 from policies.models import Checkpoint, Entry, Team, User
-from portal.audit.query import BadQuery, Query, fields, of_fields, parse
+from portal.audit.around import Around, around, follows
+from portal.audit.facts import groups
+from portal.audit.query import BadQuery, Query, checked, fields, of_fields, parse
 from portal.audit.rows import LONGEST, Row
 from portal.audit.search import Found, page, scope
-from portal.forms import KINDS, SINCE, AuditForm
+from portal.forms import SINCE, AuditForm
 from portal.http import Request
 
 OTHER_NAMES = {"decision_id": "decision"}
@@ -141,10 +143,11 @@ def _reads(user: User) -> bool:
 @require_safe
 def entry(request: Request, pk: int) -> HttpResponse:
     row = get_object_or_404(Entry.objects.visible_to(request.user).select_related("stream"), pk=pk)
-    same = Entry.objects.visible_to(request.user).filter(decision_id=row.decision_id).exclude(pk=row.pk).order_by("id")
+    about = around(row, request.user)
     record = json.loads(row.record)
     told = [str(record["details"].get(name, "")) for name in ("reason", "remedy")]
     what = asked(request)
+    pair = sorted([row, *about.same], key=lambda entry: entry.pk)
     context = {
         "row": row,
         "back": _address(what.text),
@@ -153,6 +156,27 @@ def entry(request: Request, pk: int) -> HttpResponse:
         "record": json.dumps(record, indent=2),
         "spooled": {name: shown(str(value), LONGEST) for name, value in record["details"].get("spooled", {}).items()},
         "told": shown(" ".join(filter(None, told)), 2 * LONGEST),
-        "same": [(other, KINDS[EntryKind(other.kind)]) for other in same],
+        "groups": groups(row),
+        "pair": [(entry, Row.of(entry, {}), groups(entry)) for entry in pair] if about.same else [],
+        "follows": follows(row),
+        "about": about,
+        "lists": [
+            (heading, _rows(entries), address)
+            for heading, entries, address in (
+                ("The other calls of the same use of a tool", about.use, ""),
+                ("The same target within ten minutes", about.target, _of_targets(about)),
+            )
+            if entries
+        ],
+        "session": _address(about.session.query) if about.session else "",
     }
     return render(request, "audit/entry.html", context)
+
+
+def _of_targets(about: Around) -> str:
+    """Where all that was done to the entry's target is listed."""
+    names = {name for _, name in about.targets}
+    try:
+        return _address(str(checked({"target": names.pop()}, []))) if len(names) == 1 else ""
+    except BadQuery:
+        return ""

@@ -144,26 +144,57 @@ def record_change(
         reason=reason,
         policy_version=version,
     )
+    _append(
+        by,
+        change.team_id,
+        now,
+        {
+            "action": action,
+            "target": target,
+            "before": before,
+            "after": after,
+            "reason": reason,
+            "policy_version": version,
+            "team": change.team,
+        },
+    )
+    return change
+
+
+def _append(by: By, team_id: int | None, at: dt.datetime, details: Mapping[str, Any]) -> None:
+    """The journal's entry of what somebody did to the portal itself."""
     append_in_transaction(
         Entry(
             kind=EntryKind.CONFIG,
-            at=now,
+            at=at,
             decision_id=f"cfg-{uuid4().hex[:28]}",
-            team_id=change.team_id,
+            team_id=team_id,
             actor=f"user:{by.pk}" if isinstance(by, User) else by,
-            details={
-                "action": action,
-                "target": target,
-                "before": before,
-                "after": after,
-                "reason": reason,
-                "policy_version": version,
-                "by": name_of(by),
-                "team": change.team,
-            },
+            details={**details, "by": name_of(by)},
         )
     )
-    return change
+
+
+# The record
+
+
+def require_reader(by: User) -> None:
+    """Whoever reads any of the record (``ViaTeamIdQuerySet``): administrators, auditors, and managers of some team."""
+    reads = by.is_active and (by.is_administrator or by.is_auditor or Team.objects.editable_by(by).exists())
+    if not reads:
+        raise Refused("Managers, auditors and administrators read the record.")
+
+
+@transaction.atomic
+def do_record_export(*, by: User, team_id: int | None, query: str, form: str, until: int) -> None:
+    """Put on record that ``by`` takes away what ``query`` finds of the record, up to the entry ``until``, before it is given.
+    ``team_id``: the only team that it is of. Nobody's rights change: the policy's version stays.
+    """
+    require_reader(by)
+    team = (Team.objects.filter(pk=team_id).values_list("name", flat=True).first() or "") if team_id else ""
+    after = {"form": form, "up_to_entry": until}
+    told = {"action": "export_audit", "target": _kept(query or "everything")[:LONGEST], "before": None, "after": after}
+    _append(by, team_id, timezone.now(), {**told, "reason": "", "team": team})
 
 
 # People and teams

@@ -32,6 +32,7 @@ urlpatterns = [
     path("teams/<slug:slug>/agents/<uuid:pk>/connect/", agents.connect, name="agent-connect"),
     path("catalogue/", catalogue.index, name="catalogue"),
     path("audit/", audit.index, name="audit"),
+    path("audit/export/", audit.export, name="audit-export"),
     path("audit/<int:pk>/", audit.entry, name="audit-entry"),
     path("admin/", admin.site.urls),
 ]

@@ -53,6 +53,23 @@ class Scope:
     """How many of them a page may look at."""
     since: dt.datetime | None
     until: dt.datetime | None
+    team_id: int | None
+    """The only team that it is of."""
+
+    def ends(self) -> tuple[int, int] | None:
+        """The lowest and the highest id of any entry that can fit; None: none can."""
+        if self.rows.query.is_empty():
+            return None
+        # Asked for both at once, SQLite walks along all of them.
+        low = Entry.objects.order_by("pk").values_list("pk", flat=True).first()
+        high = Entry.objects.order_by("-pk").values_list("pk", flat=True).first()
+        if low is None or high is None:
+            return None
+        if self.since is not None:
+            low = _boundary(self.since - LATE, low, high, after=False)
+        if self.until is not None:
+            high = max(_boundary(self.until + LATE, low, high, after=True), _late(self.until))
+        return low, high
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +89,18 @@ def scope(query: Query, user: User, now: dt.datetime) -> Scope:
     """Raises ``BadQuery`` where a name is nobody's that ``user`` sees."""
     rows = Entry.objects.visible_to(user)
     candidates, reads = rows, False
+    team_id = None
     if query.team:
-        rows = candidates = rows.filter(team_id=_team(query.team, user))
+        team_id = _team(query.team, user)
+        rows = candidates = rows.filter(team_id=team_id)
     elif not (user.is_administrator or user.is_auditor):
         # Of one team by its own index; the rows of several lie among all others'.
         teams = list(Team.objects.editable_by(user).values_list("pk", flat=True)[:2])
         if not teams:
             rows = rows.none()
         elif len(teams) == 1:
-            rows = candidates = rows.filter(team_id=teams[0])
+            team_id = teams[0]
+            rows = candidates = rows.filter(team_id=team_id)
         else:
             candidates = Entry.objects.all()
     else:
@@ -100,7 +120,7 @@ def scope(query: Query, user: User, now: dt.datetime) -> Scope:
         rows = candidates = rows.filter(decision_id=query.decision)
     # To look for a word whatever its capitals costs twice as much.
     look = LOOK_AT_RECORDS // max(2 * len(query.words), 1) if reads else LOOK_AT_COLUMNS
-    return Scope(rows, candidates, look, since, until)
+    return Scope(rows, candidates, look, since, until, team_id)
 
 
 def _facts(query: Query, user: User) -> list[tuple[Q | GreaterThan, bool]]:
@@ -173,9 +193,10 @@ def holds(text: str) -> GreaterThan:
 
 def page(where: Scope, *, before: int | None = None, after: int | None = None, size: int = PAGE) -> Found:
     """The entries next to ``before`` (downwards) or ``after`` (upwards); without either the newest."""
-    low, high = (None, None) if where.rows.query.is_empty() else _ends(where)
-    if low is None or high is None:
+    ends = where.ends()
+    if ends is None:
         return Found([], None, None, None)
+    low, high = ends
     if after is not None:
         start = max(after, low - 1)
         stop = _far(where, start, up=True)
@@ -208,20 +229,6 @@ def _far(where: Scope, start: int, *, up: bool) -> int | None:
         ids = rows.order_by("pk" if up else "-pk").values_list("pk", flat=True)
         return ids[where.look - 1 : where.look].first()
     return start + where.look if up else start - where.look
-
-
-def _ends(where: Scope) -> tuple[int | None, int | None]:
-    """The lowest and the highest id of any entry that can fit."""
-    # Asked for both at once, SQLite walks along all of them.
-    low = Entry.objects.order_by("pk").values_list("pk", flat=True).first()
-    high = Entry.objects.order_by("-pk").values_list("pk", flat=True).first()
-    if low is None or high is None:
-        return None, None
-    if where.since is not None:
-        low = _boundary(where.since - LATE, low, high, after=False)
-    if where.until is not None:
-        high = max(_boundary(where.until + LATE, low, high, after=True), _late(where.until))
-    return low, high
 
 
 def _boundary(moment: dt.datetime, low: int, high: int, *, after: bool) -> int:

@@ -8,16 +8,21 @@ import re
 from typing import Any
 from urllib.parse import urlencode
 
-from django.http import HttpResponse
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_POST, require_safe
 
+from policies.actions import Refused, do_record_export
 from policies.core.call import EntryKind
 from policies.core.text import shown
 from policies.models import Checkpoint, Entry, Team, User
 from portal.audit.around import Around, around, follows
+from portal.audit.export import FORMS, stream
 from portal.audit.facts import groups
 from portal.audit.query import BadQuery, Query, checked, fields, of_fields, parse
 from portal.audit.rows import LONGEST, Row
@@ -133,6 +138,32 @@ def _rows(entries: list[Entry]) -> list[tuple[Row, str]]:
     return [
         (Row.of(row, names), became.get(row.decision_id, "") if row.kind == EntryKind.INTENT else "") for row in entries
     ]
+
+
+@require_POST
+def export(request: Request) -> HttpResponseBase:
+    """What the query finds, all of it, oldest first, as a file. That it is taken is on record before its first byte goes out."""
+    text, form = request.POST.get("q", "").strip(), request.POST.get("form", "")
+    if form not in FORMS:
+        raise Http404
+    now = timezone.now()
+    try:
+        query = parse(text)
+        where = scope(query, request.user, now)
+    except BadQuery as error:
+        for problem in error.problems:
+            messages.error(request, problem)
+        return redirect(_address(text))
+    ends = where.ends() or (0, 0)
+    try:
+        do_record_export(by=request.user, team_id=where.team_id, query=str(query), form=form, until=ends[1])
+    except Refused as error:
+        raise PermissionDenied(str(error)) from error
+    answer = StreamingHttpResponse(stream(where.rows, ends, form), content_type=FORMS[form])
+    name = f"pagewarden-audit-{now:%Y%m%dT%H%M%SZ}.{form}"
+    answer["Content-Disposition"] = f'attachment; filename="{name}"'
+    answer["X-Content-Type-Options"] = "nosniff"
+    return answer
 
 
 def _reads(user: User) -> bool:

@@ -9,6 +9,7 @@ one machine and minute: compare within a run.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import datetime as dt
 import json
 import os
@@ -159,7 +160,7 @@ def fill(count: int) -> dict[str, Any]:
         raw.execute("COMMIT")
         raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         raw.execute("PRAGMA synchronous=FULL")
-    print(f"{count:,} entries on {connection.vendor} in {time.monotonic() - began:.0f} s", flush=True)
+    print(f"{count:,} entries on {connection.vendor}, made in {time.monotonic() - began:.0f} s", flush=True)
     return {"ada": ada, "mina": mina, "nora": nora}
 
 
@@ -217,20 +218,22 @@ def measure(made: dict[str, Any], requests: int) -> bool:
     highest = Entry.objects.aggregate(last=Max("pk"))["last"]
     places = random.Random(3)
     slow = []
-    print(f"{'':34}{'median':>9}{'95th':>9}  ms")
+    print(f"{highest:,} entries, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    print(f"{'':34}{'median':>9}{'95th':>9}  ms{'processor':>12}")
     clients = {name: Client(headers={"host": "127.0.0.1"}) for name in made}
     for name, client in clients.items():
         client.force_login(made[name])
     for who, name, path in asked(made):
         client = clients[who]
         client.get(path)
-        times = []
+        times, busy = [], []
         for number in range(requests):
             # Every other one is somewhere in the middle, as when one pages.
             before = "" if number % 2 or "?" not in path else f"&before={places.randrange(highest // 50, highest)}"
-            began = time.perf_counter()
+            began, worked = time.perf_counter(), time.process_time()
             answer = client.get(path + before)
             times.append((time.perf_counter() - began) * 1000)
+            busy.append((time.process_time() - worked) * 1000)
             assert answer.status_code == 200, (path, answer.status_code)
             assert b'id="problems"' not in answer.content, path
         worst = sorted(times)[-max(1, len(times) // 20)]
@@ -240,6 +243,37 @@ def measure(made: dict[str, Any], requests: int) -> bool:
         if worst > BOUND:
             slow.append(name)
     return not slow
+
+
+def take(made: dict[str, Any]) -> None:
+    """Export everything in both forms, and print what it took."""
+    from portal.audit.export import stream
+    from portal.audit.query import Query
+    from portal.audit.search import scope
+
+    where = scope(Query(), made["ada"], dt.datetime.now(dt.UTC))
+    ends = where.ends()
+    assert ends is not None
+
+    async def drain(form: str) -> tuple[int, int]:
+        size, first = 0, 0
+        async for piece in stream(where.rows, ends, form):
+            size += len(piece)
+            # What the first pieces take is taken for good.
+            first = first or (resident() if size > 20_000_000 else 0)
+        return size, resident() - first
+
+    for form in ("jsonl", "csv"):
+        began = time.monotonic()
+        size, grown = asyncio.run(drain(form))
+        print(
+            f"export as {form}: {size / 1e6:,.0f} MB in {time.monotonic() - began:.0f} s, memory grew by {grown / 1e6:.1f} MB"
+        )
+
+
+def resident() -> int:
+    """Bytes of memory that the process holds now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> None:
@@ -272,6 +306,7 @@ def main() -> None:
             known = {key: User.objects.filter(name=said).first() for key, said in people.items()}
             made = known if all(known.values()) else fill(arguments.entries)
             in_time = measure(made, arguments.requests)
+            take(made)
         finally:
             connections.close_all()
             if server.startswith("postgres") and arguments.folder is None:

@@ -18,8 +18,10 @@ from huey import Huey, RedisHuey, SqliteHuey
 from integrations import actions, alarms
 from integrations.models import Connection
 from policies.actions import Refused
+from policies.core.text import shown
 from policies.journal import close_orphans, write_checkpoint
 from policies.spool import bring_in_orphans, waiting
+from policies.verification import verify_now
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -141,6 +143,13 @@ def bring_in_spooled() -> None:
 @periodic(minutes=settings.CHECKPOINT_MINUTES)
 def sign_checkpoint() -> None:
     write_checkpoint()
+
+
+@periodic(minutes=settings.VERIFICATION_MINUTES)
+def verify_journal() -> None:
+    """Walk along the whole journal; the audit page shows what was found."""
+    if (fault := verify_now().fault) is not None:
+        log.error("The journal is broken. First bad entry: %s", shown(str(fault), 500))
 
 
 @periodic(minutes=60)

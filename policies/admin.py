@@ -33,6 +33,7 @@ from policies.models import (
     Stream,
     ToolSetting,
     User,
+    VerificationRun,
 )
 
 # Groups give no rights here: roles and memberships do. Offering them would only mislead.
@@ -218,7 +219,7 @@ class EntryAdmin(ReadOnlyAdmin):
     show_full_result_count = False
 
 
-@admin.register(Stream, Checkpoint, PolicyVersion, ReadsGoOn, SignInFailures, KeyNetwork)
+@admin.register(Stream, Checkpoint, VerificationRun, PolicyVersion, ReadsGoOn, SignInFailures, KeyNetwork)
 class RecordAdmin(ReadOnlyAdmin):
     """The rest of the record."""
 

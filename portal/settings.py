@@ -181,6 +181,7 @@ CALLS_PER_MINUTE: int = env.int("CALLS_PER_MINUTE", 300)
 TOKEN_MAXIMUM_AGE_DAYS: int = env.int("TOKEN_MAXIMUM_AGE_DAYS", 365)
 CONNECTION_TEST_MINUTES: int = env.int("CONNECTION_TEST_MINUTES", 60)
 CHECKPOINT_MINUTES: int = env.int("CHECKPOINT_MINUTES", 60)
+VERIFICATION_MINUTES: int = env.int("VERIFICATION_MINUTES", 360)
 CHECKPOINT_DIR = Path(env.str("CHECKPOINT_DIR", str(DATA_DIR / "checkpoints")))
 SPOOL_DIR = Path(env.str("SPOOL_DIR", str(DATA_DIR / "spool")))
 """Where entries wait on this machine's own disk while the database is away, if reads go on then."""

@@ -1,5 +1,5 @@
 from policies.models.alarms import Alarm, KeyNetwork
-from policies.models.journal import Checkpoint, Entry, Stream
+from policies.models.journal import Checkpoint, Entry, Stream, VerificationRun
 from policies.models.people import AgentKey, Membership, SignInFailures, Team, User
 from policies.models.policy import ConfigChange, PolicyVersion, ReadsGoOn, Reveal, Stop, ToolRule, ToolSetting
 
@@ -21,4 +21,5 @@ __all__ = [
     "ToolRule",
     "ToolSetting",
     "User",
+    "VerificationRun",
 ]

@@ -64,3 +64,28 @@ class Checkpoint(models.Model):
 
     def __str__(self) -> str:
         return f"checkpoint of {self.at:%Y-%m-%d %H:%M:%S}"
+
+
+class VerificationRun(models.Model):
+    """What one walk along the whole journal found. It is for people to see; whoever wants proof walks again."""
+
+    class Status(models.TextChoices):
+        INTACT = "intact", "intact"
+        BROKEN = "broken", "broken"
+        UNKNOWN = "unknown", "cannot tell"
+
+    at = models.DateTimeField(help_text="When it began.")
+    status = models.CharField(max_length=8, choices=Status.choices)
+    entries = models.BigIntegerField()
+    last_id = models.BigIntegerField(help_text="The highest id of an entry when it began.")
+    checkpoint = models.CharField(max_length=40, blank=True, help_text="The time of the one it was held against.")
+    stream = models.CharField(max_length=120, blank=True, help_text="Where it is broken.")
+    seq = models.BigIntegerField(null=True)
+    entry_id = models.BigIntegerField(null=True)
+    problem = models.CharField(max_length=500, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.get_status_display()} at {self.at:%Y-%m-%d %H:%M:%S}"

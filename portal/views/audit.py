@@ -20,7 +20,7 @@ from django.views.decorators.http import require_POST, require_safe
 from policies.actions import Refused, do_record_export
 from policies.core.call import EntryKind
 from policies.core.text import shown
-from policies.models import Checkpoint, Entry, Team, User
+from policies.models import Checkpoint, Entry, Team, User, VerificationRun
 from portal.audit.around import Around, around, follows
 from portal.audit.export import FORMS, stream
 from portal.audit.facts import groups
@@ -94,7 +94,7 @@ def index(request: Request) -> HttpResponse:
         "rows": _rows(found.entries),
         "older": _address(what.text, before=found.older) if found.older is not None else "",
         "link": f"?{urlencode({'q': what.text})}" if what.text else "",
-        "reads": _reads(request.user),
+        "reads": (reads := _reads(request.user)),
     }
     if request.htmx and not request.htmx.history_restore_request:
         return render(request, "audit/_rows.html", context)
@@ -103,6 +103,7 @@ def index(request: Request) -> HttpResponse:
         "newer": _address(what.text, after=found.newer) if found.newer is not None else "",
         "times": _times(what.query),
         "filtered": bool(what.text),
+        "verified": VerificationRun.objects.first() if reads else None,
         "checkpoint": Checkpoint.objects.order_by("-id").values_list("at", flat=True).first(),
     }
     return render(request, "audit/index.html", context)

@@ -48,7 +48,7 @@ def test_a_line_holds_the_record_as_it_is_hashed_and_its_place(cast: Cast) -> No
     assert [json.loads(line)["id"] for line in told] == [first.pk, second.pk]
     last = json.loads(told[1])
     assert (last["stream"], last["seq"], last["hash"]) == ("configuration", second.seq, second.hash)
-    record = told[1].split('"record":', 1)[1][:-1]
+    record = told[1].split('"record": ', 1)[1][:-1]
     assert record == second.record
     assert link(first.hash, record) == second.hash
 

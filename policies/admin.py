@@ -28,6 +28,8 @@ from policies.models import (
     PolicyVersion,
     ReadsGoOn,
     Reveal,
+    Review,
+    SavedView,
     SignInFailures,
     Stop,
     Stream,
@@ -219,7 +221,9 @@ class EntryAdmin(ReadOnlyAdmin):
     show_full_result_count = False
 
 
-@admin.register(Stream, Checkpoint, VerificationRun, PolicyVersion, ReadsGoOn, SignInFailures, KeyNetwork)
+@admin.register(
+    Stream, Checkpoint, VerificationRun, Review, SavedView, PolicyVersion, ReadsGoOn, SignInFailures, KeyNetwork
+)
 class RecordAdmin(ReadOnlyAdmin):
     """The rest of the record."""
 

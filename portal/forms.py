@@ -470,3 +470,15 @@ class AuditForm(PageForm):
             field.choices = [*known.items(), *([(value, value)] if value not in known else [])]
         for field in self.fields.values():
             field.widget.attrs["autocomplete"] = "off"
+
+
+class ReviewForm(PageForm):
+    """Marks what a query finds, up to an entry, as looked through."""
+
+    note = forms.CharField(max_length=500, help_text="What you looked for and found. Kept in the record.")
+    first = forms.IntegerField(min_value=1, label="From entry")
+    last = forms.IntegerField(min_value=1, label="To entry")
+
+
+class ViewForm(PageForm):
+    name = forms.CharField(max_length=60, label="Save this query as", help_text="For yourself alone.")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
@@ -17,18 +18,18 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from policies.actions import Refused, do_record_export
+from policies.actions import Refused, do_delete_view, do_mark_reviewed, do_record_export, do_save_view
 from policies.core.call import EntryKind
 from policies.core.text import shown
-from policies.models import Checkpoint, Entry, Team, User, VerificationRun
+from policies.models import Checkpoint, Entry, Review, SavedView, Team, User, VerificationRun
 from portal.audit.around import Around, around, follows
 from portal.audit.export import FORMS, stream
 from portal.audit.facts import groups
 from portal.audit.query import BadQuery, Query, checked, fields, of_fields, parse
 from portal.audit.rows import LONGEST, Row
 from portal.audit.search import Found, page, scope
-from portal.forms import SINCE, AuditForm
-from portal.http import Request
+from portal.forms import SINCE, AuditForm, ReviewForm, ViewForm
+from portal.http import Request, one_of, told
 
 OTHER_NAMES = {"decision_id": "decision"}
 NAMES = ("kind", "team", "tool", "verdict", "outcome", "decision_id", "revealed")
@@ -47,16 +48,16 @@ class Asked:
 
 
 def asked(request: Request) -> Asked:
-    told = request.GET
-    text = told.get("q", "").strip()
+    given = request.GET
+    text = given.get("q", "").strip()
     values: dict[str, str] = {}
     try:
-        if "form" in told:
-            values = {name: value for name, value in told.items() if isinstance(value, str)}
+        if "form" in given:
+            values = {name: value for name, value in given.items() if isinstance(value, str)}
             query = of_fields(values)
         else:
             query = parse(text)
-            named = {OTHER_NAMES.get(name, name): told[name].strip() for name in NAMES if told.get(name)}
+            named = {OTHER_NAMES.get(name, name): given[name].strip() for name in NAMES if given.get(name)}
             if named.get("team", "").isdecimal():
                 slug = (
                     Team.objects.visible_to(request.user)
@@ -102,11 +103,25 @@ def index(request: Request) -> HttpResponse:
         "form": AuditForm(request.user, what.fields),
         "newer": _address(what.text, after=found.newer) if found.newer is not None else "",
         "times": _times(what.query),
-        "filtered": bool(what.text),
+        "form_is_wrong": "form" in request.GET,
+        "views": [(view, _address(view.query)) for view in request.user.saved_views.all()] if reads else [],
+        "view_form": ViewForm(auto_id="view_%s"),
+        **_reviews(request.user, what, found),
         "verified": VerificationRun.objects.first() if reads else None,
         "checkpoint": Checkpoint.objects.order_by("-id").values_list("at", flat=True).first(),
     }
     return render(request, "audit/index.html", context)
+
+
+def _reviews(user: User, what: Asked, found: Found) -> dict[str, Any]:
+    """The newest reviews of the very query, and a form for the next, which goes on from there to the newest entry that is shown:
+    nobody marks what came meanwhile."""
+    done = list(Review.objects.visible_to(user).filter(query=what.text)[:5])
+    if not found.entries or what.problems or found.newer is not None:
+        return {"reviews": done}
+    last = found.entries[0].pk
+    first = min((done[0].last_id + 1) if done else 1, last)
+    return {"reviews": done, "review_form": ReviewForm(auto_id="review_%s", initial={"first": first, "last": last})}
 
 
 def _id(request: Request, name: str) -> int | None:
@@ -116,8 +131,8 @@ def _id(request: Request, name: str) -> int | None:
 
 def _address(text: str, **more: int) -> str:
     """The page's, with a query's text."""
-    told: dict[str, Any] = ({"q": text} if text else {}) | more
-    return reverse("audit") + (f"?{urlencode(told)}" if told else "")
+    values: dict[str, Any] = ({"q": text} if text else {}) | more
+    return reverse("audit") + (f"?{urlencode(values)}" if values else "")
 
 
 def _times(query: Query) -> list[tuple[str, str, bool]]:
@@ -167,6 +182,55 @@ def export(request: Request) -> HttpResponseBase:
     return answer
 
 
+@require_POST
+def review(request: Request) -> HttpResponse:
+    """Marks a range as reviewed."""
+    text, form = request.POST.get("q", "").strip(), ReviewForm(request.POST)
+
+    def mark() -> str:
+        if not form.is_valid():
+            raise ValidationError([f"{name}: {said}" for name, wrong in form.errors.items() for said in wrong])
+        query = _query(text)
+        values = form.cleaned_data
+        where = scope(query, request.user, timezone.now())
+        do_mark_reviewed(by=request.user, team_id=where.team_id, query=str(query), **values)
+        return f"Entries {values['first']} to {values['last']} are marked as reviewed."
+
+    _as_reader(request, mark)
+    return redirect(_address(text))
+
+
+@require_POST
+def views(request: Request) -> HttpResponse:
+    """Keeps a query, or deletes one that was kept."""
+    text = request.POST.get("q", "").strip()
+
+    def save() -> str:
+        if pk := request.POST.get("delete"):
+            view = one_of(SavedView.objects.filter(user=request.user), pk)
+            do_delete_view(view, by=request.user)
+            return f"The view {view.name} is deleted."
+        view = do_save_view(by=request.user, name=request.POST.get("name", ""), query=str(_query(text)))
+        return f"The view {view.name} is saved."
+
+    _as_reader(request, save)
+    return redirect(_address(text))
+
+
+def _query(text: str) -> Query:
+    """Raises ``ValidationError``."""
+    try:
+        return parse(text)
+    except BadQuery as error:
+        raise ValidationError(error.problems) from error
+
+
+def _as_reader(request: Request, action: Callable[[], str]) -> None:
+    if not _reads(request.user):
+        raise PermissionDenied("Managers, auditors and administrators read the record.")
+    told(request, action)
+
+
 def _reads(user: User) -> bool:
     """Whether there is any team whose record this person reads (``ViaTeamIdQuerySet`` says which)."""
     return user.is_administrator or user.is_auditor or Team.objects.editable_by(user).exists()
@@ -177,7 +241,7 @@ def entry(request: Request, pk: int) -> HttpResponse:
     row = get_object_or_404(Entry.objects.visible_to(request.user).select_related("stream"), pk=pk)
     about = around(row, request.user)
     record = json.loads(row.record)
-    told = [str(record["details"].get(name, "")) for name in ("reason", "remedy")]
+    why = [str(record["details"].get(name, "")) for name in ("reason", "remedy")]
     what = asked(request)
     pair = sorted([row, *about.same], key=lambda entry: entry.pk)
     context = {
@@ -187,7 +251,7 @@ def entry(request: Request, pk: int) -> HttpResponse:
         "said": Row.of(row, {}),
         "record": json.dumps(record, indent=2),
         "spooled": {name: shown(str(value), LONGEST) for name, value in record["details"].get("spooled", {}).items()},
-        "told": shown(" ".join(filter(None, told)), 2 * LONGEST),
+        "told": shown(" ".join(filter(None, why)), 2 * LONGEST),
         "groups": groups(row),
         "pair": [(entry, Row.of(entry, {}), groups(entry)) for entry in pair] if about.same else [],
         "follows": follows(row),

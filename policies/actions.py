@@ -208,13 +208,15 @@ def do_mark_reviewed(*, by: User, team_id: int | None, query: str, first: int, l
     """
     require_reader(by)
     note = plain(note, "The note", maximum=500)
+    if team_id is None and not (by.is_administrator or by.is_auditor):
+        raise ValidationError("You read several teams: say which this is of, as team:name in the query.")
     if not 0 < first <= last:
         raise ValidationError("There is no entry in this range that was not reviewed before.")
     team = (Team.objects.filter(pk=team_id).values_list("name", flat=True).first() or "") if team_id else ""
     now = timezone.now()
     query = _kept(query)[:500]
     made = Review.objects.create(
-        at=now, actor=name_of(by), team_id=team_id, query=query, first_id=first, last_id=last, note=note
+        at=now, actor=name_of(by), team_id=team_id, team=team, query=query, first_id=first, last_id=last, note=note
     )
     after = {"from_entry": first, "to_entry": last}
     told = {"action": "mark_reviewed", "target": query or "everything", "before": None, "after": after}

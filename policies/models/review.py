@@ -29,7 +29,8 @@ class Review(models.Model):
 
     at = models.DateTimeField(default=timezone.now)
     actor = models.CharField(max_length=254, help_text="E-mail of the person.")
-    team_id = models.BigIntegerField(null=True, db_index=True)
+    team_id = models.BigIntegerField(null=True, db_index=True, help_text="The only team that it is of.")
+    team = models.CharField(max_length=100, blank=True)
     query = models.CharField(max_length=500, blank=True)
     first_id = models.BigIntegerField(help_text="The first entry of the range.")
     last_id = models.BigIntegerField(help_text="The last entry of the range.")

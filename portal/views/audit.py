@@ -78,16 +78,17 @@ def index(request: Request) -> HttpResponse:
     what = asked(request)
     if "form" in request.GET and not what.problems:
         return redirect(_address(what.text))
-    found, problems = Found([], None, None, None), what.problems
+    found, problems, team_id = Found([], None, None, None), what.problems, None
+    live = "live" in request.GET and not problems
+    if live and request.htmx:
+        return _live(request, what)
     if not problems:
         try:
-            found = page(
-                scope(what.query, request.user, timezone.now()),
-                before=_id(request, "before"),
-                after=_id(request, "after"),
-            )
+            where = scope(what.query, request.user, timezone.now())
+            found = page(where, before=_id(request, "before"), after=_id(request, "after"))
+            team_id = where.team_id
         except BadQuery as error:
-            problems = error.problems
+            problems, live = error.problems, False
     context = {
         "text": what.text,
         "problems": problems,
@@ -103,24 +104,50 @@ def index(request: Request) -> HttpResponse:
         "form": AuditForm(request.user, what.fields),
         "newer": _address(what.text, after=found.newer) if found.newer is not None else "",
         "times": _times(what.query),
+        "live": live,
+        "follow": _address(what.text, live=1),
+        "still": _address(what.text),
+        "newest": found.entries[0].pk if found.entries else 0,
         "form_is_wrong": "form" in request.GET,
         "views": [(view, _address(view.query)) for view in request.user.saved_views.all()] if reads else [],
         "view_form": ViewForm(auto_id="view_%s"),
-        **_reviews(request.user, what, found),
+        **({} if problems else _reviews(request.user, what, found, team_id)),
         "verified": VerificationRun.objects.first() if reads else None,
         "checkpoint": Checkpoint.objects.order_by("-id").values_list("at", flat=True).first(),
     }
     return render(request, "audit/index.html", context)
 
 
-def _reviews(user: User, what: Asked, found: Found) -> dict[str, Any]:
+def _live(request: Request, what: Asked) -> HttpResponse:
+    """The newest entries, if there are any that the asker has not yet."""
+    try:
+        found = page(scope(what.query, request.user, timezone.now()))
+    except BadQuery:
+        # A name is nobody's any more: htmx stops asking at this status.
+        return HttpResponse(status=286)
+    newest = found.entries[0].pk if found.entries else 0
+    if newest == _id(request, "newest"):
+        return HttpResponse(status=204)
+    context = {
+        "found": found,
+        "rows": _rows(found.entries),
+        "link": f"?{urlencode({'q': what.text})}" if what.text else "",
+        "reads": True,
+        "live": True,
+        "follow": _address(what.text, live=1),
+        "newest": newest,
+    }
+    return render(request, "audit/_live.html", context)
+
+
+def _reviews(user: User, what: Asked, found: Found, team_id: int | None) -> dict[str, Any]:
     """The newest reviews of the very query, and a form for the next, which goes on from there to the newest entry that is shown:
-    nobody marks what came meanwhile."""
+    nobody marks what came meanwhile. A manager's review of their own team is none of all teams."""
     done = list(Review.objects.visible_to(user).filter(query=what.text)[:5])
-    if not found.entries or what.problems or found.newer is not None:
+    if not found.entries or found.newer is not None:
         return {"reviews": done}
     last = found.entries[0].pk
-    first = min((done[0].last_id + 1) if done else 1, last)
+    first = min(max((review.last_id for review in done if review.team_id == team_id), default=0) + 1, last)
     return {"reviews": done, "review_form": ReviewForm(auto_id="review_%s", initial={"first": first, "last": last})}
 
 

@@ -306,3 +306,27 @@ def test_the_audit_is_only_read(client: Client, cast: Cast, who: str) -> None:
 
 def test_strangers_do_not_search(client: Client, cast: Cast) -> None:
     assert client.get("/audit/?q=verdict:deny")["Location"].startswith("/sign-in/")
+
+
+def test_whoever_follows_gets_what_is_new_and_nothing_else(client: Client, cast: Cast) -> None:
+    client.force_login(cast.rhea)
+    note("d1", tool="get_incident")
+    still = client.get("/audit/?q=tool:get_incident").content.decode()
+    assert "every 3s" not in still
+    assert 'href="/audit/?q=tool%3Aget_incident&amp;live=1"' in still
+    shown = client.get("/audit/?q=tool:get_incident&live=1").content.decode()
+    again = re.search(r'data-live hx-get="([^"]*)"', shown)
+    assert again is not None
+    address, asking = unescape(again[1]), {"HX-Request": "true"}
+    assert client.get(address, headers=asking).status_code == 204
+    note("d2")
+    assert client.get(address, headers=asking).status_code == 204
+    note("d3", tool="get_incident")
+    more = client.get(address, headers=asking).content.decode()
+    assert more.startswith("<tbody data-live")
+    assert len(re.findall(r'href="/audit/\d+/', more)) == 2
+    assert unescape(more.split('hx-get="')[1].split('"')[0]) != address
+    client.force_login(cast.vic)
+    assert client.get("/audit/?live=1&newest=0", headers=asking).status_code == 204
+    assert client.get("/audit/?q=team:nope&live=1", headers=asking).status_code == 286
+    assert "every 3s" not in client.get("/audit/?q=team:nope&live=1").content.decode()

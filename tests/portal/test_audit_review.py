@@ -7,7 +7,7 @@ import json
 import pytest
 from django.test import Client
 
-from policies.models import Entry, Review, SavedView
+from policies.models import Entry, Membership, Review, SavedView
 from tests.conftest import Cast
 from tests.portal.test_audit_page import HOSTILE, note
 
@@ -92,3 +92,20 @@ def test_only_readers_and_only_by_post(client: Client, cast: Cast, path: str) ->
     assert strict.post(path, values).status_code == 403
     assert not Review.objects.exists()
     assert not SavedView.objects.exists()
+
+
+def test_a_managers_review_of_their_team_is_none_of_all_teams(client: Client, cast: Cast) -> None:
+    row = note("d1", team_id=cast.payments.pk)
+    client.force_login(cast.mina)
+    client.post("/audit/review/", {"q": "kind:result", "first": "1", "last": str(row.pk), "note": "fine"})
+    assert f'name="first" value="{row.pk}"' in client.get("/audit/?q=kind:result").content.decode()
+    client.force_login(cast.rhea)
+    shown = client.get("/audit/?q=kind:result").content.decode()
+    assert "were reviewed by mina@example.com, for Payments, at" in shown
+    assert 'name="first" value="1"' in shown
+    Membership.objects.create(user=cast.mina, team=cast.search, role="manager")
+    client.force_login(cast.mina)
+    values = {"q": "kind:result", "first": "1", "last": str(row.pk), "note": "both"}
+    assert "say which this is of" in client.post("/audit/review/", values, follow=True).content.decode()
+    client.post("/audit/review/", values | {"q": "kind:result team:payments"})
+    assert Review.objects.count() == 2

@@ -22,8 +22,8 @@ from policies.models import AgentKey, Entry, Stream, Team, User
 from portal.audit.query import BadQuery, Query, span
 
 PAGE: Final = 50
-LOOK_AT_COLUMNS: Final = 20_000
-LOOK_AT_RECORDS: Final = 10_000
+LOOK_AT_COLUMNS: Final = 10_000
+LOOK_AT_RECORDS: Final = 6_000
 """Entries that one page looks at at most, where it need not read their records, and where it must."""
 NEAR: Final = 1_000
 """How many ids may lie between where a time begins and where it is looked for."""

@@ -24,16 +24,44 @@ setup: .venv/.ready
 	$(UV) pip install --quiet --python .venv/bin/python --target .tools/pagerduty-5.3 pagerduty==5.3.0
 	@touch $@
 
+# The official MCP client of the first generation, likewise.
+.tools/mcp-1.30/.ready: | .venv/.ready
+	$(UV) pip install --quiet --python .venv/bin/python --target .tools/mcp-1.30 mcp==1.30.0
+	@touch $@
+
+# MCP's conformance tests, where there is npm: the release, the first that knows the newest revision, and the node they need.
+.tools/conformance/.ready:
+	npm install --silent --no-save --no-audit --no-fund --prefix .tools/conformance node@22.23.3 \
+		release@npm:@modelcontextprotocol/conformance@0.1.16 next@npm:@modelcontextprotocol/conformance@0.2.0-alpha.12
+	@touch $@
+
+CLIENTS := .tools/pagerduty-5.3/.ready .tools/mcp-1.30/.ready $(if $(shell command -v npm),.tools/conformance/.ready)
+
 demo: setup
 	.venv/bin/python manage.py demo $(ARGS)
 
-test: setup .tools/pagerduty-5.3/.ready
+test: setup $(CLIENTS)
 	$(PYTEST)
 
+# What test-services leaves out, for it asks no database and no Redis of the settings' (tests/test_layers.py sees to it), and
+# would only prove once more what `make test` has: the pure core, requests and answers, the simulated PagerDuty alone, the
+# published schema. Browsers see the pages that the other tests get from PostgreSQL; and an outage's PostgreSQL is its own.
+WITHOUT_SERVICES := tests/browser tests/live tests/test_layers.py tests/gateway/test_client_address.py \
+	$(addprefix tests/policies/test_,chain.py decide.py redact.py) \
+	$(addprefix tests/integrations/test_,catalog.py diagnose.py listing.py masking.py outbound.py refusals.py resolve.py \
+	sandbox.py sandbox_analytics.py sandbox_incidents.py sandbox_schedules.py sandbox_services.py sandbox_webhooks.py \
+	schema_diff.py schema_examples.py stress.py tools_reads.py tools_slim.py tools_writes.py transport.py worlds.py)
+OUTAGES := $(addprefix tests/gateway/test_database_away.py::test_,\
+	reads_go_on_and_writes_do_not_where_an_administrator_chose_so \
+	by_default_everything_stops_and_what_was_under_way_is_on_record \
+	a_process_killed_while_the_database_is_away_leaves_its_spool_to_the_next \
+	where_somebody_holds_sqlite_locked_reads_go_on_too)
+
 # The same tests on PostgreSQL and Redis, which must run on this machine (127.0.0.1, ports 5432 and 6379).
-test-services: setup .tools/pagerduty-5.3/.ready
+test-services: setup $(CLIENTS)
 	DATABASE_URL=$${DATABASE_URL:-postgres://postgres@127.0.0.1:5432/pagewarden} \
-	REDIS_URL=$${REDIS_URL:-redis://127.0.0.1:6379/0} $(PYTEST)
+	REDIS_URL=$${REDIS_URL:-redis://127.0.0.1:6379/0} \
+	$(PYTEST) $(addprefix --ignore=,$(WITHOUT_SERVICES)) $(addprefix --deselect=,$(OUTAGES))
 
 # Every read once against a true account: docs/live-test.md.
 test-live: setup
@@ -53,7 +81,7 @@ catalogue: setup
 
 # Of the pure core and of the one way in, from whatever tests are run under coverage. The power cuts are left out here: a
 # killed process writes no data.
-coverage: setup .tools/pagerduty-5.3/.ready
+coverage: setup $(CLIENTS)
 	rm -f .coverage .coverage.*
 	$(COVERED) tests/policies tests/integrations tests/gateway --deselect tests/gateway/test_power_cut.py
 	$(MAKE) coverage-report
@@ -65,6 +93,7 @@ coverage-report:
 
 bench: setup
 	.venv/bin/python -m tests.benchmarks.doors $(ARGS)
+	.venv/bin/python -m tests.benchmarks.mcp $(ARGS)
 
 clean:
 	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis staticfiles data

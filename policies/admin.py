@@ -22,8 +22,10 @@ from policies.models import (
     Alarm,
     Checkpoint,
     ConfigChange,
+    Counted,
     Entry,
     KeyNetwork,
+    LastVerification,
     Membership,
     PolicyVersion,
     ReadsGoOn,
@@ -33,9 +35,9 @@ from policies.models import (
     SignInFailures,
     Stop,
     Stream,
+    ToolCalls,
     ToolSetting,
     User,
-    VerificationRun,
 )
 
 # Groups give no rights here: roles and memberships do. Offering them would only mislead.
@@ -207,6 +209,12 @@ class AlarmAdmin(ReadOnlyAdmin):
     list_filter = ("kind",)
 
 
+@admin.register(ToolCalls)
+class ToolCallsAdmin(ReadOnlyAdmin):
+    list_display = ("begins", "team_id", "tool", "calls", "denied")
+    show_full_result_count = False
+
+
 @admin.register(ConfigChange)
 class ConfigChangeAdmin(ReadOnlyAdmin):
     list_display = ("at", "actor", "team", "action", "target", "before", "after")
@@ -222,7 +230,16 @@ class EntryAdmin(ReadOnlyAdmin):
 
 
 @admin.register(
-    Stream, Checkpoint, VerificationRun, Review, SavedView, PolicyVersion, ReadsGoOn, SignInFailures, KeyNetwork
+    Stream,
+    Checkpoint,
+    Review,
+    SavedView,
+    PolicyVersion,
+    ReadsGoOn,
+    SignInFailures,
+    KeyNetwork,
+    LastVerification,
+    Counted,
 )
 class RecordAdmin(ReadOnlyAdmin):
     """The rest of the record."""

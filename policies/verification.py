@@ -1,56 +1,78 @@
-"""Walks along the whole journal, against the newest checkpoint, and what the newest of them found."""
+"""Verifying the whole journal against the newest checkpoint, and keeping what was found for people to see."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-from pathlib import Path
+import logging
 
-from django.db import Error
+from django.db import Error, transaction
 from django.utils import timezone
 
 from policies.core import chain
 from policies.core.text import shown
 from policies.journal import Verification, newest_checkpoint_file, verify
-from policies.models import Checkpoint, Entry, VerificationRun
+from policies.models import Checkpoint, LastVerification
+
+log = logging.getLogger(__name__)
+Status = LastVerification.Status
 
 
-def verify_now(path: Path | None = None) -> Verification:
-    """Verify the journal against the checkpoint in the file ``path``, else the newest one, and keep what was found for the pages.
+def verify_whole(checkpoint: chain.Checkpoint | None = None) -> Verification:
+    """Hold the journal against ``checkpoint``, else against the newest there is, and keep the finding.
 
     Raises:
-        OSError, ValueError: the checkpoint's file cannot be read, or is none.
-        Error: the journal cannot be read.
+        OSError, ValueError, django.db.Error: it cannot be told; that is kept too.
     """
-    at = timezone.now()
-    last = Entry.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
-    checkpoint, edited = _checkpoint(path)
-    found = verify(checkpoint)
+    try:
+        edited = None
+        if checkpoint is None:
+            checkpoint, edited = _newest_checkpoint()
+        found = verify(checkpoint)
+    except (OSError, ValueError, Error) as error:
+        _keep(Status.UNKNOWN, 0, f"Cannot tell: {type(error).__name__}: {error}")
+        raise
     found = dataclasses.replace(found, fault=found.fault or edited)
-    status = VerificationRun.Status.UNKNOWN if found.doubt else VerificationRun.Status.INTACT
-    run = VerificationRun(
-        at=at,
-        status=status,
-        entries=found.entries,
-        last_id=last,
-        checkpoint=found.checkpoint or "",
-        problem=found.doubt[:500],
-    )
-    if (fault := found.fault) is not None:
-        run.status, run.stream = VerificationRun.Status.BROKEN, shown(fault.stream, 120)
-        run.seq, run.entry_id, run.problem = fault.seq, fault.id, shown(fault.problem, 500)
-    # A database that can only be read is verified all the same; so is one that is older than this.
-    with contextlib.suppress(Error):
-        run.save()
+    _keep(status_of(found), found.entries, sentence(found))
     return found
 
 
-def _checkpoint(path: Path | None) -> tuple[chain.Checkpoint | None, chain.Fault | None]:
-    """The one that was named, else the newest there is, in ``CHECKPOINT_DIR`` or in the database; and what is wrong with the
-    database's newest, if it cannot even be read."""
-    if path is not None:
-        return chain.Checkpoint.from_json(path.read_text()), None
+def status_of(found: Verification) -> LastVerification.Status:
+    if found.fault is not None:
+        return Status.BROKEN
+    return Status.UNKNOWN if found.doubt else Status.INTACT
+
+
+def sentence(found: Verification) -> str:
+    """What was found, for people. It may quote what somebody put into the database or a file."""
+    if found.fault is None and found.doubt:
+        return f"Cannot tell: {found.doubt}"
+    anchor = (
+        f"against the checkpoint of {found.checkpoint}"
+        if found.checkpoint
+        else "unanchored: there is no checkpoint yet"
+    )
+    if found.fault is not None:
+        return f"Broken ({anchor}). First bad entry: {found.fault}"
+    return (
+        f"Intact, {anchor}: {found.entries} entries in {found.streams} streams, {found.after_checkpoint} of them since. "
+        f"{found.open_intents} writes are open."
+    )
+
+
+def _keep(status: LastVerification.Status, entries: int, told: str) -> None:
+    values = {"at": timezone.now(), "status": status, "entries": entries, "told": shown(told, 2_000)}
+    try:
+        with transaction.atomic():
+            LastVerification.objects.update_or_create(pk=1, defaults=values)
+    except Error as error:
+        # Of a copy that is only read, say. What was found counts, not that it is kept.
+        log.warning("What the verification found could not be kept: %s", error)
+
+
+def _newest_checkpoint() -> tuple[chain.Checkpoint | None, chain.Fault | None]:
+    """The newest there is, in ``CHECKPOINT_DIR`` or in the database; and what is wrong with the database's newest, if it
+    cannot even be read."""
     found, fault = [], None
     if (file := newest_checkpoint_file()) is not None:
         found.append(chain.Checkpoint.from_json(file.read_text()))

@@ -255,6 +255,7 @@ def told(info: dict[str, Any], tokens: dict[str, str]) -> str:
     lines = [
         "",
         f"Pagewarden runs:     {info['url']}",
+        f"MCP door:            {info['mcp_url']}   (for assistants)",
         f"REST door:           {info['rest_url']}   (in place of https://api.pagerduty.com)",
         f"Simulated PagerDuty: {info['sandbox_url']}",
         "",
@@ -268,6 +269,9 @@ def told(info: dict[str, Any], tokens: dict[str, str]) -> str:
         "",
         "Try it:",
         f"  curl -H 'Authorization: Token token={info['agents']['reader']['key']}' '{info['rest_url']}/incidents?limit=1'",
+        "",
+        "Connect an assistant:",
+        f"  env {needed} {sys.executable} {ROOT}/manage.py agent_config reader --client claude-code",
         "",
         "Tokens of the simulated PagerDuty that you can register yourself:",
         *(f"  {name:<20} {token}" for name, token in tokens.items()),

@@ -17,11 +17,11 @@ from django.utils.safestring import SafeString, mark_safe
 
 from integrations.actions import clean_bounds, end_of_day, suspension
 from integrations.models import Connection
-from integrations.pagerduty.catalog import PRESETS, TOOLS
+from integrations.pagerduty.catalog import CATEGORIES, PRESETS, TOOLS
 from integrations.pagerduty.diagnose import OBJECTS
 from integrations.pagerduty.masking import REVEALABLE
 from policies.actions import MAXIMUM_MINUTES_OF_READS
-from policies.core.call import Decision, Door, EntryKind, Outcome, Risk
+from policies.core.call import Decision, Door, EntryKind, Outcome, Risk, State
 from policies.models import AgentKey, Membership, Team, User
 from portal.connecting import about
 
@@ -143,6 +143,22 @@ class ReadsGoOnForm(PageForm):
         label="Minutes",
         help_text=f"1 to {MAXIMUM_MINUTES_OF_READS}: for so long reads may go by what was confirmed last.",
     )
+    reason = forms.CharField(max_length=500, label="Why", help_text="Kept in the record.")
+
+
+class StopForm(PageForm):
+    """Why something is stopped. A rehearsal may leave it out."""
+
+    reason = forms.CharField(
+        max_length=500, label="Why", help_text="Kept in the record, shown on every page, and told to whoever calls."
+    )
+
+    def __init__(self, *args: Any, rehearsed: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["reason"].required = not rehearsed
+
+
+class WhyForm(PageForm):
     reason = forms.CharField(max_length=500, label="Why", help_text="Kept in the record.")
 
 
@@ -330,7 +346,7 @@ class KeyForm(ReasonForm):
         assert isinstance(may, forms.ChoiceField)  # noqa: S101
         core = [TOOLS[name] for name in PRESETS["core"]]
         may.choices = [
-            ("core", f"The core for people on call: {len(core)} tools, {about(core)}"),
+            ("core", f"The core for people on call: at most {len(core)} tools, {about(core)}"),
             ("team", f"All that {team.name} allows, now and later"),
             ("tools", CHOSEN),
         ]
@@ -408,6 +424,70 @@ class CatalogueForm(PageForm):
     )
     risk = forms.ChoiceField(
         required=False, label="Risk of a tool", choices=[("", "any"), *((risk.value, risk.value) for risk in Risk)]
+    )
+
+
+class ToolsForm(PageForm):
+    """What to show of a team's tools."""
+
+    text = forms.CharField(required=False, max_length=200, label="Name, path or word")
+    category = forms.ChoiceField(
+        required=False, choices=[("", "any"), *((name, name.capitalize()) for name in CATEGORIES)]
+    )
+    risk = forms.ChoiceField(required=False, choices=[("", "any"), *((risk.value, risk.value) for risk in Risk)])
+    state = forms.ChoiceField(
+        required=False,
+        choices=[("", "any"), *((state.value, in_words(state.value)) for state in State), ("locked", "locked off")],
+    )
+    does = forms.ChoiceField(required=False, choices=[("", "either"), ("reads", "reads"), ("writes", "writes")])
+
+
+class GridForm(PageForm):
+    """What to show of the grid."""
+
+    team = forms.CharField(required=False, max_length=100, label="Team")
+    text = forms.CharField(required=False, max_length=200, label="Tool or path")
+    category = forms.ChoiceField(
+        required=False, choices=[("", "any"), *((name, name.capitalize()) for name in CATEGORIES)]
+    )
+    risk = forms.ChoiceField(required=False, choices=[("", "any"), *((risk.value, risk.value) for risk in Risk)])
+    locked = forms.BooleanField(required=False, label="Locked off only")
+
+
+class ConfirmForm(PageForm):
+    """Confirms what was looked at: ``seen`` says what that was."""
+
+    seen = forms.CharField(widget=forms.HiddenInput, max_length=64)
+    reason = forms.CharField(max_length=400, label="Why", help_text="Kept in the record.")
+
+
+class CloneForm(PageForm):
+    """Whose tools are set as whose are."""
+
+    source = forms.ModelChoiceField(
+        Team.objects.order_by("name"), to_field_name="slug", label="As those of", empty_label="Choose a team"
+    )
+    target = forms.ModelChoiceField(
+        Team.objects.order_by("name"), to_field_name="slug", label="Set the tools of", empty_label="Choose a team"
+    )
+
+    def clean(self) -> dict[str, Any]:
+        values: dict[str, Any] = super().clean() or {}
+        if "source" in values and values.get("source") == values.get("target"):
+            raise forms.ValidationError("Choose two different teams.")
+        return values
+
+
+class CategoryForm(PageForm):
+    """Which tools, of which teams, to what."""
+
+    category = forms.ChoiceField(choices=[(name, name.capitalize()) for name in CATEGORIES])
+    does = forms.ChoiceField(
+        required=False, choices=[("", "all of it"), ("reads", "what reads"), ("writes", "what writes")]
+    )
+    state = forms.ChoiceField(label="Set to", choices=[(state.value, in_words(state.value)) for state in State])
+    team = forms.ModelChoiceField(
+        Team.objects.order_by("name"), required=False, to_field_name="slug", empty_label="every team"
     )
 
 

@@ -80,6 +80,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "portal.stops.shown",
             ],
         },
     },
@@ -181,7 +182,6 @@ CALLS_PER_MINUTE: int = env.int("CALLS_PER_MINUTE", 300)
 TOKEN_MAXIMUM_AGE_DAYS: int = env.int("TOKEN_MAXIMUM_AGE_DAYS", 365)
 CONNECTION_TEST_MINUTES: int = env.int("CONNECTION_TEST_MINUTES", 60)
 CHECKPOINT_MINUTES: int = env.int("CHECKPOINT_MINUTES", 60)
-VERIFICATION_MINUTES: int = env.int("VERIFICATION_MINUTES", 360)
 CHECKPOINT_DIR = Path(env.str("CHECKPOINT_DIR", str(DATA_DIR / "checkpoints")))
 SPOOL_DIR = Path(env.str("SPOOL_DIR", str(DATA_DIR / "spool")))
 """Where entries wait on this machine's own disk while the database is away, if reads go on then."""
@@ -202,6 +202,8 @@ LOGGING = {
     "loggers": {
         # These log whole URLs and headers at DEBUG and INFO.
         **{name: {"level": "WARNING"} for name in ("httpx", "httpcore", "asyncio")},
+        # It says at INFO of every request by the handshake that a session of it, which there is none, has ended.
+        "mcp": {"level": "WARNING"},
         # The server's, which writes what nobody caught in a form of its own.
         "_granian": {"handlers": ["stderr"], "propagate": False},
     },

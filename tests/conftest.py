@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from policies.models import Membership, Team, User
 from tests.gateway.postgres import binaries
+
+# A machine that is busy with other tests takes its time: that is no fault of what is tested.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 PASSWORD = "correct horse battery staple"
 OUTSIDE = {
@@ -31,6 +36,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(told, red=True, bold=True)
     if shutil.which("chromium") is None:
         terminalreporter.write_line("NOT RUN: browser tests, for chromium is not installed.", red=True, bold=True)
+    if shutil.which("npm") is None:
+        told = "NOT RUN: MCP's conformance tests, for node and npm are not installed."
+        terminalreporter.write_line(told, red=True, bold=True)
 
 
 SLOWEST = (

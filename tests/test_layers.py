@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -253,3 +255,24 @@ def test_vendored_files_are_what_was_vendored() -> None:
     assert set(found) == set(listed)
     for name, path in found.items():
         assert hashlib.sha256(path.read_bytes()).hexdigest() == listed[name]
+
+
+def test_what_is_not_run_on_the_services_asks_none_of_them() -> None:
+    """But for browsers, which are slow and see what other tests get from the services."""
+    told = subprocess.run(["make", "-n", "test-services"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    left_out = re.findall(r"--(?:ignore|deselect)=(\S+)", told)
+    assert "tests/policies/test_chain.py" in left_out
+    for name in left_out:
+        path, _, test = name.partition("::")
+        assert (ROOT / path).exists(), name
+        if test:
+            # Its portals have a database that the test says.
+            assert f"def {test}(" in (ROOT / path).read_text(), name
+            continue
+        files = (
+            [] if path == "tests/browser" else [ROOT / path] if path.endswith(".py") else (ROOT / path).glob("test_*")
+        )
+        for file in files:
+            used = imported(ast.parse(file.read_text()), "tests")
+            assert "tests.gateway.processes.Portal" not in used, file
+            assert not re.search(r"\bdjango_db\b|\bcast\b|REDIS_URL", file.read_text()) or file == Path(__file__), file

@@ -22,6 +22,8 @@ Headers = list[tuple[bytes, bytes]]
 
 SINGLE = frozenset({b"host", b"content-type", b"content-length", b"content-encoding", b"transfer-encoding"})
 """Headers that say what a request is: of two, this door could go by one and what stands before it by the other."""
+IDEMPOTENCY_FORM = re.compile(r"[ -~]{1,255}", re.ASCII)
+"""What a caller may call a write by, so that a second try of it is known."""
 _TOKEN = re.compile(r'(?:Token +token=|Bearer +)"?([!-~]{1,256}?)"? *', re.ASCII | re.IGNORECASE)
 
 

@@ -23,16 +23,17 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 from django.conf import settings
 from django.http.request import validate_host
-from mcp.server.context import ServerRequestContext
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel.server import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, CallToolRequestParams, PaginatedRequestParams
+from mcp_types.methods import validate_client_request
 
 from integrations.gateway import runtime
-from integrations.gateway.http import Head, Headers, Receive, Requests, Scope, Send, answered
+from integrations.gateway.http import IDEMPOTENCY_FORM, Head, Headers, Receive, Requests, Scope, Send, answered
 from integrations.gateway.identity import Identified, Rejected
-from integrations.gateway.pipeline import Answer, Known
+from integrations.gateway.pipeline import IDEMPOTENCY_KEY, Answer, Known
 from integrations.pagerduty import tools
 from integrations.pagerduty.tools.definitions import INSTRUCTIONS, definition, is_reachable
 from integrations.pagerduty.tools.errors import refused
@@ -44,25 +45,22 @@ log = logging.getLogger(__name__)
 PATH: Final = "/mcp"
 METADATA: Final = "/.well-known/oauth-protected-resource"
 """Where RFC 9728 has the document about a protected resource; that of ``/mcp`` is below it."""
-IDEMPOTENCY_KEY: Final = "pagewarden/idempotency-key"
-"""The caller's own name for a write, in ``_meta``: the same name means the same write, tried again."""
 DECISIONS: Final = "pagewarden/decisions"
 """In the ``_meta`` of a result: the decision ids of the calls that it took, in order of asking."""
 VERSION: Final = "0.1.0"
-_KEY_FORM: Final = re.compile(r"[ -~]{1,255}", re.ASCII)
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
+_LOOPBACK: Final = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.ASCII | re.IGNORECASE)
 _PAGES: Final[Mapping[str, str]] = {
     "tool_off": "tools/",
     "needs_approval": "tools/",
     "narrowed_key": "agents/",
     "call_limit": "agents/",
     "key_revoked": "agents/",
-    "bounds": "connections/bounds/",
     "no_connection": "connections/",
-    "suspended": "connections/",
 }
 """Rule → the page of the team on which whoever may can change it."""
 MAXIMUM_LISTS: Final = 256
+MAXIMUM_ANSWERS: Final = 32
+"""Each takes 300 kB: lists share their definitions, answers nothing."""
 LIST_SECONDS: Final = 30
 """How long a client may go by the list it has: what it calls is decided anew all the same."""
 Context = ServerRequestContext[Any, Any]
@@ -95,9 +93,12 @@ class McpDoor:
         # Added by method, for so they may answer what is made already, without a model of it for each call.
         self._server.add_request_handler("tools/list", PaginatedRequestParams, self._list)
         self._server.add_request_handler("tools/call", CallToolRequestParams, self._call)
-        # Spans of the SDK's own go nowhere here, and cost.
-        self._server.middleware.clear()
+        # In place of the SDK's own, whose spans go nowhere here, and cost.
+        self._server.middleware[:] = [self._remembered]
         self._lists: OrderedDict[tuple[int, str], list[dict[str, Any]]] = OrderedDict()
+        self._answers: OrderedDict[tuple[int, str, str], HandlerResult] = OrderedDict()
+        # The same few names come with every request, and to take one apart costs more than all else that is done with headers.
+        self._is_own_host = functools.lru_cache(maxsize=64)(self._is_host)
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -111,7 +112,12 @@ class McpDoor:
             await _refuse(send, *foreign)
             return
         pipeline = runtime.current().pipeline
-        known = pipeline.identify(head.credential, head.ip, time.time())
+        at = time.time()
+        known = pipeline.identify(head.credential, head.ip, at) or await pipeline.known(head.credential, head.ip, at)
+        if known is None:
+            await self._requests.body(receive, head, keep=False)
+            await _refuse(send, 503, _UNCONFIRMED, code=INTERNAL_ERROR)
+            return
         if isinstance(known, Rejected):
             await self._requests.body(receive, head, keep=False)
             await self._turn_away(await pipeline.refuse(head.ip, known), send)
@@ -128,8 +134,11 @@ class McpDoor:
         if body.content is None:
             await _refuse(send, 400, "The request's body is not whole.", _CLOSE)
             return
-        if trouble := _unreadable(body.content):
-            await _refuse(send, 400, trouble, code=-32700)
+        if unread := _unread(head):
+            await _refuse(send, 415, unread)
+            return
+        if trouble := _malformed(body.content):
+            await _refuse(send, 400, trouble[1], code=trouble[0])
             return
         client = Client(ip=head.ip, name=head.text(b"user-agent"), request_id=head.text(b"x-request-id"))
         state = {**scope.get("state", {}), "caller": Caller(head.credential, client, receive)}
@@ -145,16 +154,16 @@ class McpDoor:
             return 403, "Pages of other sites may not call this door."
         return None
 
-    def _is_own_host(self, host: str) -> bool:
+    def _is_host(self, host: str) -> bool:
         if settings.LOOPBACK:
-            return urlsplit(f"//{host}").hostname in _LOOPBACK if _is_authority(host) else False
+            return _LOOPBACK.fullmatch(host) is not None
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         return host == self._public.netloc.lower() or validate_host(name, settings.ALLOWED_HOSTS)
 
     def _is_own_origin(self, origin: str) -> bool:
         if settings.LOOPBACK:
             scheme, _, host = origin.partition("://")
-            return scheme in ("http", "https") and _is_authority(host) and urlsplit(origin).hostname in _LOOPBACK
+            return scheme in ("http", "https") and _LOOPBACK.fullmatch(host) is not None
         return origin.lower() == settings.PUBLIC_URL.lower()
 
     async def _turn_away(self, answer: Answer, send: Send) -> None:
@@ -176,6 +185,21 @@ class McpDoor:
         }
         await _send(send, 200, json.dumps(document).encode(), [(b"cache-control", b"max-age=3600")])
 
+    async def _remembered(self, ctx: Context, call_next: CallNext) -> HandlerResult:
+        """To a list of tools, what the SDK made of the same one for the same revision, validated and in its envelope: half
+        of what a list costs. All the lists of a key are alike until the configuration moves."""
+        if ctx.method != "tools/list":
+            return await call_next(ctx)
+        validate_client_request(ctx.method, ctx.protocol_version, ctx.params)
+        known = await self._known(_caller(ctx))
+        at = (known.state.policy.version, known.identified.principal.id, ctx.protocol_version)
+        found = self._answers.get(at)
+        if found is None:
+            found = self._answers[at] = await call_next(ctx)
+            if len(self._answers) > MAXIMUM_ANSWERS:
+                self._answers.popitem(last=False)
+        return found
+
     async def _list(self, context: Context, params: PaginatedRequestParams | None) -> dict[str, Any]:
         listed = self._listed(await self._known(_caller(context)))
         # Another key is shown other tools, and this one others when its policy moves.
@@ -185,7 +209,7 @@ class McpDoor:
         known = await runtime.current().pipeline.known(caller.credential, caller.client.ip, time.time())
         if not isinstance(known, Known):
             # Good a moment ago, when the head was read.
-            raise MCPError(INTERNAL_ERROR, "The key or the configuration cannot be confirmed now: try again shortly.")
+            raise MCPError(INTERNAL_ERROR, _UNCONFIRMED)
         return known
 
     def _listed(self, known: Known) -> list[dict[str, Any]]:
@@ -230,7 +254,8 @@ class _Use:
         self._known = known
         self._key = key
         self._id = secrets.token_hex(8)
-        self._writes = 0
+        self._until = time.monotonic() + settings.CALL_TIME_LIMIT
+        self._may_be_done = False
         self.decisions: list[str] = []
         self._notes: list[str] = []
 
@@ -245,7 +270,7 @@ class _Use:
             verdict = decide(self._known.state.policy, self._known.identified.principal, tool, "")
             if not verdict.allowed:
                 return await self._ended(tool.name, arguments, "The policy has moved meanwhile: try again.")
-            if self._key and not (isinstance(self._key, str) and _KEY_FORM.fullmatch(self._key)):
+            if self._key and not (isinstance(self._key, str) and IDEMPOTENCY_FORM.fullmatch(self._key)):
                 raise tools.Wrong(f"_meta's {IDEMPOTENCY_KEY} must be a text of 1 to 255 printable ASCII characters.")
             content = await tools.serve(tool, tools.valid(tool, arguments), functools.partial(self._ask, tool))
         except tools.Wrong as wrong:
@@ -253,15 +278,33 @@ class _Use:
             return await self._ended(name, arguments, str(wrong), wrong)
         except tools.Failed as failed:
             return {"error": {"kind": failed.told.kind, **failed.told.error}}, True
+        except MCPError:
+            raise
+        except Exception:
+            # To the SDK it would be an error of the protocol, which says in a library's words that nothing came of it.
+            log.exception("A use of %s broke", self._name)
+            return {"error": self._broken()}, True
         if self._notes and isinstance(content, dict):
             content = {**content, "notes": self._notes}
         return content, False
+
+    def _broken(self) -> dict[str, str]:
+        """What is told of a use that an error of the portal's own ended: of a write that was sent, never that it was not."""
+        said = {"problem": "The portal could not make an answer of what came of this call."}
+        if self.decisions:
+            said["decision_id"] = self.decisions[-1]
+        if self._may_be_done:
+            remedy = "Look at PagerDuty before you try again: the write was sent, and may have been done."
+            return {"kind": "unknown", **said, "remedy": remedy}
+        remedy = "Nothing was changed. Tell an administrator: the portal's log says more."
+        return {"kind": "failed", **said, "remedy": remedy}
 
     async def _ended(
         self, name: str, arguments: Mapping[str, Any], problem: str, wrong: tools.Wrong | None = None
     ) -> tuple[Any, bool]:
         """A use that goes no further than its verdict, on record: denied, or allowed and not to be understood."""
-        call = self._made("", "", tool=name, arguments=arguments, problem=problem)
+        fault = f"argument:{wrong.about}" if wrong is not None and wrong.about else "arguments"
+        call = self._made("", "", tool=name, arguments=arguments, problem=problem, fault=fault)
         answer = await runtime.current().pipeline.run(call)
         told = self._told(answer)
         error = {"kind": told.kind, **told.error}
@@ -275,16 +318,20 @@ class _Use:
 
     async def _ask(self, tool: Tool, ask: tools.Ask) -> tools.Told:
         """One operation, as whoever uses the tool."""
+        if time.monotonic() >= self._until:
+            remedy = "Try again shortly, or ask for less at once."
+            problem = "The time for this call is up: this part of it was not begun."
+            return tools.Told(None, "failed", {"problem": problem, "remedy": remedy})
         body = b"" if ask.body is None else msgspec.json.encode(ask.body)
-        key = ""
-        if tool.writes and self._key and ask.method != "GET":
-            self._writes += 1
-            key = self._key if self._writes == 1 else f"{self._key}:{self._writes}"[-255:]
+        writes = tool.writes and ask.method != "GET"
+        # No tool makes two writes: a second one under the same key would be refused.
+        key = self._key if writes else ""
         call = self._made(ask.method, ask.path, query=urlencode(ask.query), body=body, idempotency_key=key)
         pipeline = runtime.current().pipeline
         answer = await (answered(pipeline, call, self._caller.receive) if tool.writes else pipeline.run(call))
         if answer is None:
             raise MCPError(INTERNAL_ERROR, "The caller has gone.")
+        self._may_be_done = self._may_be_done or (writes and answer.reply is not None)
         return self._told(answer)
 
     def _made(self, method: str, path: str, *, tool: str = "", **more: Any) -> Call:
@@ -311,13 +358,15 @@ class _Use:
         if not answer.problem and reply is not None:
             if reply.status >= 400:
                 error = refused(reply.status, reply.body)
-                return tools.Told(None, "refused", {**error, "decision_id": self.decisions[-1] if verdict else ""})
+                asked = {"tool": verdict.tool, "decision_id": verdict.decision_id} if verdict else {}
+                return tools.Told(None, "refused", {**error, **asked})
             return tools.Told(msgspec.json.decode(reply.body) if reply.body else None)
         error = {"problem": answer.problem, "remedy": answer.remedy}
         if verdict is not None:
-            error |= {"tool": verdict.tool, "rule": verdict.rule, "decision_id": verdict.decision_id}
-            if verdict.risk is not None:
-                error["risk"] = verdict.risk.value
+            error |= {"tool": verdict.tool, "decision_id": verdict.decision_id}
+            if not answer.allowed:
+                error["rule"] = verdict.rule
+                error |= {} if verdict.risk is None else {"risk": verdict.risk.value}
         if answer.retry_after is not None:
             error["retry_after_seconds"] = int(answer.retry_after) + 1
         if not answer.allowed and verdict is not None and (where := self._where(verdict.rule)):
@@ -327,8 +376,11 @@ class _Use:
     def _where(self, rule: str) -> str:
         """The page on which what denied a call can be changed, by whoever may."""
         identified: Identified = self._known.identified
+        team = f"{settings.PUBLIC_URL}/teams/{identified.team_slug}/"
+        if rule in ("bounds", "suspended") and identified.connection is not None:
+            return f"{team}connections/{identified.connection.id}/"
         if rule in _PAGES:
-            return f"{settings.PUBLIC_URL}/teams/{identified.team_slug}/{_PAGES[rule]}"
+            return f"{team}{_PAGES[rule]}"
         return f"{settings.PUBLIC_URL}/" if rule in ("locked", "stopped") else ""
 
 
@@ -359,19 +411,47 @@ def _once(body: bytes, receive: Receive) -> Receive:
     return read
 
 
-def _unreadable(body: bytes) -> str:
-    """Why a body is no JSON that every reader reads alike; empty: it is."""
-    try:
-        msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return "The body is not valid JSON, or is nested too deeply."
+def _unread(head: Head) -> str:
+    """Why a body of this kind is not read; empty: it is."""
+    if head.text(b"content-type").partition(";")[0].strip().lower() != "application/json":
+        return "The body must be JSON, as Content-Type: application/json."
+    if head.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        return "The body must be sent as it is, in no Content-Encoding."
     return ""
 
 
-def _is_authority(text: str) -> bool:
-    return re.fullmatch(r"(?:\[[0-9a-f:]+\]|[a-z0-9.-]+)(?::\d{1,5})?", text, re.ASCII | re.IGNORECASE) is not None
+def _malformed(body: bytes) -> tuple[int, str] | None:
+    """JSON-RPC's code, and why a body is no JSON that every reader reads alike, or no request or notification of JSON-RPC's.
+
+    The SDK judges both again. By the handshake it takes a request with an id that cannot be for a notification, which it says
+    it has accepted, and tells of others in words of its own inside.
+    """
+    try:
+        msgspec.json.decode(body)
+        document = json.loads(body, object_pairs_hook=_unique)
+    except (ValueError, RecursionError):  # msgspec's errors and those of decoding are ValueErrors.
+        return -32700, "The body is not valid JSON, is nested too deeply, or has the same key twice in one object."
+    if not isinstance(document, dict):
+        return -32600, "The body must be one JSON-RPC request: no list of them, and nothing else."
+    if document.get("jsonrpc") != "2.0":
+        return -32600, 'The request is not of JSON-RPC 2.0: it must say "jsonrpc": "2.0".'
+    if not isinstance(document.get("method"), str):
+        return -32600, "The request names no method. Answers are not taken: this door asks nothing of its callers."
+    if "id" in document and (not isinstance(document["id"], str | int) or isinstance(document["id"], bool)):
+        return -32600, "The request's id must be a text or a whole number."
+    if not isinstance(document.get("params", {}), dict):
+        return -32600, "The request's params must be an object."
+    return None
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("the same key twice")
+    return found
+
+
+_UNCONFIRMED: Final = "The key or the configuration cannot be confirmed now: try again shortly."
 _ALLOW: Final[Headers] = [(b"allow", b"POST")]
 _CLOSE: Final[Headers] = [(b"connection", b"close")]
 

@@ -26,7 +26,7 @@ from prometheus_client import Counter, Histogram
 from integrations.gateway.alarms import Signs
 from integrations.gateway.identity import Identified, Identities, Rejected
 from integrations.gateway.integration import Connection, Integration, Look, LookFailed, Refusal, Reply, Resolution
-from integrations.gateway.retries import Earlier, Retries, Trying
+from integrations.gateway.retries import DOUBT_SECONDS, Earlier, Retries, Trying
 from integrations.gateway.retries import State as Tried
 from policies.core.call import (
     Call,
@@ -54,6 +54,8 @@ REDACTION: Final = 2
 """The version of what ``policies/core/redact.py`` keeps: an entry says by which one it was redacted."""
 CONNECTION_TEST: Final = "job:connection_test"
 BOUNDS_JOB: Final = "job:bounds"
+IDEMPOTENCY_KEY: Final = "pagewarden/idempotency-key"
+"""Where the MCP door takes a caller's own name for a write, in ``_meta``: the same name means the same write, tried again."""
 EXPLAIN_OBJECT: Final = "job:explain_object"
 LOOKS: Final = frozenset({CONNECTION_TEST, EXPLAIN_OBJECT, BOUNDS_JOB})
 """The portal's own looks at a connection. What they read reaches no assistant, so bounds do not hold them."""
@@ -313,7 +315,7 @@ class Pipeline:
                     verdict,
                     problem=problem,
                     remedy="Correct the request: it was not sent.",
-                    fault="" if call.problem else resolution.fault,
+                    fault=call.fault if call.problem else resolution.fault,
                 )
             if stopped is not None:
                 return await self._recorded(about, stopped)
@@ -744,7 +746,11 @@ def _of_earlier(about: _About, earlier: Earlier) -> Answer:
     first, keyed = earlier.decision_id, bool(about.call.idempotency_key)
     if earlier.state is Tried.KEPT and earlier.reply is not None:
         return Answer(earlier.reply.status, earlier.outcome, about.verdict, earlier.reply, replay_of=first)
-    force = f"give it {'another' if keyed else 'an'} Idempotency-Key of its own"
+    by_mcp = about.call.door is Door.MCP
+    name = f"{IDEMPOTENCY_KEY} in _meta" if by_mcp else "Idempotency-Key"
+    force = f"give it {'another' if keyed else 'an'} {name} of its own"
+    if by_mcp and not keyed:
+        force = f"wait {DOUBT_SECONDS} seconds"  # Few assistants can send more than arguments.
     if earlier.state is Tried.UNKNOWN:
         return Answer(
             502,
@@ -755,7 +761,7 @@ def _of_earlier(about: _About, earlier: Earlier) -> Answer:
             replay_of=first,
         )
     if earlier.state is Tried.OTHER:
-        problem = f"This Idempotency-Key was used for another request (decision {first}): nothing was sent."
+        problem = f"This {name} was used for another request (decision {first}): nothing was sent."
         remedy = "Give each write a key of its own; only a second try of the very same request has the same key."
     elif earlier.state is Tried.GONE:
         problem, remedy = "The caller went away while this waited for its first try: it was not sent.", "Try again."

@@ -18,7 +18,7 @@ from http import HTTPStatus
 from django.conf import settings
 
 from integrations.gateway import runtime
-from integrations.gateway.http import Headers, Receive, Requests, Scope, Send, answered
+from integrations.gateway.http import IDEMPOTENCY_FORM, Headers, Receive, Requests, Scope, Send, answered
 from integrations.gateway.identity import Rejected
 from integrations.gateway.pipeline import Answer
 from policies.core.call import Call, Client, Door, KeyCredential, Outcome
@@ -26,7 +26,6 @@ from policies.core.call import Call, Client, Door, KeyCredential, Outcome
 PREFIX = "/pagerduty"
 RELAYED = ("x-request-id", "date", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset")
 """PagerDuty's headers that clients rely on."""
-_IDEMPOTENCY_KEY = re.compile(r"[ -~]{1,255}", re.ASCII)
 _UNUSUAL_SELF = re.compile(rb'"self"\s*:\s*"https:\\?/\\?/api\.(?:eu\.)?pagerduty\.com(?=[\\/"])')
 _JSON = b"application/json"
 CONTENT_TYPES = frozenset(
@@ -72,7 +71,7 @@ class RestDoor:
         if b"idempotency-key" in head.headers and not problem:
             if b"idempotency-key" in head.repeated:
                 problem = "The Idempotency-Key is given more than once."
-            elif not _IDEMPOTENCY_KEY.fullmatch(idempotency_key):
+            elif not IDEMPOTENCY_FORM.fullmatch(idempotency_key):
                 problem = "The Idempotency-Key must have 1 to 255 printable ASCII characters."
         if head.headers.get(b"content-encoding", b"") not in (b"", b"identity"):
             problem, status = problem or "The request's body must not be compressed.", status or 415

@@ -58,7 +58,7 @@ def _operation(operation_id: str, data: Mapping[str, Any]) -> Operation:
 
 
 _PASSED: Final = frozenset(
-    {"type", "description", "default", "minimum", "maximum", "pattern", "examples", "minItems", "maxItems"}
+    {"type", "format", "description", "default", "minimum", "maximum", "pattern", "examples", "minItems", "maxItems"}
 )
 _OURS: Final = frozenset({"enum", "items", "required"})
 

@@ -182,9 +182,8 @@ def _of_tool(call: Call) -> Resolution:
     """A tool by its name, with nothing to send: the verdict on it is all that is asked for."""
     tool = TOOLS.get(call.tool)
     if tool is None:
-        return Resolution(
-            None, (), refusal="There is no tool of this name.", remedy="Use a tool that tools/list names."
-        )
+        why, instead = "There is no tool of this name.", "Use a tool that tools/list names."
+        return Resolution(None, (), shape="(unknown tool)", refusal=why, remedy=instead)
     return Resolution(None, (tool,), arguments={"arguments": call.arguments}, problem="Nothing was asked of the tool.")
 
 

@@ -175,6 +175,8 @@ class Call:
     """What the door already found wrong with it (a body over the limit), judged like a bad argument: after authorisation."""
     problem_status: int = 0
     """The HTTP status that says so; 0: 400."""
+    fault: str = ""
+    """Which problem it is, in a word for the record; ``problem`` may repeat what was sent."""
     idempotency_key: str = field(default="", repr=False)
     """The caller's own name for this write: the same name means the same write, tried again. Kept as a digest alone."""
     variant: str = ""

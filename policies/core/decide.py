@@ -88,11 +88,13 @@ def decide(policy: Policy, principal: Principal, tool: Tool, decision_id: str) -
             )
         return verdict(Decision.ALLOW, "job_list", f"The portal's own jobs may use {tool.name}.", "")
     if principal.narrowed_to is not None and tool.name not in principal.narrowed_to:
+        off = policy.state(principal.team_id, tool) is not State.ON
         return verdict(
             Decision.DENY,
             "narrowed_key",
             f"This agent key is narrowed to other tools than {tool.name}.",
-            f"Use a key that includes {tool.name}, or ask a manager of {principal.team} to issue one.",
+            f"Use a key that includes {tool.name}, or ask a manager of {principal.team} to issue one"
+            + (f" and to switch {tool.name} on, which it is not either." if off else "."),
         )
     if principal.kind is Kind.PERSON:
         if principal.role not in (Role.MANAGER, Role.MEMBER):

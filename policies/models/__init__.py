@@ -1,5 +1,6 @@
 from policies.models.alarms import Alarm, KeyNetwork
-from policies.models.journal import Checkpoint, Entry, Stream, VerificationRun
+from policies.models.counts import Counted, ToolCalls
+from policies.models.journal import Checkpoint, Entry, LastVerification, Stream
 from policies.models.people import AgentKey, Membership, SignInFailures, Team, User
 from policies.models.policy import ConfigChange, PolicyVersion, ReadsGoOn, Reveal, Stop, ToolRule, ToolSetting
 from policies.models.review import Review, SavedView
@@ -9,8 +10,10 @@ __all__ = [
     "Alarm",
     "Checkpoint",
     "ConfigChange",
+    "Counted",
     "Entry",
     "KeyNetwork",
+    "LastVerification",
     "Membership",
     "PolicyVersion",
     "ReadsGoOn",
@@ -21,8 +24,8 @@ __all__ = [
     "Stop",
     "Stream",
     "Team",
+    "ToolCalls",
     "ToolRule",
     "ToolSetting",
     "User",
-    "VerificationRun",
 ]

@@ -126,7 +126,8 @@ def _narrowed(key: AgentKey) -> tuple[str, list[str]]:
         return "all that the team's tools allow", []
     titles = [in_words(tool) for tool in key.tools]
     count = f"{len(titles)} tool{'' if len(titles) == 1 else 's'}"
-    return f"the core, {count}" if set(key.tools) == PRESETS["core"] else count, titles
+    # What of them the team has off the key may not use either.
+    return f"the core, at most {count}" if set(key.tools) == PRESETS["core"] else count, titles
 
 
 def _state(key: AgentKey, now: dt.datetime) -> str:

@@ -21,7 +21,7 @@ from django.views.decorators.http import require_POST, require_safe
 from policies.actions import Refused, do_delete_view, do_mark_reviewed, do_record_export, do_save_view
 from policies.core.call import EntryKind
 from policies.core.text import shown
-from policies.models import Checkpoint, Entry, Review, SavedView, Team, User, VerificationRun
+from policies.models import Checkpoint, Entry, LastVerification, Review, SavedView, Team, User
 from portal.audit.around import Around, around, follows
 from portal.audit.export import FORMS, stream
 from portal.audit.facts import groups
@@ -112,7 +112,7 @@ def index(request: Request) -> HttpResponse:
         "views": [(view, _address(view.query)) for view in request.user.saved_views.all()] if reads else [],
         "view_form": ViewForm(auto_id="view_%s"),
         **({} if problems else _reviews(request.user, what, found, team_id)),
-        "verified": VerificationRun.objects.first() if reads else None,
+        "verified": LastVerification.objects.first() if reads else None,
         "checkpoint": Checkpoint.objects.order_by("-id").values_list("at", flat=True).first(),
     }
     return render(request, "audit/index.html", context)

@@ -101,10 +101,16 @@ def bounded(portal: Portal, team_id: str) -> str:
     ).strip()
 
 
-def load(url: str, key: str, callers: int, seconds: float) -> dict[str, Any]:
+def load(url: str, key: str, callers: int, seconds: float, post: dict[str, str] | None = None) -> dict[str, Any]:
+    """``post``: what is posted, as ``tests.benchmarks.load`` takes it from its environment."""
     command = ["taskset", "-c", OTHER_CORE, sys.executable, "-m", "tests.benchmarks.load"]
     out = subprocess.run(
-        [*command, url, key, str(callers), str(seconds)], cwd=ROOT, check=True, capture_output=True, text=True
+        [*command, url, key, str(callers), str(seconds)],
+        cwd=ROOT,
+        env={**os.environ, **(post or {})},
+        check=True,
+        capture_output=True,
+        text=True,
     )
     found: dict[str, Any] = json.loads(out.stdout)
     return found
@@ -127,16 +133,28 @@ def measure(
     }
 
 
-def memory_of(portal: Portal) -> float:
-    """Proportional set size of the worker, in MB (10^6): the largest process of the server's group."""
+def processes_of(portal: Portal) -> Iterator[Path]:
+    """The folder in ``/proc`` of each process of the server's group."""
     assert portal.process is not None
-    sizes = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError, ProcessLookupError):
             if os.getpgid(int(folder.name)) == portal.process.pid:
-                rollup = (folder / "smaps_rollup").read_text()
-                sizes.append(int(next(line for line in rollup.splitlines() if line.startswith("Pss:")).split()[1]))
+                yield folder
+
+
+def memory_of(portal: Portal) -> float:
+    """Proportional set size of the worker, in MB (10^6): the largest process of the server's group."""
+    sizes = []
+    for folder in processes_of(portal):
+        rollup = (folder / "smaps_rollup").read_text()
+        sizes.append(int(next(line for line in rollup.splitlines() if line.startswith("Pss:")).split()[1]))
     return max(sizes) * 1024 / 1e6
+
+
+def processor_seconds_of(portal: Portal) -> float:
+    """What the server's processes have used of a processor until now, in and out of the kernel."""
+    fields = ((folder / "stat").read_text().rpartition(")")[2].split() for folder in processes_of(portal))
+    return sum(int(found[11]) + int(found[12]) for found in fields) / os.sysconf("SC_CLK_TCK")
 
 
 def table(title: str, found: dict[str, dict[str, Any]], base: str = "direct") -> None:

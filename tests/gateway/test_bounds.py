@@ -21,8 +21,10 @@ from integrations.pagerduty.bounds import MAXIMUM_NAMED, Held, _included, _Outsi
 from integrations.pagerduty.catalog import BOUNDS_OF, TOOLS
 from integrations.pagerduty.sandbox.world import World, demo_from_email, demo_tokens, generate
 from tests.calls import calls as all_calls
+from tests.gateway.mcp import Mcp
 from tests.gateway.processes import Answer, Portal, free_port, running
 from tests.gateway.test_every_tool import arrivals, as_a_tool_may
+from tests.integrations.test_tools_reads import rows
 
 NOW = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
 SEED = 7
@@ -191,6 +193,29 @@ def test_nothing_of_another_team_is_in_any_answer(place: Place, who: str) -> Non
     # What is allowed is not merely everything denied.
     if who == "a":
         assert denied - answered - unbounded == NOT_HERE.keys()
+
+
+@pytest.mark.parametrize("who", BOUNDS)
+def test_nothing_of_another_team_is_in_what_a_tool_makes_of_answers(place: Place, who: str) -> None:
+    """Every tool that reads, by MCP: names it looks up and calls it makes beside its own are held like any other."""
+    world, bounds = place.world, BOUNDS[who]
+    canaries = {id for ids in foreign(world, bounds).values() for id in ids} - {"PUSR000"}
+    own = inside(world, bounds)
+    swapped = {id: own[kind][0] for kind, ids in foreign(world, bounds, met=False).items() for id in ids if own[kind]}
+    mcp = Mcp(place.portal.url, place.keys[who])
+    leaks, answered = [], set()
+    for name, arguments in rows(world).items():
+        inner = swap(
+            (name, "", arguments), {id: swapped[id] for id in words_of((name, "", arguments)) & swapped.keys()}
+        )
+        for asked, detail in itertools.product((arguments, inner[2]), ("slim", "full")):
+            used = mcp.use(name, **asked, detail=detail)
+            said = {word.decode() for word in WORD.findall(used.text.encode())}
+            leaks += [(name, word) for word in said & canaries - words_of((name, "", asked))]
+            if not used.is_error:
+                answered.add(name)
+    assert leaks == []
+    assert len(answered) > (20 if who == "c" else 35), sorted(answered)
 
 
 KINDS = {

@@ -29,7 +29,7 @@ from policies.core.call import EntryKind
 from policies.journal import Journal, JournalUnavailable
 from policies.models import Entry
 from tests.conftest import Cast
-from tests.gateway.outage import Load, ask, check, wait_until, waiting, writes_at
+from tests.gateway.outage import Load, ask, check, crowding, settled, wait_until, waiting, writes_at
 from tests.gateway.postgres import Cluster, binaries, cluster
 from tests.gateway.processes import ROOT, Portal, received, recording_upstream
 from tests.gateway.test_pipeline import Setting, outcomes
@@ -70,7 +70,7 @@ def let_reads_go_on(portal: Portal) -> None:
 
 def ready(portal: Portal) -> tuple[int, dict[str, Any]]:
     try:
-        with urllib.request.urlopen(f"{portal.url}/readyz", timeout=15) as answer:
+        with urllib.request.urlopen(f"{portal.url}/readyz", timeout=60) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
@@ -82,13 +82,16 @@ def is_ready(portal: Portal) -> bool:
 
 
 def away(database: Cluster, how: str) -> float:
+    """Since when it is."""
     getattr(database, how)()
     return time.monotonic()
 
 
 def back(database: Cluster, how: str) -> float:
+    """Until when it was away."""
+    returned = time.monotonic()
     database.start() if how == "kill" else database.thaw()
-    return time.monotonic()
+    return returned
 
 
 @pytest.mark.parametrize("how", ["kill", "freeze"])
@@ -104,13 +107,14 @@ def test_reads_go_on_and_writes_do_not_where_an_administrator_chose_so(
         gone = away(database, how)
         # A frozen server is noticed after two seconds without an answer.
         wait_until(lambda: ready(portal)[1]["spooling"]["entries"] > 0, 15, "entries are spooled")
-        time.sleep(2)
-        sent = writes_at(upstream[1])
+        wait_until(lambda: len(load.within(gone, time.monotonic(), writes=False)) > 60, 30, "reads go on")
+        sent = settled(lambda: writes_at(upstream[1]))
         status, told = ready(portal)
         assert (status, told["status"], told["spooling"]["reads_go_on"]) == (200, "reads only", True)
         assert portal.call("DELETE", "/incidents/PT4KHLK").status == 403  # denied as ever, and on record
         time.sleep(1.5)
         assert writes_at(upstream[1]) == sent
+        crowded = crowding()
         returned = back(database, how)
         wait_until(lambda: ask(portal, writes=True).status == 201, 5, "a write goes through")
         wait_until(lambda: is_ready(portal) and not waiting(portal), 10, "all is brought in")
@@ -118,12 +122,9 @@ def test_reads_go_on_and_writes_do_not_where_an_administrator_chose_so(
     finally:
         load.stop()
     reads = load.between(gone, returned, writes=False)
-    assert len(reads) > 50
     assert {call.status for call in reads} == {200}
-    assert (
-        max(call.ended - call.began for call in reads) < 6
-    )  # about two seconds, where tests do not share the processors
-    writes = load.between(gone + 0.1, returned - 0.5, writes=True)
+    assert max(call.ended - call.began for call in reads) < 6 * crowded  # about two seconds
+    writes = load.within(gone, returned, writes=True)
     assert {call.status for call in writes} == {503}
     assert all("was not sent" in call.said for call in writes)
     portal.stop()
@@ -150,8 +151,7 @@ def test_by_default_everything_stops_and_what_was_under_way_is_on_record(
         time.sleep(1.5)
         gone = away(database, how)
         wait_until(lambda: not ready(portal)[1]["checks"]["database"], 15, "it is noticed")
-        time.sleep(3.5)
-        sent = len(received(upstream[1]))
+        sent = settled(lambda: len(received(upstream[1])))
         status, told = ready(portal)
         assert (status, told["status"], told["spooling"]["reads_go_on"]) == (503, "not ready", False)
         time.sleep(1)
@@ -161,7 +161,7 @@ def test_by_default_everything_stops_and_what_was_under_way_is_on_record(
         wait_until(lambda: is_ready(portal) and not waiting(portal), 10, "all is brought in")
     finally:
         load.stop()
-    calls = [call for writes in (False, True) for call in load.between(gone + 0.1, returned - 0.5, writes=writes)]
+    calls = [call for writes in (False, True) for call in load.within(gone, returned, writes=writes)]
     assert {call.status for call in calls} == {503}
     assert all(call.said.startswith(CLOSED) for call in calls)
     portal.stop()
@@ -180,7 +180,7 @@ def test_a_process_killed_while_the_database_is_away_leaves_its_spool_to_the_nex
     load.start()
     time.sleep(1)
     database.kill()
-    time.sleep(2)
+    wait_until(lambda: ready(portal)[1]["spooling"]["entries"] > 40, 15, "entries are spooled")
     portal.kill()
     load.stop()
     [file] = waiting(portal)
@@ -190,11 +190,10 @@ def test_a_process_killed_while_the_database_is_away_leaves_its_spool_to_the_nex
     with pytest.raises(AssertionError):
         portal.start(seconds=3)
     assert portal.process is not None
-    assert ask(portal, writes=False).status == 503
+    wait_until(lambda: ask(portal, writes=False).status == 503, 10, "it answers")
     assert ready(portal)[1]["spooling"] == {"reads_go_on": False, "entries": 0, "files": 1, "problem": ""}
     database.start()
-    took = wait_until(lambda: is_ready(portal) and not waiting(portal), 15, "the dead one's spool is brought in")
-    assert took < 12
+    wait_until(lambda: is_ready(portal) and not waiting(portal), 12, "the dead one's spool is brought in")
     assert ask(portal, writes=False).status == 200
     portal.stop()
     found = check(portal, load, upstream[1], killed=True)
@@ -241,7 +240,7 @@ def test_pages_and_the_worker_recover_by_themselves(portal: Portal, database: Cl
         assert page() == 500
         time.sleep(2)
         database.start()
-        assert wait_until(lambda: page() == 200, 12, "pages are shown") < 12
+        wait_until(lambda: page() == 200, 12, "pages are shown")
         test_connection()
         wait_until(tested, 30, "the worker tests a connection again")
     finally:
@@ -263,8 +262,9 @@ def test_where_somebody_holds_sqlite_locked_reads_go_on_too(tmp_path: Path, upst
         load.asked.append(ask(portal, writes=False))
         load.asked.append(ask(portal, writes=True))
         assert [call.status for call in load.asked] == [200, 200, 503]
-        assert load.asked[0].ended - load.asked[0].began < 7  # LOCK_SECONDS, once
-        assert load.asked[1].ended - load.asked[1].began < 1
+        crowded = crowding()
+        assert load.asked[0].ended - load.asked[0].began < 7 * crowded  # LOCK_SECONDS, once
+        assert load.asked[1].ended - load.asked[1].began < 1 * crowded
         assert len(waiting(portal)) == 1
         holder.execute("ROLLBACK")
         holder.close()
@@ -297,12 +297,15 @@ def test_reads_go_on_no_longer_than_was_chosen(setting: Setting, monkeypatch: py
             monkeypatch.setattr(Journal, "_commit", gone)
             await asyncio.sleep(1.2)
             answers = [await started.pipeline.run(setting.call()), await started.pipeline.run(setting.note())]
-            started.watch._confirmed -= 117
+            started.watch._confirmed = time.monotonic() - 100
             answers.append(await started.pipeline.run(setting.call()))
-            started.watch._confirmed -= 3
+            started.watch._confirmed = time.monotonic() - 120
             answers.append(await started.pipeline.run(setting.call()))
             monkeypatch.undo()
-            await asyncio.sleep(2)
+            for _ in range(100):
+                await asyncio.sleep(0.1)
+                if started.watch.fresh() is not None and not started.spool.holding:
+                    break
             answers.append(await started.pipeline.run(setting.note()))
             return answers
 
@@ -339,8 +342,11 @@ def test_a_journal_that_failed_once_is_found_ready_without_another_call(setting:
             refused = NewEntry(EntryKind.RESULT, timezone.now(), "x", team_id=2**80)
             with pytest.raises(JournalUnavailable):
                 await started.journal.append(refused)
-            await asyncio.sleep(1.5)
-            return bool(started.is_ready()["journal"])
+            for _ in range(100):
+                await asyncio.sleep(0.1)
+                if started.is_ready()["journal"]:
+                    return True
+            return False
 
     assert asyncio.run(scenario())
     assert not Entry.objects.filter(decision_id="trial").exists()

@@ -16,6 +16,7 @@ import pytest
 from integrations.pagerduty import tools
 from integrations.pagerduty.sandbox.app import Sandbox
 from integrations.pagerduty.sandbox.world import demo_from_email, demo_tokens
+from integrations.pagerduty.tools.arguments import given
 
 NOW = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
 TOKENS = demo_tokens(7)
@@ -70,7 +71,7 @@ class Used:
         """What a tool answers. Raises ``Wrong`` and ``Failed`` as it does."""
         tool, arguments = tools.told_apart(name, arguments)  # type: ignore[assignment]  # a name that is none fails here
         assert tool is not None
-        return self.runner.run(tools.serve(tool, tools.valid(tool, arguments), self.run))
+        return self.runner.run(tools.serve(tool, given(tool, arguments, NOW), self.run))
 
     async def run(self, ask: tools.Ask) -> tools.Told:
         self.asked.append(ask)

@@ -25,6 +25,7 @@ from integrations.pagerduty.catalog import (
     TOOLS,
     tools_for,
 )
+from integrations.pagerduty.tools import definitions
 from policies.core.call import Risk, State, Tool
 from tests.published_schema import refused
 
@@ -165,16 +166,70 @@ def test_an_alias_that_is_a_tools_name_or_said_twice_fails_the_import(aliases: l
         catalog._aliases([{"name": "get_incident", "aliases": aliases}, {"name": "get_team"}])
 
 
-def definition(tool: Tool) -> int:
-    """Bytes of what a tool says of itself to an assistant: it is read on every turn."""
-    listed = {"name": tool.name, "title": tool.title, "description": tool.description, "inputSchema": tool.input_schema}
-    return len(json.dumps(listed, separators=(",", ":"), ensure_ascii=False).encode())
-
-
 def test_what_tools_say_of_themselves_fits_into_an_assistants_head() -> None:
-    assert max((definition(tool), tool.name) for tool in TOOLS.values()) <= (2000, "~")
-    assert sum(definition(TOOLS[name]) for name in PRESETS["core"]) <= 15_000
-    assert sum(definition(tool) for tool in TOOLS.values() if not tool.writes and tool.default is State.ON) <= 64_000
+    """It is read on every turn."""
+    assert max((definitions.size(tool), tool.name) for tool in TOOLS.values()) <= (2000, "~")
+    assert sum(definitions.size(TOOLS[name]) for name in PRESETS["core"]) <= 15_000
+    assert sum(map(definitions.size, definitions.DEFAULT_READS)) <= 64_000
+    for tool in TOOLS.values():
+        told = definitions.definition(tool, needs_approval=True)
+        assert len(json.dumps(told, separators=(",", ":"), ensure_ascii=False).encode()) <= 2000, tool.name
+        assert told["description"].endswith(tool.description)
+        assert "approval" in told["description"]
+    assert definitions.tokens(TOOLS[name] for name in PRESETS["core"]) < 4_000
+
+
+def test_a_definition_says_what_a_tool_takes_and_nothing_twice() -> None:
+    for tool in TOOLS.values():
+        told = definitions.definition(tool)
+        Draft202012Validator.check_schema(told["inputSchema"])
+        taken = told["inputSchema"]["properties"]
+        assert set(tool.input_schema["properties"]) <= taken.keys()
+        assert ("detail" in taken) is not tool.writes
+        # What is said is what is taken (arguments.py).
+        assert taken.keys() - tool.input_schema["properties"].keys() <= {"detail", "time_zone"}
+        assert all(each.keys() <= {*SAID, "enum", "items"} for each in taken.values())
+        assert told["inputSchema"].get("required", []) == tool.input_schema["required"]
+    assert "time_zone" in definitions.definition(TOOLS["list_incidents"])["inputSchema"]["properties"]
+    assert {tool.name for tool in TOOLS.values() if not tool.writes} >= definitions.TIMELESS
+
+
+SAID = {"type", "format", "description", "minimum", "maximum", "pattern", "minItems", "maxItems"}
+
+
+def test_the_hints_of_a_write_say_whether_it_destroys_and_may_be_done_again() -> None:
+    writes = {tool.name for tool in TOOLS.values() if tool.writes}
+    assert writes >= definitions.DESTROYS | definitions.REPEATABLE
+    for name in writes:
+        hints = definitions.hints(TOOLS[name])
+        assert hints["readOnlyHint"] is False
+        overwrites = name.startswith(
+            ("update_", "delete_", "remove_", "merge_", "resolve_", "set_", "cancel_", "disassociate_")
+        )
+        # A role is overwritten, and nobody knows what a script or a workflow does.
+        runs = name in ("add_team_member", "start_incident_workflow", "invoke_automation_action")
+        assert hints["destructiveHint"] is (overwrites or runs), name
+        if name.startswith(("create_", "start_", "invoke_", "merge_", "snooze_")) or name == "update_incident":
+            assert not hints["idempotentHint"], name  # an escalation notifies anew
+        if name.startswith(("delete_", "remove_")):
+            assert hints["idempotentHint"], name
+    assert definitions.hints(TOOLS["generate_report"]) == {"readOnlyHint": True}
+
+
+def test_the_instructions_are_short_and_say_what_binds() -> None:
+    assert len(definitions.INSTRUCTIONS.encode()) < 1_200
+    for word in (
+        "recorded",
+        "denied",
+        '{"outside": ...}',
+        "exact name",
+        "detail=full",
+        "left_out",
+        "more",
+        "UTC",
+        "time_zone",
+    ):
+        assert word in definitions.INSTRUCTIONS
 
 
 @pytest.mark.parametrize(
@@ -450,10 +505,16 @@ def test_every_text_that_is_closed_says_its_words(schema_dir: Path) -> None:
                 assert set(own) <= set(words), (tool.name, name)
 
 
+TIMES = {
+    *("since", "until", "start", "end", "start_time", "end_time", "starts_at", "ends_at"),
+    *("effective_since", "effective_until"),
+}
+
+
 def test_every_window_says_its_form_and_what_holds_without_it() -> None:
     for _, name, parameter in parameters():
+        assert (name in TIMES) is (parameter.get("format") == "date-time"), name
         if name in ("since", "until"):
-            assert "ISO 8601" in parameter["description"]
             assert re.search(r"If not given, .|has no default", parameter["description"])
         if name == "time_zone":
             assert "IANA name such as Europe/London" in parameter["description"]

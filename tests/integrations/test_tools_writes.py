@@ -877,6 +877,27 @@ def test_rules_are_put_after_those_of_a_router(use: Used, ask: Ask, sandbox: San
     assert after["catch_all"] == {"actions": {"route_to": service}}
 
 
+def test_a_rule_that_is_there_already_is_not_put_there_again(use: Used, sandbox: Sandbox) -> None:
+    """Whoever does not know what came of an append tries again, and the second body is another than the first."""
+    orchestration, service = sandbox.world.orchestrations[0]["id"], sandbox.world.services[5]["id"]
+    rule = {"label": "Disks", "conditions": [], "actions": {"route_to": service}}
+    arguments = {"orchestration_id": orchestration, "rules": json.dumps([rule]), "append": True}
+    use("update_event_orchestration_router", **arguments)
+    sent = len(use.asked)
+    with pytest.raises(tools.Wrong) as wrong:
+        use("update_event_orchestration_router", **arguments)
+    assert "Rule 1 is there already" in str(wrong.value)
+    assert [each.method for each in use.asked[sent:]] == ["GET"]
+
+
+def test_an_override_whose_answer_was_not_kept_is_told_as_done_before(use: Used, sandbox: Sandbox) -> None:
+    schedule, user = sandbox.world.schedules[0]["id"], sandbox.world.users[0]["id"]
+    told = {"replayed": {"decision": "d", "status": 201, "message": "Its answer was not kept."}}
+    use.failing[f"/schedules/{schedule}/overrides"] = tools.Told(told)
+    found = use("create_schedule_override", schedule_id=schedule, user_id=user, start=FAR, end=FARTHER)
+    assert found["replayed"]["decision"] == "d"
+
+
 def test_an_event_changes_by_what_was_given_alone(use: Used, sandbox: Sandbox) -> None:
     rota = sandbox.world.v3[0]
     event = {

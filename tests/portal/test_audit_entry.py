@@ -140,7 +140,7 @@ def test_an_entry_costs_so_many_queries(client: Client, cast: Cast, django_asser
     for number in range(30):
         note(f"d{number}", actor=KEY, team_id=cast.payments.pk, details={**TARGETS, "use": {"id": "u1", "tool": "x"}})
     row = Entry.objects.get(decision_id="d15")
-    with django_assert_max_num_queries(14):
+    with django_assert_max_num_queries(15):
         assert "This agent" in shown(client, row)
 
 

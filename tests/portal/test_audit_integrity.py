@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 from django.core.management import call_command
-from django.db import DatabaseError
 from django.test import Client
 
 from integrations.tasks import verify_journal
 from policies.journal import write_checkpoint
-from policies.models import Entry, VerificationRun
-from policies.verification import verify_now
+from policies.models import Entry
+from policies.verification import verify_whole
 from tests.conftest import Cast
 from tests.portal.test_audit_page import note
 
@@ -31,15 +30,14 @@ def said(client: Client) -> str:
 def test_it_is_verified_to_an_entry(client: Client, cast: Cast) -> None:
     client.force_login(cast.rhea)
     assert "not verified yet" in said(client)
-    last = note("d1").pk
+    note("d1")
     verify_journal()
-    assert f"verified to entry {last}<" in said(client)
-    assert "held against no checkpoint" in said(client)
+    assert "Intact, unanchored" in said(client)
     write_checkpoint()
     verify_journal()
-    assert "held against no checkpoint" not in said(client)
+    assert "Intact, against the checkpoint of" in said(client)
     client.force_login(cast.mina)
-    assert f"verified to entry {last}<" in said(client)
+    assert "Intact, against" in said(client)
     client.force_login(cast.vic)
     assert 'id="integrity"' not in client.get("/audit/").content.decode()
 
@@ -53,26 +51,14 @@ def test_it_is_broken_at_an_entry(client: Client, cast: Cast, capsys: pytest.Cap
         call_command("verify_audit", "--json")
     assert json.loads(capsys.readouterr().out)["status"] == "broken"
     told = said(client)
-    assert f"broken at entry {row.seq} of the chain configuration" in told
-    assert f'<a href="/audit/{row.pk}/">Entry {row.pk}</a>: it was edited' in told
+    assert f"First bad entry: stream configuration, entry {row.seq} (row {row.pk}): it was edited" in told
     assert "<script>" not in told
-    verify_journal()
-    assert VerificationRun.objects.count() == 2
 
 
 def test_a_foreign_checkpoint_proves_nothing(client: Client, cast: Cast, settings: object) -> None:
     note("d1")
     write_checkpoint()
     settings.JOURNAL_SIGNING_KEY = "A" * 43 + "="  # type: ignore[attr-defined]
-    verify_now()
+    verify_whole()
     client.force_login(cast.rhea)
     assert "cannot tell whether it is intact" in said(client)
-
-
-def test_a_database_that_is_only_read_is_verified_all_the_same(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(run: VerificationRun) -> None:
-        raise DatabaseError("read-only")
-
-    monkeypatch.setattr(VerificationRun, "save", refuse)
-    note("d1")
-    assert verify_now().fault is None

@@ -145,6 +145,25 @@ def test_no_file_of_the_demos_holds_what_was_planted(
     assert [path for path in written if b"policy_defects" in path.read_bytes()] == []
 
 
+def test_the_official_mcp_client_works_with_what_the_info_file_says(
+    demo: tuple[dict[str, Any], Path, subprocess.Popen[bytes]],
+) -> None:
+    info, _, _ = demo
+    command = [sys.executable, "-P", "tests/gateway/mcp_client_scenario.py"]  # Beside it stands another mcp.
+    ran = subprocess.run(
+        [*command, info["mcp_url"], info["agents"]["reader"]["key"], "auto"], cwd=ROOT, capture_output=True, timeout=60
+    )
+    assert ran.returncode == 0, ran.stderr
+    done = json.loads(ran.stdout)
+    assert (done["revision"], done["seen"]) == ("2026-07-28", 300)
+    failed, said = done["denied"]
+    assert (failed, said["error"]["tool"], said["error"]["where"]) == (
+        True,
+        "resolve_incident",
+        f"{info['url']}/teams/payments/tools/",
+    )
+
+
 def test_the_main_job_from_the_first_read_to_the_proof(
     demo: tuple[dict[str, Any], Path, subprocess.Popen[bytes]],
 ) -> None:

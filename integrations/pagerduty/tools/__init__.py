@@ -42,10 +42,10 @@ async def serve(tool: Tool, arguments: Given, run: Run) -> Any:
         Wrong: the arguments cannot be sent.
         Failed: an operation without which there is no answer came to nothing.
     """
-    arguments = await identified(arguments, run)
+    arguments = await identified(tool.name, arguments, run)
     if (own := _OWN.get(tool.name)) is not None:
         return await own(arguments, run)
-    return rendered(await need(run, reads.ask(reads.operation_of(tool), arguments)), arguments)
+    return rendered(await need(run, reads.of_window(reads.operation_of(tool), arguments)), arguments)
 
 
 def valid(tool: Tool, arguments: Mapping[str, Any]) -> Given:

@@ -10,17 +10,18 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from integrations.pagerduty.tools.asking import Given, Wrong
+from integrations.pagerduty.tools.slim import OFFSETS
 from policies.core.call import Tool
 from policies.core.text import shown
 
 DETAIL: Final[Mapping[str, Any]] = {
     "type": "string",
     "enum": ["slim", "full"],
-    "description": "full: all that PagerDuty says. If not given, slim.",
+    "description": "full: all that PagerDuty says.",
 }
 TIME_ZONE: Final[Mapping[str, Any]] = {
     "type": "string",
-    "description": "Times are told in it beside UTC: an IANA name such as Europe/London. If not given, UTC alone.",
+    "description": "Times also in it: Europe/London.",
 }
 NAMED: Final = {
     "service": "service",
@@ -30,10 +31,14 @@ NAMED: Final = {
     "user": "user",
 }
 """What may be given by its name, where a tool takes its id: the word in the parameter → in words."""
-MAXIMUM_ITEMS: Final = 250
+MAXIMUM_ITEMS: Final = 100
+"""Of one list: a query has 200 parameters at most."""
 MAXIMUM_TEXT: Final = 100_000
+FIRST_YEAR, LAST_YEAR = 1970, 9998
+"""Beyond these a window, or the same moment in another zone, may be no time that there is."""
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-_LIKE_AN_ID: Final = re.compile(r"[PQ][A-Z0-9]{5,13}", re.ASCII)
+_LIKE_AN_ID: Final = re.compile(r"[PQ](?:[A-Z0-9]{6}|[A-Z0-9]{13}|(?=[A-Z]*[0-9])[A-Z0-9]{5,12})", re.ASCII)
+"""Of another length than 7 and 14 only with a digit: PAYMENTS and PLATFORM are names."""
 _QUOTES: Final = "\"'`“”‘’"
 _TYPES: Final = {"string": str, "integer": int, "boolean": bool, "array": list}
 _IN_WORDS: Final = {"string": "a text", "integer": "a whole number", "boolean": "true or false", "array": "a list"}
@@ -76,7 +81,12 @@ def given(tool: Tool, arguments: Mapping[str, Any], now: dt.datetime) -> Given:
             if "default" in schema:
                 values[name] = schema["default"]
             continue
-        values[name] = _checked(name, value, schema, f"{name}: {schema['description']}")
+        try:
+            values[name] = _checked(name, value, schema, f"{name}: {schema['description']}")
+        except Wrong as wrong:
+            wrong.about = name
+            raise
+    _check_together(values)
     zone = _zone(values.get("time_zone"))
     detail = values.pop("detail", "slim")
     if "time_zone" not in properties:
@@ -106,6 +116,17 @@ def _checked(name: str, value: Any, schema: Mapping[str, Any], remedy: str) -> A
     return value
 
 
+def _check_together(values: Mapping[str, Any]) -> None:
+    """What no operation takes, whatever the tool."""
+    since, until = (moment(values.get(name) or "") for name in ("since", "until"))
+    if since is not None and until is not None and since >= until:
+        raise Wrong("since is not before until.", "Pass the earlier of the two as since.")
+    if values.get("offset", 0) + values.get("limit", 0) > OFFSETS:
+        raise Wrong(
+            f"offset and limit together are over {OFFSETS:,}.", "Ask for a narrower window in place of a far page."
+        )
+
+
 def _is(value: Any, kind: str) -> bool:
     """Whether a value is of one of JSON's kinds; true and false are no numbers."""
     return isinstance(value, _TYPES[kind]) and not (kind == "integer" and isinstance(value, bool))
@@ -115,7 +136,9 @@ def _check_text(name: str, value: str, schema: Mapping[str, Any], remedy: str) -
     if "enum" in schema and value not in schema["enum"]:
         near = difflib.get_close_matches(value.lower(), schema["enum"], 1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise Wrong(f"{name} cannot be {shown(value, 40)!r}.{hint}", f"Pass one of: {', '.join(schema['enum'])}.")
+        raise Wrong(
+            f"{name} cannot be {shown(value, 40)!r}.{hint}", f"Pass one of: {', '.join(schema['enum'])}. {remedy}"
+        )
     if not value.strip():
         raise Wrong(f"{name} is empty.", f"Pass a value, or leave {name} out if it is not needed. {remedy}")
     if len(value) > MAXIMUM_TEXT:
@@ -152,7 +175,10 @@ def moment(text: str) -> dt.datetime | None:
 
 
 def _check_time(name: str, value: str, remedy: str) -> None:
-    if moment(value) is None:
+    at = moment(value)
+    if at is not None and not FIRST_YEAR <= at.year <= LAST_YEAR:
+        raise Wrong(f"{name} must be of the years {FIRST_YEAR} to {LAST_YEAR}: {shown(value, 40)!r}.", remedy)
+    if at is None:
         example = "2026-03-01T09:00:00Z"
         raise Wrong(f"{name} is no time in ISO 8601: {shown(value, 40)!r}.", f"Pass it as {example}. {remedy}")
 

@@ -49,13 +49,15 @@ class Failed(Exception):
 class Wrong(Exception):
     """Arguments that cannot be sent: says what to pass instead. Raised before anything is sent.
 
-    ``candidates``: rows (``id``, ``name``) that an ambiguous name could mean.
+    ``candidates``: rows (``id``, ``name``) that an ambiguous name could mean. ``about``: the tool's own argument that is wrong,
+    where it is one, for the record.
     """
 
     def __init__(self, problem: str, remedy: str = "", candidates: tuple[Mapping[str, Any], ...] = ()) -> None:
         super().__init__(problem)
         self.remedy = remedy
         self.candidates = candidates
+        self.about = ""
 
 
 @dataclass(frozen=True, slots=True)

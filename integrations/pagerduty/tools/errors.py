@@ -12,7 +12,7 @@ _REMEDIES: Final = {
     400: "Correct the arguments by what PagerDuty says, and try again.",
     402: "The account's plan does not include this: nothing here can change that.",
     403: "The connection's token may not do this: ask a manager of the team to look at the connection.",
-    404: "Look the id up again: it may be wrong, gone, or of another account.",
+    404: "Look the id up again: it may be wrong, gone, of another account, or a name that looks like an id.",
     409: "Something else has changed it meanwhile: read it anew first.",
     429: "PagerDuty's rate limit is reached: wait a minute before you try again.",
 }

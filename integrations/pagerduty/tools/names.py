@@ -13,6 +13,10 @@ from integrations.pagerduty.tools.asking import Ask, Failed, Given, Run, Told, W
 from policies.core.text import shown
 
 MAXIMUM_CANDIDATES: Final = 10
+OF_ME: Final = "get_user_data"
+"""The tool to which ``me`` is the owner of the token."""
+MAXIMUM_NAMES: Final = 20
+"""Of one call: each is a search, or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +37,26 @@ SEARCHES: Final[Mapping[str, _Search]] = {
 """Where a thing with a unique name is looked for."""
 
 
-async def identified(given: Given, run: Run) -> Given:
-    """The arguments with every name replaced by the id it stands for, all looked up at once.
+async def identified(tool: str, given: Given, run: Run) -> Given:
+    """A tool's arguments with every name replaced by the id it stands for, all looked up at once.
 
     Raises ``Wrong`` for a name that nothing or several things have, ``Failed`` where it could not be looked up."""
     wanted: dict[tuple[str, str], None] = {}
     for parameter, value in given.arguments.items():
         if kind := named(parameter):
             for text in value if isinstance(value, list) else [value]:
+                if text == "me" and tool == OF_ME:
+                    continue
+                if text == "me" and kind == "user":
+                    # PagerDuty takes it for the id of nobody, and answers that nobody has incidents or is on call.
+                    raise Wrong(f"{parameter}: me has a meaning for {OF_ME} alone.", "Pass the user's id or name.")
                 if not _stays(parameter, text):
                     wanted[kind, text] = None
     if not wanted:
         return given
+    if len(wanted) > MAXIMUM_NAMES:
+        remedy = "Pass ids in place of names: a list tool shows both."
+        raise Wrong(f"{len(wanted)} names would have to be looked up, and {MAXIMUM_NAMES} can be.", remedy)
     ids = dict(zip(wanted, await asyncio.gather(*(_find(kind, name, run) for kind, name in wanted)), strict=True))
     found = dict(given.arguments)
     for parameter, value in given.arguments.items():
@@ -59,7 +71,7 @@ async def identified(given: Given, run: Run) -> Given:
 
 def _stays(parameter: str, text: str) -> bool:
     """Whether it is an id already, or a word that stands for something else."""
-    return is_id(text) or text == "me" or (text == "empty_member" and "member" in parameter)
+    return is_id(text) or (text == "empty_member" and "member" in parameter)
 
 
 async def _find(kind: str, name: str, run: Run) -> str:
@@ -73,12 +85,15 @@ async def _find(kind: str, name: str, run: Run) -> str:
         rows += told.document.get(key, ())
     words = NAMED[kind]
     exact = {row["id"]: row for row in rows if _is_named(row, name)}
-    if len(exact) == 1:
+    # Users may have the name of another, who need not be among the first.
+    beyond = kind == "user" and any(told.document.get("more") for told in answers)
+    if len(exact) == 1 and not beyond:
         return str(next(iter(exact)))
-    candidates = tuple(
-        {"id": row["id"], "name": shown(_name(row), 120)} for row in [*exact.values(), *rows][:MAXIMUM_CANDIDATES]
-    )
+    near = {**exact, **{row["id"]: row for row in rows}}
+    candidates = tuple(map(_candidate, [*near.values()][:MAXIMUM_CANDIDATES]))
     quoted = repr(shown(name, 64))
+    if beyond:
+        raise Wrong(f"Too many users answer to {quoted} to say who is meant.", "Pass the user's id.", candidates)
     if exact:
         raise Wrong(f"{len(exact)} {words}s are named {quoted}.", "Pass the id of the one you mean.", candidates)
     if candidates:
@@ -99,6 +114,12 @@ def _explained(told: Told, kind: str, name: str, tool: str) -> Told:
 
 def _name(row: Mapping[str, Any]) -> str:
     return str(row.get("name") or row.get("summary") or "")
+
+
+def _candidate(row: Mapping[str, Any]) -> dict[str, str]:
+    """Of users of one name the addresses tell who is who."""
+    address = {"email": shown(str(row["email"]), 120)} if row.get("email") else {}
+    return {"id": row["id"], "name": shown(_name(row), 120), **address}
 
 
 def _is_named(row: Mapping[str, Any], name: str) -> bool:

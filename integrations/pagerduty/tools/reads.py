@@ -3,23 +3,27 @@ operation takes one of its name."""
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from integrations.pagerduty.catalog import OPERATIONS, TAKES
-from integrations.pagerduty.tools.asking import Ask, Given
+from integrations.pagerduty.tools.arguments import moment
+from integrations.pagerduty.tools.asking import Ask, Given, Told
 from policies.core.call import Operation, Tool
 
+WINDOW: Final = ("since", "until")
 _TEMPLATE: Final = re.compile(r"\{(\w+)\}")
 
 
 def ask(operation_id: str, given: Given, **fixed: str) -> Ask:
     """The call of an operation with a tool's arguments: ids go into its path, the rest into its query, under its own name or
-    with ``[]``. ``fixed``: values of path or query beside the arguments."""
+    with ``[]``. ``fixed``: values of path or query beside the arguments. Windows are told in UTC: some take no other."""
     operation = OPERATIONS[operation_id]
     left = {**given.arguments, **fixed}
+    left |= {name: text(at) for name in WINDOW if isinstance(left.get(name), str) and (at := moment(left[name]))}
     path = _path(operation, left)
     return Ask(operation.method, path, _query(operation, left))
 
@@ -52,10 +56,47 @@ def _query(operation: Operation, left: Mapping[str, Any]) -> tuple[tuple[str, st
 
 
 def month_before(given: Given) -> tuple[str, str]:
-    """The window that was asked for, or the last month up to its end."""
-    until = given.get("until") or f"{given.now:%Y-%m-%dT%H:%M:%SZ}"
-    end = dt.datetime.fromisoformat(until)
-    return given.get("since") or f"{end - dt.timedelta(days=30):%Y-%m-%dT%H:%M:%SZ}", until
+    """The window that was asked for, or the last month up to its end, in UTC."""
+    until = moment(given.get("until") or "") or given.now
+    since = moment(given.get("since") or "") or until - dt.timedelta(days=30)
+    return text(since), text(until)
+
+
+def text(at: dt.datetime) -> str:
+    """A moment as PagerDuty takes it, in UTC."""
+    return f"{at.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def of_last_month(operation_id: str, given: Given) -> Ask:
+    """The call of an operation that lists a window: the one that was asked for, or the last month."""
+    since, until = month_before(given)
+    return ask(operation_id, given, since=since, until=until)
+
+
+def of_window(operation_id: str, given: Given) -> Ask:
+    """The call of an operation whose window, where one is asked for, has both ends: of a start alone PagerDuty lists the month
+    after it, and not what was since."""
+    ends = sum(name in given.arguments for name in WINDOW)
+    both = TAKES[operation_id].issuperset(WINDOW)
+    return of_last_month(operation_id, given) if ends == 1 and both else ask(operation_id, given)
+
+
+def only(given: Given, *names: str, **more: Any) -> Given:
+    """A tool's arguments of these names alone, and others beside them."""
+    kept = {name: given[name] for name in names if given.get(name) is not None}
+    return dataclasses.replace(given, arguments={**kept, **more})
+
+
+def failed(told: Told) -> dict[str, Any]:
+    """What stands in the place of a part that came to nothing."""
+    return {"failed": {"kind": told.kind, **told.error}}
+
+
+def elsewhere(told: Told) -> bool:
+    """Whether an id is not known in this place, and may be in another: PagerDuty says so, or the bounds, to which whatever is
+    not found is outside."""
+    by_bounds = told.kind == "denied" and told.error.get("rule") == "bounds"
+    return by_bounds or (told.kind == "refused" and told.error.get("status") in (400, 404))
 
 
 def operation_of(tool: Tool) -> str:

@@ -474,10 +474,13 @@ async def _create_override(given: Given, run: Run) -> Any:
     plain = {**times, "user": ref("user", given["user_id"])}
     ask = Ask("POST", f"/schedules/{given['schedule_id']}/overrides", body={"overrides": [plain]})
     # It answers 201 to a list of overrides, and says of each by itself whether it was made.
-    [made] = await need(run, ask)
+    document = await need(run, ask)
+    if not isinstance(document, list):
+        return rendered(document, given)  # Done before, and what PagerDuty said of it was not kept.
+    [made] = document
     if made.get("status", 201) >= 400:
         said = "; ".join(shown(str(error), 200) for error in made.get("errors") or ()) or "it does not say why"
-        problem = f"PagerDuty did not make the override: {said}."
+        problem = f"PagerDuty did not make the override: {said.rstrip('.')}."
         raise Failed(Told(kind="refused", error={"problem": problem, "status": made["status"]}))
     return rendered({"override": made["override"]}, given)
 
@@ -652,6 +655,19 @@ def _remove_member(given: Given) -> Ask:
     return Ask("DELETE", f"/teams/{given['team_id']}/users/{given['user_id']}")
 
 
+def _new(rules: list[Document], there: list[Document]) -> list[Document]:
+    """The rules, none of which is there. Raises ``Wrong``: an append that is tried again has another body than at first, so
+    that nothing but its rules tells that it was done."""
+    for number, rule in enumerate(rules, 1):
+        for same in there:
+            if all(same.get(name) == value for name, value in rule.items() if name != "id"):
+                raise Wrong(
+                    f"Rule {number} is there already, as {shown(str(same.get('id')), 64)}: nothing was changed.",
+                    "Leave it out; where it was just appended, that is done.",
+                )
+    return rules
+
+
 async def _update_router(given: Given, run: Run) -> Any:
     rules: list[Document] = _parsed(given, "update_event_orchestration_router", "rules", list)
     for number, rule in enumerate(rules, 1):
@@ -672,7 +688,7 @@ async def _update_router(given: Given, run: Run) -> Any:
         before = (await _read(run, path, "get_event_orchestration_router", instead))["orchestration_path"]
         catch_all = catch_all or before.get("catch_all")
         if given.get("append"):
-            rules = [*before["sets"][0]["rules"], *rules]
+            rules = [*before["sets"][0]["rules"], *_new(rules, before["sets"][0]["rules"])]
     router: Document = {"type": "router", "sets": [{"id": "start", "rules": rules}]}
     if catch_all is not None:
         router["catch_all"] = catch_all

@@ -13,9 +13,10 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.db import Error
 
+from policies.core import chain
 from policies.core.text import shown
 from policies.spool import count_waiting
-from policies.verification import verify_now
+from policies.verification import sentence, verify_whole
 
 INTACT, BROKEN, CANNOT_TELL = 0, 1, 2
 
@@ -32,7 +33,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            found = verify_now(options["checkpoint"])
+            path: Path | None = options["checkpoint"]
+            found = verify_whole(chain.Checkpoint.from_json(path.read_text()) if path else None)
             spooled = count_waiting(settings.SPOOL_DIR)
         except (OSError, ValueError, Error) as error:
             self._cannot_tell(options, f"{type(error).__name__}: {error}")
@@ -50,19 +52,7 @@ class Command(BaseCommand):
             "spooled": spooled,
             "first_bad": dataclasses.asdict(found.fault) if found.fault else None,
         }
-        anchor = (
-            f"against the checkpoint of {found.checkpoint}"
-            if found.checkpoint
-            else "unanchored: there is no checkpoint yet"
-        )
-        text = (
-            f"Broken ({anchor}). First bad entry: {found.fault}"
-            if broken
-            else (
-                f"Intact, {anchor}: {found.entries} entries in {found.streams} streams, {found.after_checkpoint} of them since. "
-                f"{found.open_intents} writes are open."
-            )
-        )
+        text = sentence(found)
         if spooled:
             text += (
                 f" {spooled} entries wait in the spool {settings.SPOOL_DIR}: they are brought in when a process runs."

@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('policies', '0007_verification'),
+        ('policies', '0008_tool_calls'),
     ]
 
     operations = [

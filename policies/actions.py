@@ -39,6 +39,8 @@ from policies.models import (
     PolicyVersion,
     ReadsGoOn,
     Reveal,
+    Review,
+    SavedView,
     SignInFailures,
     Stop,
     Team,
@@ -189,6 +191,89 @@ def record_changes(changed: Sequence[Changed], *, by: By, action: str, reason: s
         )
     )
     return changes
+
+
+def _append(by: By, team_id: int | None, at: dt.datetime, details: Mapping[str, Any]) -> None:
+    """The journal's entry of what somebody did to the portal itself."""
+    append_in_transaction(
+        Entry(
+            kind=EntryKind.CONFIG,
+            at=at,
+            decision_id=f"cfg-{uuid4().hex[:28]}",
+            team_id=team_id,
+            actor=f"user:{by.pk}" if isinstance(by, User) else by,
+            details={**details, "by": name_of(by)},
+        )
+    )
+
+
+# The record
+
+
+def require_reader(by: User) -> None:
+    """Whoever reads any of the record (``ViaTeamIdQuerySet``): administrators, auditors, and managers of some team."""
+    reads = by.is_active and (by.is_administrator or by.is_auditor or Team.objects.editable_by(by).exists())
+    if not reads:
+        raise Refused("Managers, auditors and administrators read the record.")
+
+
+@transaction.atomic
+def do_record_export(*, by: User, team_id: int | None, query: str, form: str, until: int) -> None:
+    """Put on record that ``by`` takes away what ``query`` finds of the record, up to the entry ``until``, before it is given.
+    ``team_id``: the only team that it is of. Nobody's rights change: the policy's version stays.
+    """
+    require_reader(by)
+    team = (Team.objects.filter(pk=team_id).values_list("name", flat=True).first() or "") if team_id else ""
+    after = {"form": form, "up_to_entry": until}
+    told = {"action": "export_audit", "target": _kept(query or "everything")[:LONGEST], "before": None, "after": after}
+    _append(by, team_id, timezone.now(), {**told, "reason": "", "team": team})
+
+
+@transaction.atomic
+def do_mark_reviewed(*, by: User, team_id: int | None, query: str, first: int, last: int, note: str) -> Review:
+    """Put on record that ``by`` looked through what ``query`` finds from the entry ``first`` to the entry ``last``.
+    ``team_id``: the only team that it is of. An auditor may: what they review does not change.
+
+    Raises ``ValidationError`` on a note that is empty or holds a secret, and on a range that holds nothing.
+    """
+    require_reader(by)
+    note = plain(note, "The note", maximum=500)
+    if team_id is None and not (by.is_administrator or by.is_auditor):
+        raise ValidationError("You read several teams: say which this is of, as team:name in the query.")
+    if not 0 < first <= last:
+        raise ValidationError("There is no entry in this range that was not reviewed before.")
+    team = (Team.objects.filter(pk=team_id).values_list("name", flat=True).first() or "") if team_id else ""
+    now = timezone.now()
+    query = _kept(query)[:500]
+    made = Review.objects.create(
+        at=now, actor=name_of(by), team_id=team_id, team=team, query=query, first_id=first, last_id=last, note=note
+    )
+    after = {"from_entry": first, "to_entry": last}
+    told = {"action": "mark_reviewed", "target": query or "everything", "before": None, "after": after}
+    _append(by, team_id, now, {**told, "reason": note, "team": team})
+    return made
+
+
+MAXIMUM_VIEWS = 50
+"""Queries that one person may keep."""
+
+
+def do_save_view(*, by: User, name: str, query: str) -> SavedView:
+    """Keep a query for oneself; one of the same name is replaced. It changes nobody's rights, and is not on record.
+
+    Raises ``ValidationError`` on a name that is none, and when there are too many.
+    """
+    require_reader(by)
+    name = plain(name, "The name", maximum=60)
+    if by.saved_views.exclude(name=name).count() >= MAXIMUM_VIEWS:
+        raise ValidationError(f"You keep {MAXIMUM_VIEWS} views already: delete one first.")
+    return by.saved_views.update_or_create(name=name, defaults={"query": query[:500]})[0]
+
+
+def do_delete_view(view: SavedView, *, by: User) -> None:
+    if view.user_id != by.pk:
+        raise Refused("This view is somebody else's.")
+    view.delete()
 
 
 # People and teams

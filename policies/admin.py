@@ -30,6 +30,8 @@ from policies.models import (
     PolicyVersion,
     ReadsGoOn,
     Reveal,
+    Review,
+    SavedView,
     SignInFailures,
     Stop,
     Stream,
@@ -227,7 +229,18 @@ class EntryAdmin(ReadOnlyAdmin):
     show_full_result_count = False
 
 
-@admin.register(Stream, Checkpoint, PolicyVersion, ReadsGoOn, SignInFailures, KeyNetwork, LastVerification, Counted)
+@admin.register(
+    Stream,
+    Checkpoint,
+    Review,
+    SavedView,
+    PolicyVersion,
+    ReadsGoOn,
+    SignInFailures,
+    KeyNetwork,
+    LastVerification,
+    Counted,
+)
 class RecordAdmin(ReadOnlyAdmin):
     """The rest of the record."""
 

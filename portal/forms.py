@@ -10,7 +10,10 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib.auth.forms import AuthenticationForm
+from django.forms.utils import flatatt
 from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
 
 from integrations.actions import clean_bounds, end_of_day, suspension
 from integrations.models import Connection
@@ -18,7 +21,7 @@ from integrations.pagerduty.catalog import CATEGORIES, PRESETS, TOOLS
 from integrations.pagerduty.diagnose import OBJECTS
 from integrations.pagerduty.masking import REVEALABLE
 from policies.actions import MAXIMUM_MINUTES_OF_READS
-from policies.core.call import Decision, EntryKind, Outcome, Risk, State
+from policies.core.call import Decision, Door, EntryKind, Outcome, Risk, State
 from policies.models import AgentKey, Membership, Team, User
 from portal.connecting import about
 
@@ -395,6 +398,11 @@ def in_words(value: str) -> str:
     return TOOLS[value].title if value in TOOLS else value.replace("_", " ")
 
 
+SINCE = {"1h": "last hour", "today": "today (UTC)", "7d": "last 7 days", "30d": "last 30 days"}
+"""Times that the audit page offers, as its queries write them."""
+MINUTES = {"type": "datetime-local"}
+
+
 def _choices(values: list[str], everything: str) -> list[tuple[str, str]]:
     return [("", everything), *((value, in_words(value)) for value in values if value)]
 
@@ -483,25 +491,74 @@ class CategoryForm(PageForm):
     )
 
 
-class AuditForm(PageForm):
-    """What to show of the journal."""
+class LongSelect(forms.Select):
+    """A choice of one among hundreds, for each of which Django would render a template."""
 
+    def render(self, name: str, value: Any, attrs: dict[str, Any] | None = None, renderer: object = None) -> SafeString:
+        chosen = "" if value is None else str(value)
+        options = format_html_join(
+            "",
+            '<option value="{}"{}>{}</option>',
+            ((key, mark_safe(" selected") if key == chosen else "", said) for key, said in self.choices),
+        )
+        return format_html(
+            '<select name="{}"{}>{}</select>', name, flatatt(self.build_attrs(self.attrs, attrs)), options
+        )
+
+
+class AuditForm(PageForm):
+    """A query of the journal, as fields: what each may be is the query's to say (``portal.audit.query``)."""
+
+    since = forms.ChoiceField(required=False, label="Time")
+    since_at = forms.CharField(required=False, label="From (UTC)", widget=forms.DateTimeInput(attrs=MINUTES))
+    until = forms.CharField(required=False, label="To (UTC)", widget=forms.DateTimeInput(attrs=MINUTES))
     kind = forms.ChoiceField(
         required=False, choices=[("", "every kind"), *((kind.value, said) for kind, said in KINDS.items())]
     )
-    team = forms.ModelChoiceField(Team.objects.none(), required=False, empty_label="every team")
-    tool = forms.ChoiceField(required=False, choices=_choices(sorted(TOOLS), "every tool"))
+    team = forms.ChoiceField(required=False, widget=LongSelect)
+    agent = forms.CharField(required=False, help_text="Its name, or the start of its key: pwk_….")
+    person = forms.CharField(required=False, help_text="Name or e-mail.")
+    connection = forms.CharField(required=False, help_text="Its name.")
+    tool = forms.ChoiceField(required=False, choices=_choices(sorted(TOOLS), "every tool"), widget=LongSelect)
+    risk = forms.ChoiceField(required=False, choices=_choices([risk.value for risk in Risk], "every risk"))
     verdict = forms.ChoiceField(
         required=False, choices=_choices([decision.value for decision in Decision], "every verdict")
     )
     outcome = forms.ChoiceField(
         required=False, choices=_choices([outcome.value for outcome in Outcome], "every outcome")
     )
-    decision_id = forms.CharField(required=False, max_length=32, label="Decision")
-    revealed = forms.BooleanField(required=False, label="Only answers that showed what is masked")
+    door = forms.ChoiceField(required=False, choices=_choices([door.value for door in Door], "every door"))
+    target = forms.CharField(required=False, help_text="An id of PagerDuty's, such as PT4KHLK.")
+    decision = forms.CharField(required=False, label="Decision id")
+    use = forms.CharField(required=False, label="Use of a tool", help_text="The id that its calls have in common.")
+    words = forms.CharField(required=False, label="Words", help_text="Of a tool, a target or anything in the record.")
+    revealed = forms.ChoiceField(
+        required=False,
+        label="Unmasked",
+        choices=[("", "every answer"), ("yes", "only answers that showed what is masked")],
+    )
 
-    def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        field = self.fields["team"]
-        assert isinstance(field, forms.ModelChoiceField)  # noqa: S101
-        field.queryset = Team.objects.visible_to(user)
+    def __init__(self, user: User, initial: dict[str, str]) -> None:
+        super().__init__(initial=initial)
+        teams = Team.objects.visible_to(user).values_list("slug", "name")
+        offered = {"team": {"": "every team", **dict(teams)}, "since": {"": "any, or from and to", **SINCE}}
+        for name, known in offered.items():
+            field = self.fields[name]
+            assert isinstance(field, forms.ChoiceField)  # noqa: S101
+            value = initial.get(name, "")
+            # A query may say more than the form offers: 3h, or the number of a team that is gone.
+            field.choices = [*known.items(), *([(value, value)] if value not in known else [])]
+        for field in self.fields.values():
+            field.widget.attrs["autocomplete"] = "off"
+
+
+class ReviewForm(PageForm):
+    """Marks what a query finds, up to an entry, as looked through."""
+
+    note = forms.CharField(max_length=500, help_text="What you looked for and found. Kept in the record.")
+    first = forms.IntegerField(min_value=1, label="From entry")
+    last = forms.IntegerField(min_value=1, label="To entry")
+
+
+class ViewForm(PageForm):
+    name = forms.CharField(max_length=60, label="Save this query as", help_text="For yourself alone.")

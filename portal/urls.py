@@ -55,6 +55,9 @@ urlpatterns = [
     path("grid/tools/<slug:name>/", grid.tool, name="grid-tool"),
     path("catalogue/", catalogue.index, name="catalogue"),
     path("audit/", audit.index, name="audit"),
+    path("audit/export/", audit.export, name="audit-export"),
+    path("audit/review/", audit.review, name="audit-review"),
+    path("audit/views/", audit.views, name="audit-views"),
     path("audit/<int:pk>/", audit.entry, name="audit-entry"),
     path("admin/", admin.site.urls),
 ]

@@ -3,6 +3,7 @@ from policies.models.counts import Counted, ToolCalls
 from policies.models.journal import Checkpoint, Entry, LastVerification, Stream
 from policies.models.people import AgentKey, Membership, SignInFailures, Team, User
 from policies.models.policy import ConfigChange, PolicyVersion, ReadsGoOn, Reveal, Stop, ToolRule, ToolSetting
+from policies.models.review import Review, SavedView
 
 __all__ = [
     "AgentKey",
@@ -17,6 +18,8 @@ __all__ = [
     "PolicyVersion",
     "ReadsGoOn",
     "Reveal",
+    "Review",
+    "SavedView",
     "SignInFailures",
     "Stop",
     "Stream",

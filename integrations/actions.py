@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
+from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -23,6 +24,7 @@ from django.core.mail import send_mail
 from django.core.validators import validate_email
 from django.db import connection as database
 from django.db import transaction
+from django.db.models import Max
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from django.views.decorators.debug import sensitive_variables
@@ -624,11 +626,29 @@ def troubles(connection: Connection, now: dt.datetime) -> list[str]:
     return told
 
 
-def _told_of_candidate(connection: Connection, now: dt.datetime) -> str:
-    """Whether a replacement token waits for its test or has failed it."""
-    test = connection.tests.filter(of_candidate=True).first()
-    changes = ConfigChange.objects.filter(team_id=connection.team_id, target=connection.name, action="replace_token")
-    sealed = changes.values_list("at", flat=True).first()
+def told_of_candidates(connections: Iterable[Connection], now: dt.datetime) -> dict[UUID, str]:
+    """Of each replacement token whether it waits for its test or has failed it, by connection: as many look-ups for one as for
+    hundreds, and none where no replacement waits."""
+    waiting = [row for row in connections if row.candidate_fingerprint is not None]
+    if not waiting:
+        return {}
+    tests = ConnectionTest.objects.filter(connection__in=waiting, of_candidate=True).order_by()
+    newest = tests.values("connection").annotate(newest=Max("pk")).values("newest")
+    found = {test.connection_id: test for test in ConnectionTest.objects.filter(pk__in=newest)}
+    changes = ConfigChange.objects.filter(
+        team_id__in={row.team_id for row in waiting}, action="replace_token"
+    ).order_by()
+    sealed = {
+        (team_id, target): at for team_id, target, at in changes.values_list("team_id", "target").annotate(Max("at"))
+    }
+    return {
+        row.pk: _told_of_candidate(row, found.get(row.pk), sealed.get((row.team_id, row.name)), now) for row in waiting
+    }
+
+
+def _told_of_candidate(
+    connection: Connection, test: ConnectionTest | None, sealed: dt.datetime | None, now: dt.datetime
+) -> str:
     # A test of an earlier replacement says nothing of this one.
     if test is None or test.passed or (sealed is not None and test.at < sealed):
         return f"A replacement token (…{connection.candidate_last4}) waits: it must pass its test to go into service."
@@ -636,8 +656,9 @@ def _told_of_candidate(connection: Connection, now: dt.datetime) -> str:
     return f"The replacement token (…{connection.candidate_last4}) failed its test at {at}: {test.message}"
 
 
-def warnings(connection: Connection, now: dt.datetime) -> list[str]:
-    """What whoever looks at a connection must know, the worst first; empty: all is well."""
+def warnings(connection: Connection, now: dt.datetime, candidates: Mapping[UUID, str] | None = None) -> list[str]:
+    """What whoever looks at a connection must know, the worst first; empty: all is well. ``candidates``: what
+    ``told_of_candidates`` says, where it was asked for many connections at once."""
     told = troubles(connection, now)
     left = days_left(connection, now)
     if left is not None and 0 < left <= REMINDER_DAYS[0]:
@@ -651,7 +672,7 @@ def warnings(connection: Connection, now: dt.datetime) -> list[str]:
             f"end on {_day(usual)}."
         )
     if connection.candidate_fingerprint is not None:
-        told.append(_told_of_candidate(connection, now))
+        told.append((told_of_candidates([connection], now) if candidates is None else candidates)[connection.pk])
     if connection.from_email_proposed:
         told.append(f"Acting as {connection.from_email_proposed} waits for an administrator's signature.")
     return told

@@ -75,7 +75,7 @@ class ToolRuleAdmin(ActionAdmin):
     """A rule is lifted by saving it without lock and risk."""
 
     form = ToolRuleForm
-    list_display = ("tool", "locked", "risk", "reason", "updated_at")
+    list_display = ("tool", "locked", "risk", "reason", "actor", "updated_at")
 
     def save_model(self, request: HttpRequest, obj: ToolRule, form: Any, change: bool) -> None:
         values = form.cleaned_data

@@ -18,8 +18,10 @@ from huey import Huey, RedisHuey, SqliteHuey
 from integrations import actions, alarms
 from integrations.models import Connection
 from policies.actions import Refused
+from policies.counts import count_calls, forget_old_counts
 from policies.journal import close_orphans, write_checkpoint
 from policies.spool import bring_in_orphans, waiting
+from policies.verification import sentence, verify_whole
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -138,9 +140,28 @@ def bring_in_spooled() -> None:
     bring_in_orphans(settings.SPOOL_DIR)
 
 
+@periodic(minutes=1)
+def count_new_calls() -> None:
+    """For the pages that say how often each tool was called."""
+    count_calls()
+
+
+@periodic(minutes=60)
+def forget_counts() -> None:
+    forget_old_counts()
+
+
 @periodic(minutes=settings.CHECKPOINT_MINUTES)
 def sign_checkpoint() -> None:
     write_checkpoint()
+
+
+@periodic(minutes=24 * 60)
+def verify_journal() -> None:
+    """Daily, for it reads all of it: people see when it was verified last, and what was found."""
+    found = verify_whole()
+    if found.fault is not None:
+        log.error("The journal is broken: %s", sentence(found))
 
 
 @periodic(minutes=60)

@@ -7,10 +7,12 @@ entry of the journal, all or nothing. Views, admin and commands call these; noth
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import ipaddress
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -37,6 +39,8 @@ from policies.models import (
     PolicyVersion,
     ReadsGoOn,
     Reveal,
+    Review,
+    SavedView,
     SignInFailures,
     Stop,
     Team,
@@ -44,6 +48,7 @@ from policies.models import (
     ToolSetting,
     User,
 )
+from policies.rehearsal import Rehearsal, rehearse
 
 By = User | str
 
@@ -122,6 +127,16 @@ def _kept(value: Any) -> Any:
     return [_kept(item) for item in value] if isinstance(value, list | tuple) else value
 
 
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What became of one thing. ``before`` and ``after`` are JSON values."""
+
+    team: Team | None
+    target: str
+    before: Any
+    after: Any
+
+
 def record_change(
     *, by: By, team: Team | None, action: str, target: str, before: Any, after: Any, reason: str = ""
 ) -> ConfigChange:
@@ -129,41 +144,136 @@ def record_change(
 
     ``before`` and ``after`` are JSON values. Secrets in any text are left out, for all of it is kept for good.
     """
-    target, before, after, reason = _kept(target)[:200], _kept(before), _kept(after), _kept(reason)[:500]
+    return record_changes([Changed(team, target, before, after)], by=by, action=action, reason=reason)[0]
+
+
+def record_changes(changed: Sequence[Changed], *, by: By, action: str, reason: str = "") -> list[ConfigChange]:
+    """Several changes of one kind that are made in one stroke: each has its ConfigChange and its entry, and all the same
+    version."""
+    reason = _kept(reason)[:500]
     version = move_version()
     now = timezone.now()
-    change = ConfigChange.objects.create(
-        at=now,
-        actor=name_of(by),
-        team_id=team.pk if team else None,
-        team=team.name if team else "",
-        action=action,
-        target=target,
-        before=before,
-        after=after,
-        reason=reason,
-        policy_version=version,
+    changes = ConfigChange.objects.bulk_create(
+        ConfigChange(
+            at=now,
+            actor=name_of(by),
+            team_id=one.team.pk if one.team else None,
+            team=one.team.name if one.team else "",
+            action=action,
+            target=_kept(one.target)[:200],
+            before=_kept(one.before),
+            after=_kept(one.after),
+            reason=reason,
+            policy_version=version,
+        )
+        for one in changed
     )
+    append_in_transaction(
+        *(
+            Entry(
+                kind=EntryKind.CONFIG,
+                at=now,
+                decision_id=f"cfg-{uuid4().hex[:28]}",
+                team_id=change.team_id,
+                actor=f"user:{by.pk}" if isinstance(by, User) else by,
+                details={
+                    "action": action,
+                    "target": change.target,
+                    "before": change.before,
+                    "after": change.after,
+                    "reason": reason,
+                    "policy_version": version,
+                    "by": name_of(by),
+                    "team": change.team,
+                },
+            )
+            for change in changes
+        )
+    )
+    return changes
+
+
+def _append(by: By, team_id: int | None, at: dt.datetime, details: Mapping[str, Any]) -> None:
+    """The journal's entry of what somebody did to the portal itself."""
     append_in_transaction(
         Entry(
             kind=EntryKind.CONFIG,
-            at=now,
+            at=at,
             decision_id=f"cfg-{uuid4().hex[:28]}",
-            team_id=change.team_id,
+            team_id=team_id,
             actor=f"user:{by.pk}" if isinstance(by, User) else by,
-            details={
-                "action": action,
-                "target": target,
-                "before": before,
-                "after": after,
-                "reason": reason,
-                "policy_version": version,
-                "by": name_of(by),
-                "team": change.team,
-            },
+            details={**details, "by": name_of(by)},
         )
     )
-    return change
+
+
+# The record
+
+
+def require_reader(by: User) -> None:
+    """Whoever reads any of the record (``ViaTeamIdQuerySet``): administrators, auditors, and managers of some team."""
+    reads = by.is_active and (by.is_administrator or by.is_auditor or Team.objects.editable_by(by).exists())
+    if not reads:
+        raise Refused("Managers, auditors and administrators read the record.")
+
+
+@transaction.atomic
+def do_record_export(*, by: User, team_id: int | None, query: str, form: str, until: int) -> None:
+    """Put on record that ``by`` takes away what ``query`` finds of the record, up to the entry ``until``, before it is given.
+    ``team_id``: the only team that it is of. Nobody's rights change: the policy's version stays.
+    """
+    require_reader(by)
+    team = (Team.objects.filter(pk=team_id).values_list("name", flat=True).first() or "") if team_id else ""
+    after = {"form": form, "up_to_entry": until}
+    told = {"action": "export_audit", "target": _kept(query or "everything")[:LONGEST], "before": None, "after": after}
+    _append(by, team_id, timezone.now(), {**told, "reason": "", "team": team})
+
+
+@transaction.atomic
+def do_mark_reviewed(*, by: User, team_id: int | None, query: str, first: int, last: int, note: str) -> Review:
+    """Put on record that ``by`` looked through what ``query`` finds from the entry ``first`` to the entry ``last``.
+    ``team_id``: the only team that it is of. An auditor may: what they review does not change.
+
+    Raises ``ValidationError`` on a note that is empty or holds a secret, and on a range that holds nothing.
+    """
+    require_reader(by)
+    note = plain(note, "The note", maximum=500)
+    if team_id is None and not (by.is_administrator or by.is_auditor):
+        raise ValidationError("You read several teams: say which this is of, as team:name in the query.")
+    if not 0 < first <= last:
+        raise ValidationError("There is no entry in this range that was not reviewed before.")
+    team = (Team.objects.filter(pk=team_id).values_list("name", flat=True).first() or "") if team_id else ""
+    now = timezone.now()
+    query = _kept(query)[:500]
+    made = Review.objects.create(
+        at=now, actor=name_of(by), team_id=team_id, team=team, query=query, first_id=first, last_id=last, note=note
+    )
+    after = {"from_entry": first, "to_entry": last}
+    told = {"action": "mark_reviewed", "target": query or "everything", "before": None, "after": after}
+    _append(by, team_id, now, {**told, "reason": note, "team": team})
+    return made
+
+
+MAXIMUM_VIEWS = 50
+"""Queries that one person may keep."""
+
+
+def do_save_view(*, by: User, name: str, query: str) -> SavedView:
+    """Keep a query for oneself; one of the same name is replaced. It changes nobody's rights, and is not on record.
+
+    Raises ``ValidationError`` on a name that is none, and when there are too many.
+    """
+    require_reader(by)
+    name = plain(name, "The name", maximum=60)
+    if by.saved_views.exclude(name=name).count() >= MAXIMUM_VIEWS:
+        raise ValidationError(f"You keep {MAXIMUM_VIEWS} views already: delete one first.")
+    return by.saved_views.update_or_create(name=name, defaults={"query": query[:500]})[0]
+
+
+def do_delete_view(view: SavedView, *, by: User) -> None:
+    if view.user_id != by.pk:
+        raise Refused("This view is somebody else's.")
+    view.delete()
 
 
 # People and teams
@@ -313,46 +423,202 @@ def _keep_a_manager(team: Team, user: User, by: By) -> None:
 # Policy
 
 
+@dataclass(frozen=True, slots=True)
+class SettingChange:
+    """What would become, or became, of one tool of one team."""
+
+    team: Team
+    tool: Tool
+    before: State
+    after: State
+
+
+def _locked() -> set[str]:
+    return set(ToolRule.objects.filter(locked=True).values_list("tool", flat=True))
+
+
+def _states(teams: Collection[Team]) -> dict[tuple[int, str], State]:
+    """(Team, tool) → what the team says of it, where it does."""
+    rows = ToolSetting.objects.filter(team__in=teams).order_by()
+    return {(team, tool): State(state) for team, tool, state in rows.values_list("team_id", "tool", "state")}
+
+
+def setting_changes(
+    wanted: Mapping[Team, Mapping[str, State]], *, tools: Mapping[str, Tool], locked_too: bool = False
+) -> list[SettingChange]:
+    """What it would change to set ``wanted`` (of each team, tool → state). What is locked off stays as it is, unless
+    ``locked_too``."""
+    locked, rows = set() if locked_too else _locked(), _states(wanted)
+    found = []
+    for team, states in wanted.items():
+        for name, after in states.items():
+            tool = tools[name]
+            before = rows.get((team.pk, name), tool.default)
+            if name not in locked and before is not after:
+                found.append(SettingChange(team, tool, before, after))
+    return found
+
+
+def digest_of(changes: Iterable[SettingChange]) -> str:
+    """What a page sends back to say which changes it had listed: no others are made on the strength of it."""
+    lines = sorted(f"{one.team.pk}:{one.tool.name}:{one.before.value}:{one.after.value}" for one in changes)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+class ReasonMissing(ValidationError):
+    """It may be done, once it is said why."""
+
+
+def _set_tools(changes: Sequence[SettingChange], *, by: By, reason: str) -> int:
+    """Each a ConfigChange of its own. A person says why a tool of high risk is switched on."""
+    if not changes:
+        return 0
+    if not reason and isinstance(by, User):
+        raised = dict(ToolRule.objects.exclude(risk="").values_list("tool", "risk"))
+        for one in changes:
+            if one.after is State.ON and Risk.HIGH in (one.tool.risk, raised.get(one.tool.name)):
+                raise ReasonMissing(f"{one.tool.title} is of high risk: say why it is switched on.")
+    ToolSetting.objects.bulk_create(
+        [
+            ToolSetting(team=one.team, tool=one.tool.name, state=one.after.value, updated_at=timezone.now())
+            for one in changes
+        ],
+        update_conflicts=True,
+        unique_fields=["team", "tool"],
+        update_fields=["state", "updated_at"],
+    )
+    record_changes(
+        [Changed(one.team, one.tool.name, one.before.value, one.after.value) for one in changes],
+        by=by,
+        action="set_tool",
+        reason=reason,
+    )
+    return len(changes)
+
+
+def last_change(team: Team, name: str) -> ConfigChange | None:
+    """The newest change of what a team says of a tool."""
+    return ConfigChange.objects.filter(team_id=team.pk, action="set_tool", target=name).first()
+
+
 @transaction.atomic
 def do_set_tools(
-    team: Team, *, states: Mapping[str, State], tools: Mapping[str, Tool], by: By, reason: str = ""
+    team: Team,
+    *,
+    states: Mapping[str, State],
+    tools: Mapping[str, Tool],
+    by: By,
+    reason: str = "",
+    seen: Mapping[str, State] | None = None,
 ) -> int:
-    """Set what a team says of some tools. Returns how many changed; each is a ConfigChange of its own."""
+    """Set what a team says of some tools. Returns how many changed; each is a ConfigChange of its own.
+
+    ``seen``: what whoever asks saw the tools at. Raises ``ValidationError`` where one is at something else by now, unless it
+    is what they want; ``ReasonMissing`` where a tool of high risk is switched on by a person who does not say why.
+    """
     require_manager(by, team, "set its tools")
     reason = clean_reason(reason)
     hold_version()  # before any other row, here and everywhere: no deadlock
-    locked = set(ToolRule.objects.filter(locked=True).values_list("tool", flat=True))
-    settings_now = {row.tool: row for row in ToolSetting.objects.select_for_update().filter(team=team)}
-    changed = 0
+    locked, rows = _locked(), _states([team])
+    changes = []
     for name, state in states.items():
         tool = tools.get(name)
         if tool is None:
             raise ValidationError(f"There is no tool {name[:64]!r} in the catalogue.")
-        row = settings_now.get(name)
-        before = State(row.state) if row else tool.default
+        before = rows.get((team.pk, name), tool.default)
         if state is before:
             continue
         if name in locked and state is not State.OFF:
             raise Refused(f"{tool.title} is locked off for all teams by an administrator.")
-        ToolSetting.objects.update_or_create(team=team, tool=name, defaults={"state": state.value})
-        record_change(
-            by=by, team=team, action="set_tool", target=name, before=before.value, after=state.value, reason=reason
+        if seen is not None and seen.get(name, before) is not before:
+            newest = last_change(team, name)
+            who = f" by {newest.actor}" if newest else ""
+            raise ValidationError(
+                f"{tool.title} was set to {before.value.replace('_', ' ')}{who} meanwhile, and is left so: look again."
+            )
+        changes.append(SettingChange(team, tool, before, state))
+    return _set_tools(changes, by=by, reason=reason)
+
+
+UNDO_MINUTES = 10
+
+
+@transaction.atomic
+def do_undo_set_tool(team: Team, *, change: int, tools: Mapping[str, Tool], by: By) -> ConfigChange:
+    """Set a tool back to what it was before the change of that number. Returns that change.
+
+    Raises ``ValidationError`` unless it is the newest change of that tool, made by the same person a moment ago: to set back
+    what was there needs no reason of its own, even where the tool is of high risk.
+    """
+    require_manager(by, team, "set its tools")
+    hold_version()
+    undone = ConfigChange.objects.filter(pk=change, team_id=team.pk, action="set_tool").first()
+    if undone is None or undone.target not in tools:
+        raise ValidationError("There is no such change to undo.")
+    tool = tools[undone.target]
+    newest = last_change(team, tool.name)
+    if newest is not None and newest.pk != undone.pk:
+        raise ValidationError(
+            f"{tool.title} was changed by {newest.actor} meanwhile, and is left as it is: look again."
         )
-        changed += 1
-    return changed
+    if undone.actor != name_of(by) or undone.at < timezone.now() - dt.timedelta(minutes=UNDO_MINUTES):
+        raise ValidationError(
+            f"Whoever made a change can undo it for {UNDO_MINUTES} minutes. Set the tool anew instead."
+        )
+    do_set_tools(
+        team,
+        states={tool.name: State(str(undone.before))},
+        tools=tools,
+        by=by,
+        reason=f"undone: {undone.reason}"[:500] if undone.reason else "undone",
+        seen={tool.name: State(str(undone.after))},
+    )
+    return undone
+
+
+def _confirm(changes: Sequence[SettingChange], seen: str) -> None:
+    if digest_of(changes) != seen:
+        raise ValidationError("Tools were changed meanwhile: look again at what this would do.")
+
+
+@transaction.atomic
+def do_set_tools_of_teams(
+    teams: Iterable[Team], *, states: Mapping[str, State], tools: Mapping[str, Tool], by: By, reason: str, seen: str
+) -> int:
+    """The same tools in the same states for several teams, locked ones as they are. Returns how many settings changed.
+
+    ``seen``: the digest of the changes that whoever asks has confirmed. Raises ``ValidationError`` if they would be others.
+    """
+    require_administrator(by, "set the tools of several teams")
+    reason = plain(reason, "The reason", maximum=500)
+    hold_version()
+    changes = setting_changes(dict.fromkeys(teams, states), tools=tools)
+    _confirm(changes, seen)
+    return _set_tools(changes, by=by, reason=reason)
+
+
+def clone_changes(source: Team, target: Team, *, tools: Mapping[str, Tool]) -> list[SettingChange]:
+    """What would become of ``target`` if its tools were set as those of ``source`` are. What is locked off stays."""
+    rows = _states([source])
+    wanted = {name: rows.get((source.pk, name), tool.default) for name, tool in tools.items()}
+    return setting_changes({target: wanted}, tools=tools)
+
+
+@transaction.atomic
+def do_clone_policy(source: Team, target: Team, *, tools: Mapping[str, Tool], by: By, reason: str, seen: str) -> int:
+    """Set the tools of ``target`` as those of ``source`` are. Returns how many changed. ``seen``: as above."""
+    require_administrator(by, "set a team's tools as another's are")
+    reason = plain(reason, "The reason", maximum=400)
+    hold_version()
+    changes = clone_changes(source, target, tools=tools)
+    _confirm(changes, seen)
+    return _set_tools(changes, by=by, reason=f"as {source.name}: {reason}")
 
 
 def preset_changes(team: Team, *, preset: frozenset[str], tools: Mapping[str, Tool]) -> dict[str, tuple[State, State]]:
     """What a preset would change: its tools on, all others off, locked ones as they are. State before and after, by tool."""
-    locked = set(ToolRule.objects.filter(locked=True).values_list("tool", flat=True))
-    rows = dict(ToolSetting.objects.filter(team=team).values_list("tool", "state"))
-    changes: dict[str, tuple[State, State]] = {}
-    for name, tool in tools.items():
-        before = State(rows[name]) if name in rows else tool.default
-        after = State.ON if name in preset else State.OFF
-        if name not in locked and before is not after:
-            changes[name] = (before, after)
-    return changes
+    wanted = {name: State.ON if name in preset else State.OFF for name in tools}
+    return {one.tool.name: (one.before, one.after) for one in setting_changes({team: wanted}, tools=tools)}
 
 
 @transaction.atomic
@@ -383,24 +649,38 @@ def do_apply_preset(
 
 @transaction.atomic
 def do_set_tool_rule(
-    name: str, *, tools: Mapping[str, Tool], by: By, locked: bool, risk: str = "", reason: str = ""
+    name: str,
+    *,
+    tools: Mapping[str, Tool],
+    by: By,
+    locked: bool,
+    risk: str = "",
+    reason: str = "",
+    seen: bool | None = None,
 ) -> ToolRule:
-    """Lock a tool off for all teams, or raise its risk. The catalogue's risk is the least there is."""
+    """Lock a tool off for all teams, or raise its risk. The catalogue's risk is the least there is.
+
+    ``seen``: whether it was locked when whoever asks looked. Raises ``ValidationError`` if that is no longer so.
+    """
     require_administrator(by, "lock tools or raise their risk")
-    reason = clean_reason(reason)
+    reason = plain(reason, "The reason", maximum=500, required=locked)
+    hold_version()  # before any other row
     tool = tools.get(name)
     if tool is None:
         raise ValidationError(f"There is no tool {name[:64]!r} in the catalogue.")
     if risk and Risk(risk).rank < tool.risk.rank:
         raise ValidationError(f"{tool.title} is of {tool.risk.value} risk: it can only be raised.")
     row = ToolRule.objects.filter(tool=name).first()
+    if seen is not None and seen is not (row is not None and row.locked):
+        raise ValidationError(f"{tool.title} was {'un' if seen else ''}locked meanwhile: look again.")
     before = (
         {"locked": row.locked, "risk": row.risk, "reason": row.reason}
         if row
         else {"locked": False, "risk": "", "reason": ""}
     )
     after = {"locked": locked, "risk": risk, "reason": reason}
-    row, _ = ToolRule.objects.update_or_create(tool=name, defaults=after)
+    if row is None or before != after:
+        row, _ = ToolRule.objects.update_or_create(tool=name, defaults={**after, "actor": name_of(by)})
     if before != after:
         record_change(by=by, team=None, action="set_tool_rule", target=name, before=before, after=after, reason=reason)
     return row
@@ -438,13 +718,24 @@ def do_set_reveals(team: Team, *, kinds: Collection[str], known: Collection[str]
     return True
 
 
+def writes_that_are_on(team: Team, *, tools: Mapping[str, Tool]) -> list[Tool]:
+    """What ``do_switch_all_writes_off`` would change: locked ones too, for a lock may be lifted."""
+    rows = dict(ToolSetting.objects.filter(team=team).values_list("tool", "state"))
+    return [
+        tool for tool in tools.values() if tool.writes and State(rows.get(tool.name, tool.default)) is not State.OFF
+    ]
+
+
 @transaction.atomic
 def do_switch_all_writes_off(teams: QuerySet[Team], *, tools: Mapping[str, Tool], by: By, reason: str = "") -> int:
     """Every writing tool off, in every one of ``teams``. Returns how many settings changed."""
+    for team in teams:
+        require_manager(by, team, "set its tools")
+    reason = clean_reason(reason) or "all writes off"
+    hold_version()
     states = {name: State.OFF for name, tool in tools.items() if tool.writes}
-    return sum(
-        do_set_tools(team, states=states, tools=tools, by=by, reason=reason or "all writes off") for team in teams
-    )
+    changes = setting_changes(dict.fromkeys(teams, states), tools=tools, locked_too=True)
+    return _set_tools(changes, by=by, reason=reason)
 
 
 # Agent keys
@@ -569,16 +860,8 @@ def do_close_alarm(alarm: Alarm, *, by: By, reason: str = "") -> None:
 def do_stop(*, by: By, reason: str, team: Team | None = None, key: AgentKey | None = None) -> Stop:
     """Nothing more goes out of an agent key, else of a team, else of everybody: the next write at once, the next read within
     a second. Stopped already: an administrator's stop takes the place of a manager's, and the reason is the newer one."""
-    team = key.team if key is not None else team
-    if team is None:
-        require_administrator(by, "stop everything")
-    else:
-        require_manager(by, team, "stop its assistants")
+    subject, target, team = _stop_of(by, team, key)
     reason = plain(reason, "The reason", maximum=500).rstrip(".")
-    if key is not None:
-        subject, target = f"key:{key.pk}", f"{key.name} (pwk_{key.prefix})"
-    else:
-        subject, target = (f"team:{team.pk}", team.name) if team is not None else (EVERYTHING, EVERYTHING)
     hold_version()  # before any other row
     standing = Stop.objects.filter(subject=subject).first()
     is_administrators = not isinstance(by, User) or by.is_administrator
@@ -596,6 +879,45 @@ def do_stop(*, by: By, reason: str, team: Team | None = None, key: AgentKey | No
     before = standing.reason if standing else None
     record_change(by=by, team=team, action="stop", target=target, before=before, after=reason, reason=reason)
     return stop
+
+
+def _stop_of(by: By, team: Team | None, key: AgentKey | None) -> tuple[str, str, Team | None]:
+    """The subject of a stop, its name, and the team that it concerns. Raises ``Refused`` for whoever may not stop it."""
+    team = key.team if key is not None else team
+    if team is None:
+        require_administrator(by, "stop everything")
+        return EVERYTHING, EVERYTHING, None
+    require_manager(by, team, "stop its assistants")
+    if key is not None:
+        return f"key:{key.pk}", f"{key.name} (pwk_{key.prefix})", team
+    return f"team:{team.pk}", team.name, team
+
+
+@transaction.atomic
+def do_rehearse_stop(*, by: By, reason: str = "", team: Team | None = None, key: AgentKey | None = None) -> Rehearsal:
+    """What ``do_stop`` would stop now, on record as a rehearsal. Nothing is stopped, and no version moves."""
+    _, target, team = _stop_of(by, team, key)
+    reason = clean_reason(reason)
+    found = rehearse(team, key, timezone.now())
+    append_in_transaction(
+        Entry(
+            kind=EntryKind.CONFIG,
+            at=timezone.now(),
+            decision_id=f"cfg-{uuid4().hex[:28]}",
+            team_id=team.pk if team else None,
+            actor=f"user:{by.pk}" if isinstance(by, User) else by,
+            details={
+                "action": "rehearse_stop",
+                "target": _kept(target),
+                "before": None,
+                "after": {"keys": len(found.keys), "calls": found.calls},
+                "reason": _kept(reason),
+                "by": name_of(by),
+                "team": team.name if team else "",
+            },
+        )
+    )
+    return found
 
 
 @transaction.atomic

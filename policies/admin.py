@@ -22,15 +22,20 @@ from policies.models import (
     Alarm,
     Checkpoint,
     ConfigChange,
+    Counted,
     Entry,
     KeyNetwork,
+    LastVerification,
     Membership,
     PolicyVersion,
     ReadsGoOn,
     Reveal,
+    Review,
+    SavedView,
     SignInFailures,
     Stop,
     Stream,
+    ToolCalls,
     ToolSetting,
     User,
 )
@@ -204,6 +209,12 @@ class AlarmAdmin(ReadOnlyAdmin):
     list_filter = ("kind",)
 
 
+@admin.register(ToolCalls)
+class ToolCallsAdmin(ReadOnlyAdmin):
+    list_display = ("begins", "team_id", "tool", "calls", "denied")
+    show_full_result_count = False
+
+
 @admin.register(ConfigChange)
 class ConfigChangeAdmin(ReadOnlyAdmin):
     list_display = ("at", "actor", "team", "action", "target", "before", "after")
@@ -218,7 +229,18 @@ class EntryAdmin(ReadOnlyAdmin):
     show_full_result_count = False
 
 
-@admin.register(Stream, Checkpoint, PolicyVersion, ReadsGoOn, SignInFailures, KeyNetwork)
+@admin.register(
+    Stream,
+    Checkpoint,
+    Review,
+    SavedView,
+    PolicyVersion,
+    ReadsGoOn,
+    SignInFailures,
+    KeyNetwork,
+    LastVerification,
+    Counted,
+)
 class RecordAdmin(ReadOnlyAdmin):
     """The rest of the record."""
 

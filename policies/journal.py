@@ -487,8 +487,8 @@ def _here() -> BaseDatabaseWrapper:
     return connections[DEFAULT_DB_ALIAS]
 
 
-def append_in_transaction(entry: NewEntry, *, stream: str = "configuration") -> None:
-    """Append to a shared stream in the caller's transaction: the entry is there if and only if the change is.
+def append_in_transaction(*entries: NewEntry, stream: str = "configuration") -> None:
+    """Append to a shared stream in the caller's transaction: the entries are there if and only if the change is.
 
     Raises:
         RuntimeError: outside ``atomic()``.
@@ -506,7 +506,11 @@ def append_in_transaction(entry: NewEntry, *, stream: str = "configuration") -> 
             row = _row(_here(), first, locked.pk, stream, 1, previous)
             cursor.execute(INSERT, row)
             seq, previous = 1, row[-1]
-        cursor.execute(INSERT, _row(_here(), entry, locked.pk, stream, seq + 1, previous))
+        rows = []
+        for place, entry in enumerate(entries, seq + 1):
+            rows.append(_row(_here(), entry, locked.pk, stream, place, previous))
+            previous = rows[-1][-1]
+        cursor.executemany(INSERT, rows)
 
 
 _closed_before: dt.datetime | None = None

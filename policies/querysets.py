@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=models.Model)
 
 
-def _known(user: User | AnonymousUser | None) -> User | None:
+def known(user: User | AnonymousUser | None) -> User | None:
     """The user behind a request, if there is one who may still sign in."""
     if user is None or isinstance(user, AnonymousUser) or not user.is_active:
         return None
@@ -30,14 +30,14 @@ class OwnedQuerySet(models.QuerySet[M]):
     team_path = "team"
 
     def visible_to(self, user: User | AnonymousUser | None) -> Self:
-        if (person := _known(user)) is None:
+        if (person := known(user)) is None:
             return self.none()
         if person.is_administrator or person.is_auditor:
             return self
         return self._of_teams(person, {})
 
     def editable_by(self, user: User | AnonymousUser | None) -> Self:
-        if (person := _known(user)) is None or person.is_auditor:
+        if (person := known(user)) is None or person.is_auditor:
             return self.none()
         if person.is_administrator:
             return self
@@ -61,7 +61,7 @@ class ViaTeamIdQuerySet(OwnedQuerySet[M]):
 
     def visible_to(self, user: User | AnonymousUser | None) -> Self:
         """Administrators and auditors read all of it, managers what concerns their teams; members none."""
-        if (person := _known(user)) is None:
+        if (person := known(user)) is None:
             return self.none()
         if person.is_administrator or person.is_auditor:
             return self
@@ -76,7 +76,7 @@ class UserQuerySet(models.QuerySet[M]):
     """People: an administrator and an auditor see everybody, others those they share a team with."""
 
     def visible_to(self, user: User | AnonymousUser | None) -> Self:
-        if (person := _known(user)) is None:
+        if (person := known(user)) is None:
             return self.none()
         if person.is_administrator or person.is_auditor:
             return self
@@ -86,5 +86,5 @@ class UserQuerySet(models.QuerySet[M]):
         return self.filter(models.Q(memberships__team__in=teams) | models.Q(pk=person.pk)).distinct()
 
     def editable_by(self, user: User | AnonymousUser | None) -> Self:
-        person = _known(user)
+        person = known(user)
         return self if person is not None and person.is_administrator else self.none()

@@ -10,15 +10,18 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib.auth.forms import AuthenticationForm
+from django.forms.utils import flatatt
 from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
 
 from integrations.actions import clean_bounds, end_of_day, suspension
 from integrations.models import Connection
-from integrations.pagerduty.catalog import PRESETS, TOOLS
+from integrations.pagerduty.catalog import CATEGORIES, PRESETS, TOOLS
 from integrations.pagerduty.diagnose import OBJECTS
 from integrations.pagerduty.masking import REVEALABLE
 from policies.actions import MAXIMUM_MINUTES_OF_READS
-from policies.core.call import Decision, EntryKind, Outcome, Risk
+from policies.core.call import Decision, Door, EntryKind, Outcome, Risk, State
 from policies.models import AgentKey, Membership, Team, User
 from portal.connecting import about
 
@@ -140,6 +143,22 @@ class ReadsGoOnForm(PageForm):
         label="Minutes",
         help_text=f"1 to {MAXIMUM_MINUTES_OF_READS}: for so long reads may go by what was confirmed last.",
     )
+    reason = forms.CharField(max_length=500, label="Why", help_text="Kept in the record.")
+
+
+class StopForm(PageForm):
+    """Why something is stopped. A rehearsal may leave it out."""
+
+    reason = forms.CharField(
+        max_length=500, label="Why", help_text="Kept in the record, shown on every page, and told to whoever calls."
+    )
+
+    def __init__(self, *args: Any, rehearsed: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["reason"].required = not rehearsed
+
+
+class WhyForm(PageForm):
     reason = forms.CharField(max_length=500, label="Why", help_text="Kept in the record.")
 
 
@@ -379,6 +398,11 @@ def in_words(value: str) -> str:
     return TOOLS[value].title if value in TOOLS else value.replace("_", " ")
 
 
+SINCE = {"1h": "last hour", "today": "today (UTC)", "7d": "last 7 days", "30d": "last 30 days"}
+"""Times that the audit page offers, as its queries write them."""
+MINUTES = {"type": "datetime-local"}
+
+
 def _choices(values: list[str], everything: str) -> list[tuple[str, str]]:
     return [("", everything), *((value, in_words(value)) for value in values if value)]
 
@@ -403,25 +427,138 @@ class CatalogueForm(PageForm):
     )
 
 
-class AuditForm(PageForm):
-    """What to show of the journal."""
+class ToolsForm(PageForm):
+    """What to show of a team's tools."""
 
+    text = forms.CharField(required=False, max_length=200, label="Name, path or word")
+    category = forms.ChoiceField(
+        required=False, choices=[("", "any"), *((name, name.capitalize()) for name in CATEGORIES)]
+    )
+    risk = forms.ChoiceField(required=False, choices=[("", "any"), *((risk.value, risk.value) for risk in Risk)])
+    state = forms.ChoiceField(
+        required=False,
+        choices=[("", "any"), *((state.value, in_words(state.value)) for state in State), ("locked", "locked off")],
+    )
+    does = forms.ChoiceField(required=False, choices=[("", "either"), ("reads", "reads"), ("writes", "writes")])
+
+
+class GridForm(PageForm):
+    """What to show of the grid."""
+
+    team = forms.CharField(required=False, max_length=100, label="Team")
+    text = forms.CharField(required=False, max_length=200, label="Tool or path")
+    category = forms.ChoiceField(
+        required=False, choices=[("", "any"), *((name, name.capitalize()) for name in CATEGORIES)]
+    )
+    risk = forms.ChoiceField(required=False, choices=[("", "any"), *((risk.value, risk.value) for risk in Risk)])
+    locked = forms.BooleanField(required=False, label="Locked off only")
+
+
+class ConfirmForm(PageForm):
+    """Confirms what was looked at: ``seen`` says what that was."""
+
+    seen = forms.CharField(widget=forms.HiddenInput, max_length=64)
+    reason = forms.CharField(max_length=400, label="Why", help_text="Kept in the record.")
+
+
+class CloneForm(PageForm):
+    """Whose tools are set as whose are."""
+
+    source = forms.ModelChoiceField(
+        Team.objects.order_by("name"), to_field_name="slug", label="As those of", empty_label="Choose a team"
+    )
+    target = forms.ModelChoiceField(
+        Team.objects.order_by("name"), to_field_name="slug", label="Set the tools of", empty_label="Choose a team"
+    )
+
+    def clean(self) -> dict[str, Any]:
+        values: dict[str, Any] = super().clean() or {}
+        if "source" in values and values.get("source") == values.get("target"):
+            raise forms.ValidationError("Choose two different teams.")
+        return values
+
+
+class CategoryForm(PageForm):
+    """Which tools, of which teams, to what."""
+
+    category = forms.ChoiceField(choices=[(name, name.capitalize()) for name in CATEGORIES])
+    does = forms.ChoiceField(
+        required=False, choices=[("", "all of it"), ("reads", "what reads"), ("writes", "what writes")]
+    )
+    state = forms.ChoiceField(label="Set to", choices=[(state.value, in_words(state.value)) for state in State])
+    team = forms.ModelChoiceField(
+        Team.objects.order_by("name"), required=False, to_field_name="slug", empty_label="every team"
+    )
+
+
+class LongSelect(forms.Select):
+    """A choice of one among hundreds, for each of which Django would render a template."""
+
+    def render(self, name: str, value: Any, attrs: dict[str, Any] | None = None, renderer: object = None) -> SafeString:
+        chosen = "" if value is None else str(value)
+        options = format_html_join(
+            "",
+            '<option value="{}"{}>{}</option>',
+            ((key, mark_safe(" selected") if key == chosen else "", said) for key, said in self.choices),
+        )
+        return format_html(
+            '<select name="{}"{}>{}</select>', name, flatatt(self.build_attrs(self.attrs, attrs)), options
+        )
+
+
+class AuditForm(PageForm):
+    """A query of the journal, as fields: what each may be is the query's to say (``portal.audit.query``)."""
+
+    since = forms.ChoiceField(required=False, label="Time")
+    since_at = forms.CharField(required=False, label="From (UTC)", widget=forms.DateTimeInput(attrs=MINUTES))
+    until = forms.CharField(required=False, label="To (UTC)", widget=forms.DateTimeInput(attrs=MINUTES))
     kind = forms.ChoiceField(
         required=False, choices=[("", "every kind"), *((kind.value, said) for kind, said in KINDS.items())]
     )
-    team = forms.ModelChoiceField(Team.objects.none(), required=False, empty_label="every team")
-    tool = forms.ChoiceField(required=False, choices=_choices(sorted(TOOLS), "every tool"))
+    team = forms.ChoiceField(required=False, widget=LongSelect)
+    agent = forms.CharField(required=False, help_text="Its name, or the start of its key: pwk_….")
+    person = forms.CharField(required=False, help_text="Name or e-mail.")
+    connection = forms.CharField(required=False, help_text="Its name.")
+    tool = forms.ChoiceField(required=False, choices=_choices(sorted(TOOLS), "every tool"), widget=LongSelect)
+    risk = forms.ChoiceField(required=False, choices=_choices([risk.value for risk in Risk], "every risk"))
     verdict = forms.ChoiceField(
         required=False, choices=_choices([decision.value for decision in Decision], "every verdict")
     )
     outcome = forms.ChoiceField(
         required=False, choices=_choices([outcome.value for outcome in Outcome], "every outcome")
     )
-    decision_id = forms.CharField(required=False, max_length=32, label="Decision")
-    revealed = forms.BooleanField(required=False, label="Only answers that showed what is masked")
+    door = forms.ChoiceField(required=False, choices=_choices([door.value for door in Door], "every door"))
+    target = forms.CharField(required=False, help_text="An id of PagerDuty's, such as PT4KHLK.")
+    decision = forms.CharField(required=False, label="Decision id")
+    use = forms.CharField(required=False, label="Use of a tool", help_text="The id that its calls have in common.")
+    words = forms.CharField(required=False, label="Words", help_text="Of a tool, a target or anything in the record.")
+    revealed = forms.ChoiceField(
+        required=False,
+        label="Unmasked",
+        choices=[("", "every answer"), ("yes", "only answers that showed what is masked")],
+    )
 
-    def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        field = self.fields["team"]
-        assert isinstance(field, forms.ModelChoiceField)  # noqa: S101
-        field.queryset = Team.objects.visible_to(user)
+    def __init__(self, user: User, initial: dict[str, str]) -> None:
+        super().__init__(initial=initial)
+        teams = Team.objects.visible_to(user).values_list("slug", "name")
+        offered = {"team": {"": "every team", **dict(teams)}, "since": {"": "any, or from and to", **SINCE}}
+        for name, known in offered.items():
+            field = self.fields[name]
+            assert isinstance(field, forms.ChoiceField)  # noqa: S101
+            value = initial.get(name, "")
+            # A query may say more than the form offers: 3h, or the number of a team that is gone.
+            field.choices = [*known.items(), *([(value, value)] if value not in known else [])]
+        for field in self.fields.values():
+            field.widget.attrs["autocomplete"] = "off"
+
+
+class ReviewForm(PageForm):
+    """Marks what a query finds, up to an entry, as looked through."""
+
+    note = forms.CharField(max_length=500, help_text="What you looked for and found. Kept in the record.")
+    first = forms.IntegerField(min_value=1, label="From entry")
+    last = forms.IntegerField(min_value=1, label="To entry")
+
+
+class ViewForm(PageForm):
+    name = forms.CharField(max_length=60, label="Save this query as", help_text="For yourself alone.")

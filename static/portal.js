@@ -62,3 +62,8 @@ document.addEventListener("DOMContentLoaded", () => {
     });
   }
 });
+
+// What follows the record rests while nobody sees it. (htmx's own conditions need eval.)
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (document.hidden && event.target.matches("[data-live]")) event.preventDefault();
+});

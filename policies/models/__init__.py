@@ -1,23 +1,30 @@
 from policies.models.alarms import Alarm, KeyNetwork
-from policies.models.journal import Checkpoint, Entry, Stream
+from policies.models.counts import Counted, ToolCalls
+from policies.models.journal import Checkpoint, Entry, LastVerification, Stream
 from policies.models.people import AgentKey, Membership, SignInFailures, Team, User
 from policies.models.policy import ConfigChange, PolicyVersion, ReadsGoOn, Reveal, Stop, ToolRule, ToolSetting
+from policies.models.review import Review, SavedView
 
 __all__ = [
     "AgentKey",
     "Alarm",
     "Checkpoint",
     "ConfigChange",
+    "Counted",
     "Entry",
     "KeyNetwork",
+    "LastVerification",
     "Membership",
     "PolicyVersion",
     "ReadsGoOn",
     "Reveal",
+    "Review",
+    "SavedView",
     "SignInFailures",
     "Stop",
     "Stream",
     "Team",
+    "ToolCalls",
     "ToolRule",
     "ToolSetting",
     "User",

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from typing import Self
+
 from django.db import models
 
+from policies.models.people import User
 from policies.querysets import ViaTeamIdQuerySet
+
+DENIED = models.Q(kind="result") & ~models.Q(verdict="allow")
+"""Results of calls that were not allowed."""
 
 
 class Stream(models.Model):
@@ -15,6 +22,16 @@ class Stream(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class EntryQuerySet(ViaTeamIdQuerySet["Entry"]):
+    def denied_to(self, user: User, since: dt.datetime) -> Self:
+        """Calls that were not allowed, of those that ``user`` reads, the newest first: by an index of their own, however long
+        the journal is."""
+        # A sum is in no index: else all that a team ever called is read through the teams' index for its few denials.
+        rows = self.annotate(of_team=models.F("team_id") + 0).filter(DENIED, at__gte=since).order_by("-at")
+        rows.team_path = "of_team"
+        return rows.visible_to(user)
 
 
 class Entry(models.Model):
@@ -35,7 +52,7 @@ class Entry(models.Model):
     record = models.TextField()
     hash = models.CharField(max_length=64)
 
-    objects = ViaTeamIdQuerySet.as_manager()
+    objects = EntryQuerySet.as_manager()
 
     class Meta:
         ordering = ["-id"]
@@ -45,6 +62,8 @@ class Entry(models.Model):
         indexes = [
             models.Index(fields=["team_id", "id"], name="entry_team"),
             models.Index(fields=["at"], name="entry_intent_at", condition=models.Q(kind="intent")),
+            # What is let through does not pay for it. ``denied_to`` asks in these very words, or it is not used.
+            models.Index(fields=["at", "team_id"], name="entry_denied_at", condition=DENIED),
         ]
 
     def __str__(self) -> str:
@@ -64,3 +83,24 @@ class Checkpoint(models.Model):
 
     def __str__(self) -> str:
         return f"checkpoint of {self.at:%Y-%m-%d %H:%M:%S}"
+
+
+class LastVerification(models.Model):
+    """One row: what the newest verification of the whole journal found. A hint for people; the proof is to verify."""
+
+    class Status(models.TextChoices):
+        INTACT = "intact", "intact"
+        BROKEN = "broken", "broken"
+        UNKNOWN = "unknown", "cannot tell"
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    at = models.DateTimeField()
+    status = models.CharField(max_length=8, choices=Status.choices)
+    entries = models.BigIntegerField(default=0)
+    told = models.CharField(max_length=2_000, help_text="The finding as a sentence.")
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="one_last_verification")]
+
+    def __str__(self) -> str:
+        return f"{self.status} at {self.at:%Y-%m-%d %H:%M:%S}"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Self
 
+from django.contrib.auth.models import AnonymousUser
 from django.db import models
 from django.utils import timezone
 
-from policies.models.people import Team
-from policies.querysets import OwnedQuerySet, ViaTeamIdQuerySet
+from policies.models.people import Membership, Team, User
+from policies.querysets import OwnedQuerySet, ViaTeamIdQuerySet, known
 
 
 class State(models.TextChoices):
@@ -51,6 +51,7 @@ class ToolRule(models.Model):
     locked = models.BooleanField(default=False, help_text="Off for all teams, whatever they say.")
     risk = models.CharField(max_length=8, choices=Risk.choices, blank=True, help_text="Only ever raises the risk.")
     reason = models.CharField(max_length=500, blank=True)
+    actor = models.CharField(max_length=254, blank=True, help_text="E-mail of the person, or the command.")
     updated_at = models.DateTimeField(auto_now=True)
 
     class Meta:
@@ -77,9 +78,24 @@ class Reveal(models.Model):
 
 
 class StopQuerySet(ViaTeamIdQuerySet["Stop"]):
-    def holding(self, teams: Iterable[Team]) -> Self:
-        """Those that anything of ``teams`` is held by."""
-        return self.filter(models.Q(team_id=None) | models.Q(team_id__in=[team.pk for team in teams]))
+    def visible_to(self, user: User | AnonymousUser | None) -> Self:
+        """Whoever is held by it is told, members too."""
+        if (person := known(user)) is None:
+            return self.none()
+        if person.is_administrator or person.is_auditor:
+            return self
+        teams = Membership.objects.filter(user=person).values("team_id")
+        return self.filter(models.Q(team_id=None) | models.Q(team_id__in=teams))
+
+    def editable_by(self, user: User | AnonymousUser | None) -> Self:
+        """Those that somebody may lift: what an administrator stopped only an administrator sets going again."""
+        if (person := known(user)) is None or person.is_auditor:
+            return self.none()
+        return (
+            self
+            if person.is_administrator
+            else self._of_teams(person, {"role": "manager"}).filter(by_administrator=False)
+        )
 
 
 class Stop(models.Model):

@@ -2,170 +2,260 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
-from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, render
-from django.views.decorators.http import require_safe
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.http import Http404, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_POST, require_safe
 
-from integrations.pagerduty.catalog import TOOLS
-from policies.core.call import EntryKind, State
+from policies.actions import Refused, do_delete_view, do_mark_reviewed, do_record_export, do_save_view
+from policies.core.call import EntryKind
 from policies.core.text import shown
-from policies.models import Alarm, Checkpoint, Entry, Team, User
-from portal.forms import KINDS, AuditForm, in_words
-from portal.http import Request
+from policies.models import Checkpoint, Entry, LastVerification, Review, SavedView, Team, User
+from portal.audit.around import Around, around, follows
+from portal.audit.export import FORMS, stream
+from portal.audit.facts import groups
+from portal.audit.query import BadQuery, Query, checked, fields, of_fields, parse
+from portal.audit.rows import LONGEST, Row
+from portal.audit.search import Found, page, scope
+from portal.forms import SINCE, AuditForm, ReviewForm, ViewForm
+from portal.http import Request, one_of, told
 
-PAGE = 50
-
-
-@dataclass(frozen=True)
-class Row:
-    """One entry in words."""
-
-    entry: Entry
-    who: str
-    what: str
-    team: str
-    change: str = ""
-    """Of a configuration change: before → after, in short."""
-    revealed: str = ""
-    """What of that which is masked the answer showed, in words: "3 addresses"."""
-
-    @property
-    def verdict(self) -> str:
-        return in_words(self.entry.verdict)
-
-    @property
-    def heading(self) -> str:
-        return KINDS[EntryKind(self.entry.kind)]
-
-    @classmethod
-    def of(cls, entry: Entry, teams: dict[int, str]) -> Row:
-        details: dict[str, Any] = json.loads(entry.record)["details"]
-        # Of a refused sign-in with an address that is nobody's there is only a digest.
-        signed = details.get("who") if isinstance(details.get("who"), str) else ""
-        who = details.get("actor", {}).get("name") or details.get("by") or signed or entry.actor
-        called = in_words(entry.tool) or f"{details.get('method', '')} {details.get('path', '')}"
-        what = {
-            EntryKind.CONFIG: f"{in_words(str(details.get('action', '')))}: {_target(str(details.get('target', '')))}",
-            EntryKind.SIGN_IN: str(details.get("what", "")).replace("_", " "),
-            EntryKind.REJECTED: f"{details.get('count')} refused keys from {_sources(details)}",
-            EntryKind.ALARM: _alarm(details),
-            EntryKind.STREAM: _of_chains(details),
-            EntryKind.INTENT: f"{called} (intent)",
-        }.get(EntryKind(entry.kind), called)
-        changed = _changed(details.get("before"), details.get("after")) if entry.kind == EntryKind.CONFIG else ""
-        return cls(
-            entry,
-            shown(str(who), LONGEST),
-            shown(what, LONGEST),
-            teams.get(entry.team_id or 0, ""),
-            shown(changed, LONGEST),
-            _revealed(details.get("revealed")),
-        )
+OTHER_NAMES = {"decision_id": "decision"}
+NAMES = ("kind", "team", "tool", "verdict", "outcome", "decision_id", "revealed")
+"""Filters that an address may also name one by one, as links from other pages do."""
 
 
-def _of_chains(details: dict[str, Any]) -> str:
-    """Of a chain: that it begins, or what of the spool was brought in."""
-    if (spool := details.get("spool")) is None:
-        return "a new chain begins"
-    damaged = "; the rest is damaged and was kept aside" if "problem" in spool else ""
-    count = spool["entries"]
-    return f"{count} spooled {'entry was' if count == 1 else 'entries were'} brought in{damaged}"
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What an address asks for."""
+
+    query: Query
+    text: str
+    """As it stands in the query bar."""
+    fields: dict[str, str]
+    problems: list[str]
 
 
-SHOWN_FACTS = 3
-LONGEST = 500
-"""Characters of a name or a change. They were made fit to be shown when they were written; the record's rows could be edited."""
-STATES = {state.value for state in State}
-
-
-def _target(name: str) -> str:
-    """A tool by its title; anything else as people named it."""
-    return in_words(name) if name in TOOLS else name
-
-
-def _changed(before: Any, after: Any) -> str:
-    """What became of what, in one short line: of several facts those that differ."""
-    if not isinstance(before, dict | None) or not isinstance(after, dict | None):
-        return f"{_short(before)} → {_short(after)}"
-    old, new = before or {}, after or {}
-    names = [name for name in (new | old) if _short(old.get(name)) != _short(new.get(name))]
-    told = [f"{in_words(name)}: {_short(old.get(name))} → {_short(new.get(name))}" for name in names[:SHOWN_FACTS]]
-    more = len(names) - SHOWN_FACTS
-    return "; ".join(told) + (f"; and {more} more" if more > 0 else "")
-
-
-def _revealed(counts: Any) -> str:
-    if not isinstance(counts, dict):
-        return ""
-    return shown(", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())), LONGEST)
-
-
-def _short(value: Any) -> str:
-    if value is None or value in ("", [], {}):
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    if text in STATES:
-        return in_words(text)
-    if re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d.*\+00:00", text):
-        return f"{text[:16].replace('T', ' ')} UTC"
-    return text if len(text) <= 40 else f"{text[:39]}…"
-
-
-def _sources(details: dict[str, Any]) -> str:
-    """Where refused keys came from. Until there were limits each source had an entry of its own."""
-    named = [str(source["ip"]) for source in details.get("sources", [])] or [str(details.get("ip"))]
-    others = len(named) > SHOWN_FACTS or details.get("others")
-    return ", ".join(named[:SHOWN_FACTS]) + (" and others" if others else "")
-
-
-def _alarm(details: dict[str, Any]) -> str:
-    what = str(details.get("what", ""))
-    said = Alarm.Kind(what).label if what in Alarm.Kind.values else in_words(what)
-    return f"{details.get('key', {}).get('name')} {said}, from {details.get('ip')}"
+def asked(request: Request) -> Asked:
+    given = request.GET
+    text = given.get("q", "").strip()
+    values: dict[str, str] = {}
+    try:
+        if "form" in given:
+            values = {name: value for name, value in given.items() if isinstance(value, str)}
+            query = of_fields(values)
+        else:
+            query = parse(text)
+            named = {OTHER_NAMES.get(name, name): given[name].strip() for name in NAMES if given.get(name)}
+            if named.get("team", "").isdecimal():
+                slug = (
+                    Team.objects.visible_to(request.user)
+                    .filter(pk=int(named["team"][:18]))
+                    .values_list("slug", flat=True)
+                )
+                named["team"] = slug.first() or named["team"]
+            values = fields(query) | named
+            if named:
+                query = of_fields(values)
+    except BadQuery as error:
+        return Asked(Query(), text, values, error.problems)
+    return Asked(query, str(query), fields(query), [])
 
 
 @require_safe
 def index(request: Request) -> HttpResponse:
-    form = AuditForm(request.user, request.GET or None)
-    rows = Entry.objects.visible_to(request.user).order_by("-id")
-    if form.is_valid():
-        values = form.cleaned_data
-        for name in ("kind", "tool", "verdict", "outcome"):
-            if values[name]:
-                rows = rows.filter(**{name: values[name]})
-        if values["decision_id"]:
-            rows = rows.filter(decision_id=values["decision_id"].strip())
-        if values["revealed"]:
-            # Canonical JSON: within a text the quotes would be escaped.
-            rows = rows.filter(record__contains='"revealed":{')
-        if values["team"]:
-            rows = rows.filter(team_id=values["team"].pk)
-    elif form.is_bound:
-        rows = rows.none()
-    before = request.GET.get("before", "")
-    if re.fullmatch(r"[0-9]{1,18}", before):
-        rows = rows.filter(pk__lt=int(before))
-    page = list(rows[: PAGE + 1])
-    more = len(page) > PAGE
-    query = request.GET.copy()
-    if more:
-        query["before"] = str(page[PAGE - 1].pk)
-    names = dict(Team.objects.filter(pk__in={row.team_id for row in page if row.team_id}).values_list("pk", "name"))
+    what = asked(request)
+    if "form" in request.GET and not what.problems:
+        return redirect(_address(what.text))
+    found, problems, team_id = Found([], None, None, None), what.problems, None
+    live = "live" in request.GET and not problems
+    if live and request.htmx:
+        return _live(request, what)
+    if not problems:
+        try:
+            where = scope(what.query, request.user, timezone.now())
+            found = page(where, before=_id(request, "before"), after=_id(request, "after"))
+            team_id = where.team_id
+        except BadQuery as error:
+            problems, live = error.problems, False
     context = {
-        "form": form,
-        "rows": [Row.of(row, names) for row in page[:PAGE]],
-        "reads": _reads(request.user),
-        "older": query.urlencode() if more else "",
+        "text": what.text,
+        "problems": problems,
+        "found": found,
+        "rows": _rows(found.entries),
+        "older": _address(what.text, before=found.older) if found.older is not None else "",
+        "link": f"?{urlencode({'q': what.text})}" if what.text else "",
+        "reads": (reads := _reads(request.user)),
+    }
+    if request.htmx and not request.htmx.history_restore_request:
+        return render(request, "audit/_rows.html", context)
+    context |= {
+        "form": AuditForm(request.user, what.fields),
+        "newer": _address(what.text, after=found.newer) if found.newer is not None else "",
+        "times": _times(what.query),
+        "live": live,
+        "follow": _address(what.text, live=1),
+        "still": _address(what.text),
+        "newest": found.entries[0].pk if found.entries else 0,
+        "form_is_wrong": "form" in request.GET,
+        "views": [(view, _address(view.query)) for view in request.user.saved_views.all()] if reads else [],
+        "view_form": ViewForm(auto_id="view_%s"),
+        **({} if problems else _reviews(request.user, what, found, team_id)),
+        "verified": LastVerification.objects.first() if reads else None,
         "checkpoint": Checkpoint.objects.order_by("-id").values_list("at", flat=True).first(),
     }
-    return render(request, "audit/_rows.html" if request.htmx else "audit/index.html", context)
+    return render(request, "audit/index.html", context)
+
+
+def _live(request: Request, what: Asked) -> HttpResponse:
+    """The newest entries, if there are any that the asker has not yet."""
+    try:
+        found = page(scope(what.query, request.user, timezone.now()))
+    except BadQuery:
+        # A name is nobody's any more: htmx stops asking at this status.
+        return HttpResponse(status=286)
+    newest = found.entries[0].pk if found.entries else 0
+    if newest == _id(request, "newest"):
+        return HttpResponse(status=204)
+    context = {
+        "found": found,
+        "rows": _rows(found.entries),
+        "link": f"?{urlencode({'q': what.text})}" if what.text else "",
+        "reads": True,
+        "live": True,
+        "follow": _address(what.text, live=1),
+        "newest": newest,
+    }
+    return render(request, "audit/_live.html", context)
+
+
+def _reviews(user: User, what: Asked, found: Found, team_id: int | None) -> dict[str, Any]:
+    """The newest reviews of the very query, and a form for the next, which goes on from there to the newest entry that is shown:
+    nobody marks what came meanwhile. A manager's review of their own team is none of all teams."""
+    done = list(Review.objects.visible_to(user).filter(query=what.text)[:5])
+    if not found.entries or found.newer is not None:
+        return {"reviews": done}
+    last = found.entries[0].pk
+    first = min(max((review.last_id for review in done if review.team_id == team_id), default=0) + 1, last)
+    return {"reviews": done, "review_form": ReviewForm(auto_id="review_%s", initial={"first": first, "last": last})}
+
+
+def _id(request: Request, name: str) -> int | None:
+    text = request.GET.get(name, "")
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
+
+
+def _address(text: str, **more: int) -> str:
+    """The page's, with a query's text."""
+    values: dict[str, Any] = ({"q": text} if text else {}) | more
+    return reverse("audit") + (f"?{urlencode(values)}" if values else "")
+
+
+def _times(query: Query) -> list[tuple[str, str, bool]]:
+    """The times that are offered: in words, the address, and whether it is the one there is."""
+    now = (query.since, query.until)
+    offered = [("any time", ""), *((said, value) for value, said in SINCE.items())]
+    return [
+        (said, _address(str(dataclasses.replace(query, since=value, until=""))), now == (value, ""))
+        for said, value in offered
+    ]
+
+
+def _rows(entries: list[Entry]) -> list[tuple[Row, str]]:
+    """Entries in words, and of the intents among them what became of the write."""
+    names = dict(Team.objects.filter(pk__in={row.team_id for row in entries if row.team_id}).values_list("pk", "name"))
+    intents = [row.decision_id for row in entries if row.kind == EntryKind.INTENT]
+    results = Entry.objects.filter(decision_id__in=intents, kind=EntryKind.RESULT.value)
+    became = dict(results.values_list("decision_id", "outcome")) if intents else {}
+    return [
+        (Row.of(row, names), became.get(row.decision_id, "") if row.kind == EntryKind.INTENT else "") for row in entries
+    ]
+
+
+@require_POST
+def export(request: Request) -> HttpResponseBase:
+    """What the query finds, all of it, oldest first, as a file. That it is taken is on record before its first byte goes out."""
+    text, form = request.POST.get("q", "").strip(), request.POST.get("form", "")
+    if form not in FORMS:
+        raise Http404
+    now = timezone.now()
+    try:
+        query = parse(text)
+        where = scope(query, request.user, now)
+    except BadQuery as error:
+        for problem in error.problems:
+            messages.error(request, problem)
+        return redirect(_address(text))
+    ends = where.ends() or (0, 0)
+    try:
+        do_record_export(by=request.user, team_id=where.team_id, query=str(query), form=form, until=ends[1])
+    except Refused as error:
+        raise PermissionDenied(str(error)) from error
+    answer = StreamingHttpResponse(stream(where.rows, ends, form), content_type=FORMS[form])
+    name = f"pagewarden-audit-{now:%Y%m%dT%H%M%SZ}.{form}"
+    answer["Content-Disposition"] = f'attachment; filename="{name}"'
+    answer["X-Content-Type-Options"] = "nosniff"
+    return answer
+
+
+@require_POST
+def review(request: Request) -> HttpResponse:
+    """Marks a range as reviewed."""
+    text, form = request.POST.get("q", "").strip(), ReviewForm(request.POST)
+
+    def mark() -> str:
+        if not form.is_valid():
+            raise ValidationError([f"{name}: {said}" for name, wrong in form.errors.items() for said in wrong])
+        query = _query(text)
+        values = form.cleaned_data
+        where = scope(query, request.user, timezone.now())
+        do_mark_reviewed(by=request.user, team_id=where.team_id, query=str(query), **values)
+        return f"Entries {values['first']} to {values['last']} are marked as reviewed."
+
+    _as_reader(request, mark)
+    return redirect(_address(text))
+
+
+@require_POST
+def views(request: Request) -> HttpResponse:
+    """Keeps a query, or deletes one that was kept."""
+    text = request.POST.get("q", "").strip()
+
+    def save() -> str:
+        if pk := request.POST.get("delete"):
+            view = one_of(SavedView.objects.filter(user=request.user), pk)
+            do_delete_view(view, by=request.user)
+            return f"The view {view.name} is deleted."
+        view = do_save_view(by=request.user, name=request.POST.get("name", ""), query=str(_query(text)))
+        return f"The view {view.name} is saved."
+
+    _as_reader(request, save)
+    return redirect(_address(text))
+
+
+def _query(text: str) -> Query:
+    """Raises ``ValidationError``."""
+    try:
+        return parse(text)
+    except BadQuery as error:
+        raise ValidationError(error.problems) from error
+
+
+def _as_reader(request: Request, action: Callable[[], str]) -> None:
+    if not _reads(request.user):
+        raise PermissionDenied("Managers, auditors and administrators read the record.")
+    told(request, action)
 
 
 def _reads(user: User) -> bool:
@@ -176,15 +266,40 @@ def _reads(user: User) -> bool:
 @require_safe
 def entry(request: Request, pk: int) -> HttpResponse:
     row = get_object_or_404(Entry.objects.visible_to(request.user).select_related("stream"), pk=pk)
-    same = Entry.objects.visible_to(request.user).filter(decision_id=row.decision_id).exclude(pk=row.pk).order_by("id")
+    about = around(row, request.user)
     record = json.loads(row.record)
-    told = [str(record["details"].get(name, "")) for name in ("reason", "remedy")]
+    why = [str(record["details"].get(name, "")) for name in ("reason", "remedy")]
+    what = asked(request)
+    pair = sorted([row, *about.same], key=lambda entry: entry.pk)
     context = {
         "row": row,
+        "back": _address(what.text),
+        "link": f"?{urlencode({'q': what.text})}" if what.text else "",
         "said": Row.of(row, {}),
         "record": json.dumps(record, indent=2),
         "spooled": {name: shown(str(value), LONGEST) for name, value in record["details"].get("spooled", {}).items()},
-        "told": shown(" ".join(filter(None, told)), 2 * LONGEST),
-        "same": [(other, KINDS[EntryKind(other.kind)]) for other in same],
+        "told": shown(" ".join(filter(None, why)), 2 * LONGEST),
+        "groups": groups(row),
+        "pair": [(entry, Row.of(entry, {}), groups(entry)) for entry in pair] if about.same else [],
+        "follows": follows(row),
+        "about": about,
+        "lists": [
+            (heading, _rows(entries), address)
+            for heading, entries, address in (
+                ("The other calls of the same use of a tool", about.use, ""),
+                ("The same target within ten minutes", about.target, _of_targets(about)),
+            )
+            if entries
+        ],
+        "session": _address(about.session.query) if about.session else "",
     }
     return render(request, "audit/entry.html", context)
+
+
+def _of_targets(about: Around) -> str:
+    """Where all that was done to the entry's target is listed."""
+    names = {name for _, name in about.targets}
+    try:
+        return _address(str(checked({"target": names.pop()}, []))) if len(names) == 1 else ""
+    except BadQuery:
+        return ""

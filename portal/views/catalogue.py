@@ -42,12 +42,12 @@ def index(request: Request) -> HttpResponse:
 def _found(words: tuple[str, ...], what: str, risk: str, *, fits: bool) -> SafeString:
     """The list: the same for everybody, and a third of a second's work when it is whole."""
     tools = {
-        category: [row for row in rows if _is_kind(row, what, risk) and _holds(_tool_text(row, category), words)]
+        category: [row for row in rows if _is_kind(row, what, risk) and holds(tool_text(row, category), words)]
         for category, rows in served().items()
         if fits and what in SERVED_KINDS
     }
     refusals = {
-        reason: [row for row in rows if _holds(_refused_text(row), words)]
+        reason: [row for row in rows if holds(_refused_text(row), words)]
         for reason, rows in refused().items()
         if fits and not risk and what in ("", "refused")
     }
@@ -74,7 +74,7 @@ def _is_kind(row: Served, what: str, risk: str) -> bool:
     return what in ("", "served", does) and risk in ("", row.tool.risk.value)
 
 
-def _holds(text: str, words: Sequence[str]) -> bool:
+def holds(text: str, words: Sequence[str]) -> bool:
     return all(word in text for word in words)
 
 
@@ -84,7 +84,8 @@ def _names(row: Served | Refused) -> set[str]:
     return {row.tool.name, row.tool.title.lower(), *(operation.id.lower() for operation in row.operations)}
 
 
-def _tool_text(row: Served, category: str) -> str:
+def tool_text(row: Served, category: str) -> str:
+    """What is searched of a tool."""
     tool = row.tool
     told = (category, tool.name, tool.title, tool.description, *tool.scopes, *row.aliases)
     return "\n".join((*told, *map(_operation_text, row.operations))).lower()

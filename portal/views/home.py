@@ -1,23 +1,19 @@
-"""``/``: the teams of whoever signed in, and what needs a look."""
+"""``/``: what whoever signed in must know now, and their teams."""
 
 from __future__ import annotations
 
-import json
-
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, Q
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from integrations.actions import warnings
 from integrations.alarms import opened
-from integrations.models import Connection
 from policies.actions import do_set_reads_go_on
-from policies.models import Alarm, Entry, ReadsGoOn, Stop, Team
-from portal.forms import ReadsGoOnForm, in_words
+from policies.models import Alarm, ReadsGoOn
+from portal import dashboard
+from portal.forms import ReadsGoOnForm
 from portal.http import Request, refusals_in
 
 
@@ -49,30 +45,30 @@ def _page(request: Request, form: ReadsGoOnForm | None) -> HttpResponse:
         chosen = ReadsGoOn.objects.first()
     if form is None and request.user.is_administrator:
         form = ReadsGoOnForm(initial={"minutes": chosen.minutes} if chosen else None)
-    now = timezone.now()
-    live = Q(agent_keys__revoked_at=None) & (Q(agent_keys__expires_at=None) | Q(agent_keys__expires_at__gt=now))
-    teams = Team.objects.visible_to(request.user).annotate(live_keys=Count("agent_keys", filter=live, distinct=True))
-    connections = list(Connection.objects.visible_to(request.user).select_related("team"))
-    denied = Entry.objects.visible_to(request.user).filter(kind="result").exclude(verdict="allow").order_by("-id")[:8]
+    now, user = timezone.now(), request.user
+    lines = dashboard.team_lines(user, now)
+    denied = dashboard.denied_lately(user, now)
+    steps = dashboard.first_steps(user, lines)
+    reads_record = user.is_administrator or user.is_auditor
     return render(
         request,
         "home/index.html",
         {
-            "teams": teams,
-            "connections": connections,
-            "told": [(connection, said) for connection in connections for said in warnings(connection, now)],
-            "denied": [(row, *_told(row)) for row in denied],
-            "alarms": opened(Alarm.objects.open().editable_by(request.user)),
-            "stops": Stop.objects.holding(teams),
+            "lines": lines[: dashboard.TEAMS],
+            "more_teams": len(lines) - dashboard.TEAMS if len(lines) > dashboard.TEAMS else 0,
+            "manages": any(line.managed for line in lines),
+            "looks": [
+                ("Connections", dashboard.connections_to_look_at(lines, now)),
+                ("Denied again and again", dashboard.repeated(denied)),
+                ("Keys that expire soon", dashboard.keys_that_expire(user, now)),
+            ],
+            "steps": steps[: dashboard.STEPS],
+            "more_steps": len(steps) - dashboard.STEPS if len(steps) > dashboard.STEPS else 0,
+            "denied": denied[:8],
+            "alarms": opened(Alarm.objects.open().editable_by(user)),
+            "journal": dashboard.journal_health(now) if reads_record else None,
             "reads_go_on": chosen,
             "database_form": form,
         },
         status=422 if form is not None and form.errors else 200,
     )
-
-
-def _told(row: Entry) -> tuple[str, str]:
-    """What was denied, and to whom."""
-    details = json.loads(row.record)["details"]
-    asked = " ".join(part for part in (details.get("method"), details.get("path")) if isinstance(part, str))
-    return in_words(row.tool) or asked or "a call", details.get("actor", {}).get("name", row.actor)

@@ -86,8 +86,10 @@ def test_every_page_passes_axe(page: Page, portal: Portal) -> None:
     paths += ["/catalogue/?text=status+page", "/catalogue/?text=nonsense"]
     paths += [f"/teams/payments/{name}/" for name in ("tools", "connections", "agents", "members")]
     paths += ["/teams/payments/tools/preset/responder/", "/teams/payments/tools/reveals/"]
+    paths += ["/teams/payments/tools/?text=nonsense", "/teams/payments/tools/history/"]
     paths += [f"/teams/payments/connections/{portal.seeded['connection']}/"]
-    paths += [f"/teams/payments/agents/{portal.seeded['key_id']}/connect/"]
+    paths += [f"/teams/payments/agents/{portal.seeded['key_id']}/{name}/" for name in ("connect", "stop")]
+    paths += ["/teams/payments/stop/", "/teams/payments/tools/writes-off/"]
     for path in paths[:4] + paths[5:]:
         page.goto(portal.url + path)
         # What is folded away must be as good as the rest.
@@ -142,6 +144,52 @@ def test_an_administrator_chooses_that_reads_go_on(page: Page, portal: Portal) -
         assert faults(page) == []
 
 
+def test_an_agent_is_rehearsed_stopped_and_set_going_again(page: Page, portal: Portal) -> None:
+    """At the door too: the next write is refused at once."""
+    portal.shell(
+        "from integrations.pagerduty.catalog import TOOLS\nfrom policies.actions import do_set_tools\n"
+        "from policies.core.call import State\nfrom policies.models import Team\n"
+        "do_set_tools(Team.objects.get(slug='payments'), states={'add_note_to_incident': State.ON}, tools=TOOLS, by='x')"
+    )
+    page.wait_for_timeout(1100)
+    incident = portal.call("GET", "/incidents?limit=1").json()["incidents"][0]["id"]
+    note = {"note": {"content": "Looked at it."}}
+    assert portal.call("POST", f"/incidents/{incident}/notes", note).status == 200
+    page.goto(f"{portal.url}/teams/payments/agents/")
+    page.get_by_role("link", name="Stop … assistant").click()
+    page.get_by_role("button", name="Rehearse it").click()
+    page.get_by_text("Nothing was stopped").wait_for()
+    assert faults(page) == []
+    assert portal.call("POST", f"/incidents/{incident}/notes", note).status == 200
+    page.get_by_label("Why").fill("it pages people " + "W" * 200)
+    page.get_by_role("button", name="Stop assistant").click()
+    page.get_by_text("You have stopped assistant").wait_for()
+    refused = portal.call("POST", f"/incidents/{incident}/notes", note)
+    assert refused.status == 403
+    assert "has been stopped: it pages people" in refused.body.decode()
+    for width in (380, 1200):
+        page.set_viewport_size({"width": width, "height": 800})
+        for path in (
+            "/",
+            "/audit/",
+            "/teams/payments/agents/",
+            f"/teams/payments/agents/{portal.seeded['key_id']}/stop/",
+        ):
+            page.goto(portal.url + path)
+            page.get_by_role("link", name="Lift the stop …").wait_for()
+            assert faults(page) == [], path
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+    page.get_by_role("link", name="Lift the stop …").click()
+    assert faults(page) == []
+    page.get_by_label("Why").fill("mended")
+    page.get_by_role("button", name="Lift the stop").press("Enter")
+    page.get_by_text("The stop is lifted").wait_for()
+    page.wait_for_timeout(1100)  # a second is what a widening may take to be seen
+    assert portal.call("POST", f"/incidents/{incident}/notes", note).status == 200
+    page.goto(portal.url)
+    assert page.get_by_text("has been stopped").count() == 0
+
+
 HIDDEN = """[...document.querySelectorAll('tbody a, tbody button, tbody select, tbody input:not([type=hidden])')]
     .filter((control) => control.getBoundingClientRect().right > window.innerWidth).map((control) => control.outerHTML)"""
 
@@ -163,7 +211,7 @@ def test_a_narrow_screen_loses_nothing(page: Page, portal: Portal) -> None:
     label = "getComputedStyle(document.querySelector('#tool-create_incident td:last-child'), '::before').content"
     assert page.evaluate(label) == '"State"'
     columns = (
-        "[...document.querySelectorAll('.tools thead tr')].map((row) => row.cells[3].getBoundingClientRect().left)"
+        "[...document.querySelectorAll('.tools thead tr')].map((row) => row.cells[4].getBoundingClientRect().left)"
     )
     for width in (700, 1200):
         page.set_viewport_size({"width": width, "height": 800})
@@ -178,14 +226,11 @@ def test_a_manager_allows_a_write_with_the_keyboard_and_the_door_lets_it_through
     incident = portal.call("GET", "/incidents?limit=1").json()["incidents"][0]["id"]
     note = {"note": {"content": "Looked at it."}}
     page.goto(f"{portal.url}/teams/payments/tools/")
-    chosen = page.get_by_label("State of Add incident note")
-    chosen.focus()
-    chosen.select_option("off")
-    page.locator("#tool-add_note_to_incident button").press("Enter")
-    page.get_by_text("Add incident note is off for Payments.").wait_for()
+    row = page.locator("#tool-add_note_to_incident")
+    row.get_by_role("button", name="Off", exact=True).press("Enter")
+    page.get_by_text("Add incident note is off for Payments").wait_for()
     assert portal.call("POST", f"/incidents/{incident}/notes", note).status == 403
-    page.get_by_label("State of Add incident note").select_option("on")
-    page.locator("#tool-add_note_to_incident button").press("Enter")
+    row.get_by_role("button", name="On", exact=True).press("Enter")
     page.get_by_text("Add incident note is on for Payments.").wait_for()
     page.wait_for_timeout(1100)  # a second is what a widening may take to be seen
     made = portal.call("POST", f"/incidents/{incident}/notes", note)
@@ -242,6 +287,44 @@ def test_the_configuration_of_a_client_is_copied_with_the_key_that_was_just_issu
         assert page.evaluate("getSelection().toString()").startswith("claude mcp add --transport http pagewarden")
 
 
+def test_an_administrator_locks_a_tool_and_sets_several_teams_on_the_grid(page: Page, portal: Portal) -> None:
+    page.context.clear_cookies()
+    sign_in(page, portal, "ada")
+    for width in (380, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.goto(f"{portal.url}/grid/?category=incidents")
+        assert faults(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.get_by_role("link", name="Snooze incident").click()
+        assert faults(page) == []
+        page.get_by_label("Why").fill("the grid is tried")
+        page.get_by_role("button", name="Lock snooze incident").press("Enter")
+        page.get_by_text("Snooze incident is locked off for all teams.").wait_for()
+        assert faults(page) == []
+        page.goto(f"{portal.url}/teams/payments/tools/?state=locked")
+        page.get_by_text("locked off for all teams by ada@example.com: the grid is tried").wait_for()
+        assert faults(page) == []
+        page.goto(f"{portal.url}/grid/tools/snooze_incident/")
+        page.get_by_label("Why").fill("tried")
+        page.get_by_role("button", name="Unlock snooze incident").press("Enter")
+        page.get_by_text("Snooze incident is unlocked").wait_for()
+        page.get_by_role("link", name="Set a category in one stroke").click()
+        page.get_by_label("Category").select_option("webhooks and extensions")
+        page.get_by_label("Set to").select_option("needs approval" if width == 380 else "off")
+        page.get_by_role("button", name="Preview").press("Enter")
+        page.get_by_text("Nothing is changed yet").wait_for()
+        page.evaluate("document.querySelectorAll('details').forEach((folded) => { folded.open = true; })")
+        assert faults(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.get_by_label("Why").fill("the grid is tried")
+        page.get_by_role("button", name=re.compile(r"Change \d+ settings")).press("Enter")
+        page.get_by_text("settings changed.").wait_for()
+        page.goto(f"{portal.url}/grid/clone/?source=payments&target=search")
+        page.get_by_text("Nothing is changed yet").wait_for()
+        assert faults(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_an_alarm_is_read_on_a_phone_and_answered_with_a_click(page: Page, portal: Portal) -> None:
     portal.shell(
         "import time\nfrom policies.alarms import Kind, Sign, note\n"
@@ -264,24 +347,66 @@ def test_an_alarm_is_read_on_a_phone_and_answered_with_a_click(page: Page, porta
     assert page.get_by_role("heading", name="Was that you?").count() == 0
 
 
-def test_a_reason_goes_with_a_tool_and_the_count_follows(page: Page, portal: Portal) -> None:
+def test_a_tool_of_high_risk_asks_why_and_the_count_follows(page: Page, portal: Portal) -> None:
     page.goto(f"{portal.url}/teams/payments/tools/")
     counted = page.locator("#count")
     row = page.locator("#tool-create_incident")
-    row.get_by_label("State of Create incident").select_option("off")
-    row.get_by_role("button").press("Enter")
-    page.get_by_text("Create incident is off for Payments.").wait_for()
+    row.get_by_role("button", name="Off", exact=True).press("Enter")
+    page.get_by_text("Create incident is off for Payments").wait_for()
     before = int(counted.inner_text().split()[0])
-    row.get_by_label("State of Create incident").select_option("on")
-    row.locator("summary").press("Enter")
-    row.get_by_label("Why (kept in the record)").fill("trial in the browser")
-    row.get_by_role("button").press("Enter")
+    row.get_by_role("button", name="On", exact=True).press("Enter")
+    why = row.get_by_label("Create incident is of high risk: say why it is switched on.")
+    why.wait_for()
+    assert faults(page) == []
+    page.keyboard.type("trial in the browser")  # it has the focus
+    page.keyboard.press("Enter")
     page.get_by_text("Create incident is on for Payments.").wait_for()
+    assert faults(page) == []
     assert int(counted.inner_text().split()[0]) == before + 1
     assert page.locator("#count").count() == 1
     page.reload()
     assert int(counted.inner_text().split()[0]) == before + 1
     page.get_by_text("(trial in the browser)").first.wait_for()
+    row.get_by_role("link", name="History of Create incident").click()
+    page.get_by_text("trial in the browser").first.wait_for()
+
+
+def test_a_toggle_keeps_the_filters_and_the_focus_and_is_undone(page: Page, portal: Portal) -> None:
+    for width in (380, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.goto(f"{portal.url}/teams/payments/tools/")
+        page.get_by_label("Name, path or word").press_sequentially("snooze")
+        page.get_by_role("status").get_by_text("1 of ").wait_for()
+        assert "text=snooze" in page.url
+        row = page.locator("#tool-snooze_incident")
+        row.get_by_role("button", name="Needs approval").press("Enter")
+        row.get_by_text("Snooze incident needs approval for Payments.").wait_for()
+        assert page.evaluate("document.activeElement.id") == "needs_approval-snooze_incident"
+        assert "text=snooze" in page.url
+        assert page.locator("#found tbody tr").count() == 1
+        assert faults(page) == []
+        row.get_by_role("button", name="Undo").press("Enter")
+        row.get_by_text("Undone: Snooze incident is as it was").wait_for()
+        page.reload()
+        assert page.locator("#found tbody tr").count() == 1
+
+
+def test_the_page_of_the_tools_works_without_javascript(portal: Portal) -> None:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_context(java_script_enabled=False).new_page()
+        sign_in(page, portal)
+        page.goto(f"{portal.url}/teams/payments/tools/")
+        page.get_by_label("Name, path or word").fill("snooze")
+        page.get_by_role("button", name="Filter").click()
+        row = page.locator("#tool-snooze_incident")
+        row.get_by_role("button", name="Needs approval").click()
+        page.get_by_text("Snooze incident needs approval for Payments.").wait_for()
+        assert "text=snooze" in page.url
+        row.get_by_role("button", name="Undo").click()
+        page.get_by_text("Undone: Snooze incident is as it was").wait_for()
+        assert page.locator("#found tbody tr").count() == 1
+        browser.close()
 
 
 def test_a_failed_request_of_htmx_is_said_in_the_live_region(portal: Portal) -> None:
@@ -289,7 +414,7 @@ def test_a_failed_request_of_htmx_is_said_in_the_live_region(portal: Portal) -> 
     with browsing(portal, "light", expected=expected) as page:
         page.goto(f"{portal.url}/teams/payments/tools/")
         said = page.locator("#said [role=alert]")
-        button = page.locator("#tool-create_incident button")
+        button = page.locator("#tool-create_incident").get_by_role("button", name="Needs approval")
         rows = page.locator("tbody tr").count()
         page.evaluate("document.querySelector('#tool-create_incident [name=tool]').value = 'nonsense'")
         button.click()

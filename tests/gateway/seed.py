@@ -37,7 +37,13 @@ def seed(
         by=cast.ada,
         whole_account=True,
     )
-    do_set_tools(cast.payments, states={name: State(state) for name, state in states.items()}, tools=TOOLS, by=cast.ada)
+    do_set_tools(
+        cast.payments,
+        states={name: State(state) for name, state in states.items()},
+        tools=TOOLS,
+        by=cast.ada,
+        reason="the test",
+    )
     key, secret = do_issue_agent_key(
         connection, name="assistant", by=cast.ada, tools=TOOLS, calls_per_minute=calls_per_minute
     )

@@ -327,7 +327,7 @@ def made(schema_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             "from policies.core.call import State\n"
             "from policies.models import Team, User\n"
             "ada, search = User.objects.get(name='Ada'), Team.objects.get(name='Search')\n"
-            "do_set_tools(search, states=dict.fromkeys(TOOLS, State.ON), tools=TOOLS, by=ada)\n"
+            "do_set_tools(search, states=dict.fromkeys(TOOLS, State.ON), tools=TOOLS, by=ada, reason='the test')\n"
             "do_set_reveals(search, kinds=list(REVEALABLE), known=REVEALABLE, by=ada, reason='the test')\n"
             "connection = do_register_token(search, name='Other', token='another-TOKEN-0123456789', kind='account',\n"
             "    region='sandbox', by=ada, whole_account=True)\n"

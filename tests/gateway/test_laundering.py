@@ -25,7 +25,7 @@ def key(portal: Portal) -> str:
         f"{BASE}workspace = do_create_personal_workspace(vic, by=vic)\n"
         "connection = do_register_token(workspace, name='Own', token='u+Vics_0123456789abc', kind='user', region='sandbox',\n"
         "    by=ada, whole_account=True)\n"
-        "do_set_tools(workspace, states=dict.fromkeys(TOOLS, State.ON), tools=TOOLS, by=vic)\n"
+        "do_set_tools(workspace, states=dict.fromkeys(TOOLS, State.ON), tools=TOOLS, by=vic, reason='mine')\n"
         "print(do_issue_agent_key(connection, name='own', by=ada, tools=TOOLS, calls_per_minute=0)[1])"
     ).strip()
     until = time.monotonic() + 3
@@ -72,7 +72,7 @@ def test_what_an_administrator_forbids_binds_it_and_its_owner_cannot_undo_it(
     before = len(received(upstream[1]))
     portal.shell(
         f"{BASE}{MINE}{forbid}\n"
-        "do_set_tools(workspace, states=dict.fromkeys(TOOLS, State.ON), tools=TOOLS, by=vic)\n"
+        "do_set_tools(workspace, states=dict.fromkeys(TOOLS, State.ON), tools=TOOLS, by=vic, reason='mine')\n"
         "refused = 0\n"
         "for stop in Stop.objects.all():\n"
         "    try:\n        do_lift_stop(stop, by=vic, reason='mine')\n    except Refused:\n        refused += 1\n"

@@ -377,7 +377,9 @@ def test_a_write_is_sent_after_a_look_at_whose_it_is_and_the_look_is_remembered(
 
 def test_what_was_looked_at_while_a_write_was_under_way_is_looked_at_again_after_it(setting: Setting) -> None:
     """It may have been the write that gave it to others."""
-    do_set_tools(setting.cast.payments, states={"update_service": State.ON}, tools=TOOLS, by=setting.cast.ada)
+    do_set_tools(
+        setting.cast.payments, states={"update_service": State.ON}, tools=TOOLS, by=setting.cast.ada, reason="x"
+    )
     do_set_bounds(setting.connection, by=setting.cast.ada, team_ids=["PQ9K7I8"])
     moving, move = asyncio.Event(), asyncio.Event()
     team = {"id": "PQ9K7I8"}

@@ -32,7 +32,7 @@ def register(token: str, region: str, from_email: str) -> str:
         whole_account=True,
     )
     states = {name: State.OFF if tool.writes else State.ON for name, tool in TOOLS.items()}
-    do_set_tools(team, states=states, tools=TOOLS, by=ada)
+    do_set_tools(team, states=states, tools=TOOLS, by=ada, reason="contract test")
     return do_issue_agent_key(connection, name="contract test", by=ada, tools=TOOLS, calls_per_minute=0)[1]
 
 

@@ -137,6 +137,123 @@ def test_all_writes_off_in_one_go(cast: Cast) -> None:
     assert states(cast.payments) == states(cast.search) == {"note": "off", "resolve": "off"}
 
 
+HIGH = {**TOOLS, "delete": Tool("delete", "Delete", "incidents", Risk.HIGH, True, State.OFF, ("delete",), "x", {})}
+
+
+def test_a_person_says_why_a_tool_of_high_risk_is_switched_on(cast: Cast) -> None:
+    with pytest.raises(actions.ReasonMissing, match="Delete is of high risk: say why"):
+        actions.do_set_tools(cast.payments, states={"delete": State.ON, "note": State.ON}, tools=HIGH, by=cast.mina)
+    assert states(cast.payments) == {}
+    actions.do_set_tools(cast.payments, states={"delete": State.NEEDS_APPROVAL}, tools=HIGH, by=cast.mina)
+    actions.do_set_tools(cast.payments, states={"delete": State.ON}, tools=HIGH, by=cast.mina, reason="clean-up")
+    assert newest().reason == "clean-up"
+    actions.do_set_tools(cast.payments, states={"delete": State.OFF}, tools=HIGH, by=cast.mina)
+    # An administrator may have raised what is high.
+    actions.do_set_tool_rule("note", tools=HIGH, by=cast.ada, locked=False, risk="high")
+    with pytest.raises(actions.ReasonMissing):
+        actions.do_set_tools(cast.payments, states={"note": State.ON}, tools=HIGH, by=cast.mina)
+    actions.do_set_tools(cast.payments, states={"note": State.ON, "delete": State.ON}, tools=HIGH, by="a command")
+
+
+def test_a_change_that_is_based_on_an_old_state_is_refused_with_what_it_is_and_who_did_it(cast: Cast) -> None:
+    actions.do_set_tools(cast.payments, states={"note": State.NEEDS_APPROVAL}, tools=TOOLS, by=cast.ada)
+    with pytest.raises(ValidationError, match=r"Note was set to needs approval by ada@example\.com meanwhile"):
+        actions.do_set_tools(
+            cast.payments, states={"note": State.ON}, tools=TOOLS, by=cast.mina, seen={"note": State.OFF}
+        )
+    assert states(cast.payments) == {"note": "needs_approval"}
+    # Where both want the same there is nothing to refuse.
+    assert not actions.do_set_tools(
+        cast.payments, states={"note": State.NEEDS_APPROVAL}, tools=TOOLS, by=cast.mina, seen={"note": State.OFF}
+    )
+
+
+def test_whoever_made_a_change_undoes_it_unless_somebody_changed_it_meanwhile(cast: Cast) -> None:
+    def switch(state: State, by: User) -> ConfigChange:
+        actions.do_set_tools(cast.payments, states={"delete": state}, tools=HIGH, by=by, reason="r")
+        return newest()
+
+    def undo(change: ConfigChange, by: User = cast.mina, team: Team = cast.payments) -> None:
+        actions.do_undo_set_tool(team, change=change.pk, tools=HIGH, by=by)
+
+    switch(State.ON, cast.mina)
+    off = switch(State.OFF, cast.mina)
+    undo(off)  # of high risk, and needs no reason anew
+    assert states(cast.payments) == {"delete": "on"}
+    assert (newest().before, newest().after, newest().reason) == ("off", "on", "undone: r")
+    off = switch(State.OFF, cast.mina)
+    switch(State.ON, cast.ada)
+    on = switch(State.OFF, cast.ada)
+    with pytest.raises(ValidationError, match=r"was changed by ada@example\.com meanwhile"):
+        undo(off)
+    with pytest.raises(ValidationError, match="Whoever made a change"):
+        undo(on)
+    with pytest.raises(Refused):
+        undo(on, cast.vic)
+    with pytest.raises(ValidationError, match="no such change"):
+        undo(on, cast.ada, cast.search)
+    ConfigChange.objects.filter(pk=on.pk).update(at=timezone.now() - dt.timedelta(minutes=11))
+    with pytest.raises(ValidationError, match="for 10 minutes"):
+        undo(on, cast.ada)
+    on = switch(State.ON, cast.ada)
+    off = switch(State.OFF, cast.ada)
+    actions.do_set_tool_rule("delete", tools=HIGH, by=cast.ada, locked=True, reason="review")
+    with pytest.raises(Refused, match="locked off"):
+        undo(off, cast.ada)
+    assert states(cast.payments) == {"delete": "off"}
+
+
+def test_a_lock_needs_a_reason_and_keeps_who_made_it(cast: Cast) -> None:
+    with pytest.raises(ValidationError, match="The reason is missing"):
+        actions.do_set_tool_rule("note", tools=TOOLS, by=cast.ada, locked=True)
+    assert (
+        actions.do_set_tool_rule("note", tools=TOOLS, by=cast.ada, locked=True, reason="r").actor == "ada@example.com"
+    )
+
+
+def test_a_policy_is_cloned_as_it_was_looked_at_or_not_at_all(cast: Cast) -> None:
+    def clone(seen: str, by: User = cast.ada) -> int:
+        return actions.do_clone_policy(cast.payments, cast.search, tools=TOOLS, by=by, reason="same duty", seen=seen)
+
+    actions.do_set_tools(cast.payments, states={"note": State.ON, "get": State.OFF}, tools=TOOLS, by=cast.mina)
+    actions.do_set_tools(cast.search, states={"resolve": State.ON, "list": State.OFF}, tools=TOOLS, by=cast.omar)
+    actions.do_set_tool_rule("resolve", tools=TOOLS, by=cast.ada, locked=True, reason="r")
+    changes = actions.clone_changes(cast.payments, cast.search, tools=TOOLS)
+    assert [(one.tool.name, one.before, one.after) for one in changes] == [
+        ("list", State.OFF, State.ON),
+        ("get", State.ON, State.OFF),
+        ("note", State.OFF, State.ON),
+    ]
+    seen = actions.digest_of(changes)
+    with pytest.raises(Refused):
+        clone(seen, cast.omar)
+    actions.do_set_tools(cast.payments, states={"list": State.OFF}, tools=TOOLS, by=cast.mina)
+    with pytest.raises(ValidationError, match="changed meanwhile"):
+        clone(seen)
+    before = current_version()
+    assert clone(actions.digest_of(actions.clone_changes(cast.payments, cast.search, tools=TOOLS))) == 2
+    assert states(cast.search) == {"resolve": "on", "list": "off", "get": "off", "note": "on"}
+    assert current_version() == before + 1
+    assert newest().reason == "as Payments: same duty"
+    assert [json.loads(row.record)["details"]["target"] for row in Entry.objects.order_by("-id")[:2]] == ["note", "get"]
+
+
+def test_several_teams_are_set_in_one_stroke_by_an_administrator(cast: Cast) -> None:
+    wanted = {"note": State.ON, "list": State.ON}
+    teams = [cast.payments, cast.search]
+    seen = actions.digest_of(actions.setting_changes(dict.fromkeys(teams, wanted), tools=TOOLS))
+
+    def stroke(by: User) -> int:
+        return actions.do_set_tools_of_teams(teams, states=wanted, tools=TOOLS, by=by, reason="r", seen=seen)
+
+    with pytest.raises(Refused):
+        stroke(cast.mina)
+    assert stroke(cast.ada) == 2
+    assert states(cast.payments) == states(cast.search) == {"note": "on"}
+    with pytest.raises(ValidationError, match="changed meanwhile"):
+        stroke(cast.ada)
+
+
 # Keys
 
 

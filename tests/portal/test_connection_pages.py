@@ -444,7 +444,7 @@ def test_an_error_page_claims_nothing_about_pagerduty(
 ) -> None:
     client = Client(raise_request_exception=False)
     client.force_login(cast.mina)
-    monkeypatch.setattr("portal.views.home.warnings", lambda *args: 1 / 0)
+    monkeypatch.setattr("portal.dashboard.warnings", lambda *args: 1 / 0)
     answer = client.get("/")
     assert answer.status_code == 500
     assert "Nothing was sent" not in answer.content.decode()

@@ -15,9 +15,8 @@ from django.db import Error
 
 from policies.core import chain
 from policies.core.text import shown
-from policies.journal import newest_checkpoint_file, verify
-from policies.models import Checkpoint
 from policies.spool import count_waiting
+from policies.verification import sentence, verify_whole
 
 INTACT, BROKEN, CANNOT_TELL = 0, 1, 2
 
@@ -34,9 +33,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            checkpoint, edited = _checkpoint(options["checkpoint"])
-            found = verify(checkpoint)
-            found = dataclasses.replace(found, fault=found.fault or edited)
+            path: Path | None = options["checkpoint"]
+            found = verify_whole(chain.Checkpoint.from_json(path.read_text()) if path else None)
             spooled = count_waiting(settings.SPOOL_DIR)
         except (OSError, ValueError, Error) as error:
             self._cannot_tell(options, f"{type(error).__name__}: {error}")
@@ -54,19 +52,7 @@ class Command(BaseCommand):
             "spooled": spooled,
             "first_bad": dataclasses.asdict(found.fault) if found.fault else None,
         }
-        anchor = (
-            f"against the checkpoint of {found.checkpoint}"
-            if found.checkpoint
-            else "unanchored: there is no checkpoint yet"
-        )
-        text = (
-            f"Broken ({anchor}). First bad entry: {found.fault}"
-            if broken
-            else (
-                f"Intact, {anchor}: {found.entries} entries in {found.streams} streams, {found.after_checkpoint} of them since. "
-                f"{found.open_intents} writes are open."
-            )
-        )
+        text = sentence(found)
         if spooled:
             text += (
                 f" {spooled} entries wait in the spool {settings.SPOOL_DIR}: they are brought in when a process runs."
@@ -81,22 +67,3 @@ class Command(BaseCommand):
     def _tell(self, options: dict[str, Any], document: dict[str, Any], text: str) -> None:
         # What is wrong may quote what somebody put into the database or the file.
         self.stdout.write(json.dumps(document) if options["json"] else shown(text, 2_000))
-
-
-def _checkpoint(path: Path | None) -> tuple[chain.Checkpoint | None, chain.Fault | None]:
-    """The one that was named, else the newest there is, in ``CHECKPOINT_DIR`` or in the database; and what is wrong with the
-    database's newest, if it cannot even be read."""
-    if path is not None:
-        return chain.Checkpoint.from_json(path.read_text()), None
-    found, fault = [], None
-    if (file := newest_checkpoint_file()) is not None:
-        found.append(chain.Checkpoint.from_json(file.read_text()))
-    if (row := Checkpoint.objects.order_by("-id").first()) is not None:
-        stored = {"document": row.document, "signature": row.signature, "public_key": row.public_key}
-        try:
-            found.append(chain.Checkpoint.from_json(json.dumps(stored)))
-        except ValueError:
-            fault = chain.Fault(
-                "(checkpoint)", None, row.pk, "the newest one in the database cannot be read: it was edited"
-            )
-    return max(found, key=lambda checkpoint: checkpoint.at, default=None), fault

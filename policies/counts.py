@@ -1,0 +1,130 @@
+"""How often each tool of a team was called. The journal has few indexes, so that appending is cheap, and none of them counts a
+million entries while somebody waits for a page: a task counts them, six hours in a row, and a page adds what is newer."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from django.db import connection, transaction
+from django.db.models import Count, Max, Q, Sum
+from django.db.models.functions import TruncHour
+from django.utils import timezone
+
+from policies.core.call import Decision, EntryKind
+from policies.models import Counted, Entry, ToolCalls
+
+DAYS: Final = 7
+HOURS: Final = 6
+"""How long one count is: a page sums 30 of each tool, and what it calls seven days may be a few hours more."""
+SETTLED: Final = dt.timedelta(seconds=50)
+"""Entries are numbered before they are committed: after this long none appears any more below the newest number that was
+seen, for a commit gives up much sooner."""
+AT_ONCE: Final = 20_000
+"""Numbers of entries that are counted in one go."""
+NEWER: Final = 3_000
+"""The most entries of a team that a page adds itself: more wait only where the task was away."""
+ADD: Final = (
+    "INSERT INTO policies_toolcalls (team_id, begins, tool, calls, denied) VALUES (%s, %s, %s, %s, %s) "
+    "ON CONFLICT (team_id, begins, tool) DO UPDATE SET calls = policies_toolcalls.calls + excluded.calls, "
+    "denied = policies_toolcalls.denied + excluded.denied"
+)
+_DENIED = Count("pk", filter=~Q(verdict=Decision.ALLOW.value))
+
+
+def count_calls(*, seconds: float = 20) -> int:
+    """Count what is settled and not counted yet, for about so long at most. Returns how many entries were gone through.
+
+    Two at once count nothing twice: whoever comes second to the same entries lets them be.
+    """
+    until = time.monotonic() + seconds
+    now = timezone.now()
+    mark, _ = Counted.objects.get_or_create(pk=1, defaults={"at": now - SETTLED})
+    begun, settled = mark.entry_id, mark.newest_id
+    if now - mark.at < SETTLED:
+        return 0
+    newest = Entry.objects.aggregate(newest=Max("id"))["newest"] or 0
+    Counted.objects.filter(pk=1, at=mark.at).update(newest_id=newest, at=now)
+    while mark.entry_id < settled and time.monotonic() < until:
+        upto = min(mark.entry_id + AT_ONCE, settled)
+        if not _count(mark.entry_id, upto):
+            break
+        mark.entry_id = upto
+    return mark.entry_id - begun
+
+
+def _begins(at: dt.datetime) -> dt.datetime:
+    at = at.astimezone(dt.UTC)
+    return at.replace(hour=at.hour - at.hour % HOURS, minute=0, second=0, microsecond=0)
+
+
+def _count(after: int, upto: int) -> bool:
+    # Read before the transaction: on SQLite it would keep the journal's writers waiting.
+    found = (
+        Entry.objects.filter(id__gt=after, id__lte=upto, kind=EntryKind.RESULT.value, team_id__isnull=False)
+        .exclude(tool="")
+        .order_by()
+        .annotate(hour=TruncHour("at", tzinfo=dt.UTC))
+        .values_list("team_id", "hour", "tool")
+        .annotate(calls=Count("pk"), denied=_DENIED)
+    )
+    counts: dict[tuple[int, str, dt.datetime], list[int]] = defaultdict(lambda: [0, 0])
+    for team, hour, tool, calls, denied in found:
+        both = counts[team, tool, _begins(hour)]
+        both[0] += calls
+        both[1] += denied
+    adapt = connection.ops.adapt_datetimefield_value
+    rows = [(team, adapt(begins), tool, *both) for (team, tool, begins), both in counts.items()]
+    with transaction.atomic():
+        if not Counted.objects.filter(pk=1, entry_id=after).update(entry_id=upto):
+            return False
+        with connection.cursor() as cursor:
+            cursor.executemany(ADD, rows)
+    return True
+
+
+def forget_old_counts() -> int:
+    """Those that no page asks for any more. Returns how many."""
+    return ToolCalls.objects.filter(begins__lt=timezone.now() - dt.timedelta(days=DAYS + 1)).delete()[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    calls: int = 0
+    denied: int = 0
+    """How many of them were not allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Week:
+    """The calls of a team in the last seven days."""
+
+    of: Mapping[str, Calls]
+    """Tool name → its calls; a tool that is not there was not called."""
+    lags: bool
+    """Whether calls are missing that the task has still to count."""
+
+
+def calls_of(team_id: int, now: dt.datetime) -> Week:
+    """Three queries, each on an index and over a bounded number of rows, however long the journal is."""
+    since = _begins(now - dt.timedelta(days=DAYS))
+    counts = ToolCalls.objects.filter(team_id=team_id, begins__gte=since)
+    found = {
+        tool: (calls, denied)
+        for tool, calls, denied in counts.values_list("tool").annotate(calls=Sum("calls"), denied=Sum("denied"))
+    }
+    # A query of its own: PostgreSQL must know how much is newer, or it walks through what is newer of all teams.
+    counted = Counted.objects.filter(pk=1).values_list("entry_id", flat=True).first() or 0
+    newer = Entry.objects.filter(team_id=team_id, id__gt=counted).order_by("id")
+    looked = 0
+    # One by one: a sum in the database could not stop after so many rows of which it leaves some out.
+    for kind, tool, verdict, at in newer.values_list("kind", "tool", "verdict", "at")[:NEWER]:
+        looked += 1
+        if kind == EntryKind.RESULT.value and tool and at >= since:
+            calls, denied = found.get(tool, (0, 0))
+            found[tool] = (calls + 1, denied + (verdict != Decision.ALLOW.value))
+    return Week({tool: Calls(*both) for tool, both in found.items()}, looked == NEWER)

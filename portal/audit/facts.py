@@ -1,0 +1,107 @@
+"""An entry's record as facts in words, in groups: what was asked, what was decided, what PagerDuty said, and when."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Any, Final
+
+from policies.core.text import shown
+from policies.models import Entry
+from portal.audit.rows import LONGEST
+from portal.forms import in_words
+
+Facts = list[tuple[str, str]]
+
+REQUEST: Final = {
+    "door": "Door",
+    "operation": "Operation",
+    "connection": "Connection",
+    "credential": "Key",
+    "on_behalf_of": "On behalf of",
+    "client": "Client",
+    "ip": "From",
+    "request_id": "Its own id",
+    "held": "Held inside its bounds by",
+}
+UPSTREAM: Final = {
+    "status": "PagerDuty answered",
+    "failure": "It failed",
+    "attempts": "Attempts",
+    "bytes": "Bytes",
+    "request_id": "PagerDuty's id of it",
+}
+
+
+def groups(row: Entry) -> list[tuple[str, Facts]]:
+    """Those that there is something to say of."""
+    details: dict[str, Any] = json.loads(row.record)["details"]
+    upstream = details.get("upstream") if isinstance(details.get("upstream"), dict) else {}
+    told = [
+        ("Request", _request(row, details)),
+        ("Verdict", _verdict(row, details)),
+        ("Upstream", _upstream(details, upstream)),
+        ("Timing", _timing(row, details, upstream)),
+    ]
+    return [(name, [(said, shown(value, LONGEST)) for said, value in facts if value]) for name, facts in told if facts]
+
+
+def _text(value: Any) -> str:
+    """What stands for text that is not kept has its length and its digest."""
+    if isinstance(value, dict) and set(value) == {"length", "digest"}:
+        return f"{value['length']} characters, digest {value['digest']}"
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _request(row: Entry, details: dict[str, Any]) -> Facts:
+    asked = " ".join(_text(details.get(name)) for name in ("method", "path")).strip()
+    use = details.get("use")
+    facts = [
+        ("Tool", row.tool),
+        ("Asked for", asked),
+        *((said, _text(details.get(name))) for name, said in REQUEST.items()),
+    ]
+    if isinstance(use, dict):
+        facts.append(("Use of a tool", f"{_text(use.get('tool'))}, {_text(use.get('id'))}"))
+    if details.get("arguments"):
+        facts.append(("Arguments", json.dumps(details["arguments"], ensure_ascii=False)))
+    return facts if any(value for _, value in facts) else []
+
+
+def _verdict(row: Entry, details: dict[str, Any]) -> Facts:
+    if not row.verdict:
+        return []
+    version = details.get("policy_version")
+    return [
+        ("Verdict", in_words(row.verdict)),
+        ("Rule", _text(details.get("rule"))),
+        ("Why", _text(details.get("reason"))),
+        ("What to do", _text(details.get("remedy"))),
+        ("Risk", _text(details.get("risk"))),
+        ("Policy version", _text(version)),
+    ]
+
+
+def _upstream(details: dict[str, Any], upstream: Any) -> Facts:
+    if not upstream:
+        return []
+    facts = [(said, _text(upstream.get(name))) for name, said in UPSTREAM.items()]
+    facts.append(("Its answer", "withheld" if upstream.get("withheld") else ""))
+    facts.append(("The caller got", _text(details.get("status"))))
+    return facts
+
+
+def _timing(row: Entry, details: dict[str, Any], upstream: Any) -> Facts:
+    recorded, waited = details.get("recorded_at"), upstream.get("milliseconds") if upstream else None
+    facts: Facts = [("Came in", f"{row.at:%Y-%m-%d %H:%M:%S.%f} UTC")]
+    try:
+        whole = (dt.datetime.fromisoformat(str(recorded)) - row.at) / dt.timedelta(milliseconds=1)
+    except (ValueError, TypeError):
+        return []
+    facts.append(("Recorded", f"{whole:,.1f} ms later"))
+    if isinstance(waited, int | float):
+        facts.append(("PagerDuty took", f"{waited:,.1f} ms"))
+        facts.append(("The portal took", f"{max(whole - waited, 0):,.1f} ms"))
+    return facts

@@ -1,0 +1,243 @@
+"""What a person must know now, looked up for the home page: the same few look-ups for one team and for hundreds."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.conf import settings
+from django.db.models import Count, Q
+from django.urls import reverse
+
+from integrations.actions import told_of_candidates, warnings
+from integrations.models import Connection
+from integrations.pagerduty.catalog import TOOLS
+from policies.core.text import shown
+from policies.models import AgentKey, Checkpoint, Entry, LastVerification, Membership, Team, User
+from policies.spool import waiting
+from portal.forms import in_words
+
+DAY: Final = dt.timedelta(days=1)
+REPEATS: Final = 3
+"""Denials of one caller, tool and rule within a day that are worth a line of their own."""
+LOOKED_AT: Final = 1_000
+"""The denials that are looked at, the newest: their records say who and why."""
+EXPIRES_SOON: Final = dt.timedelta(days=14)
+STEPS: Final = 5
+TEAMS: Final = 20
+LATE: Final = 3
+"""Intervals without a checkpoint after which something is wrong with the worker."""
+LONGEST: Final = 200
+
+
+@dataclass(frozen=True)
+class Look:
+    """One line of what needs a look: what it concerns, what is wrong, and the page where it is mended."""
+
+    subject: str
+    said: str
+    page: str
+    more: str = ""
+    """Another page: the newest call of several."""
+
+
+@dataclass(frozen=True)
+class Denied:
+    """A denied call in words."""
+
+    entry: Entry
+    who: str
+    what: str
+    rule: str
+
+    @classmethod
+    def of(cls, entry: Entry) -> Denied:
+        details: dict[str, Any] = json.loads(entry.record)["details"]
+        asked = " ".join(part for part in (details.get("method"), details.get("path")) if isinstance(part, str))
+        what = in_words(entry.tool) or asked or "a call"
+        who = str(details.get("actor", {}).get("name", entry.actor))
+        # They were made fit to be shown when they were written; the record's rows could be edited.
+        return cls(entry, shown(who, LONGEST), shown(what, LONGEST), str(details.get("rule", "")))
+
+
+@dataclass(frozen=True)
+class TeamLine:
+    team: Team
+    role: str
+    connections: list[Connection]
+    live_keys: int
+    managed: bool
+
+
+@dataclass(frozen=True)
+class JournalHealth:
+    """What is known of the journal without reading it."""
+
+    checkpoint: dt.datetime | None
+    overdue: bool
+    verification: LastVerification | None
+    spooled: int
+    """Files that wait on this machine to be brought in."""
+    spool_problem: str
+
+
+def team_lines(user: User, now: dt.datetime) -> list[TeamLine]:
+    """The teams that somebody sees, with their connections."""
+    live = Q(agent_keys__revoked_at=None) & (Q(agent_keys__expires_at=None) | Q(agent_keys__expires_at__gt=now))
+    teams = Team.objects.visible_to(user).annotate(live_keys=Count("agent_keys", filter=live, distinct=True))
+    connections: dict[int, list[Connection]] = defaultdict(list)
+    for connection in Connection.objects.visible_to(user).select_related("team").order_by("team__name", "name"):
+        connections[connection.team_id].append(connection)
+    roles = dict(Membership.objects.filter(user=user).values_list("team_id", "role"))
+    return [
+        TeamLine(
+            team,
+            roles.get(team.pk, ""),
+            connections[team.pk],
+            team.live_keys,
+            user.is_administrator or (roles.get(team.pk) == "manager" and not user.is_auditor),
+        )
+        for team in teams
+    ]
+
+
+def connections_to_look_at(lines: list[TeamLine], now: dt.datetime) -> list[Look]:
+    """What is wrong with connections, those that fail first."""
+    candidates = told_of_candidates([row for line in lines for row in line.connections], now)
+    found = [
+        (row.health != "failing", Look(f"{line.team.name}: {row.name}", said, _connection(row)))
+        for line in lines
+        for row in line.connections
+        for said in warnings(row, now, candidates)
+    ]
+    return [look for _, look in sorted(found, key=lambda pair: pair[0])]
+
+
+def _connection(row: Connection) -> str:
+    return reverse("connection", args=[row.team.slug, row.pk])
+
+
+def denied_lately(user: User, now: dt.datetime) -> list[Denied]:
+    """The denied calls of the last day, the newest first."""
+    rows = Entry.objects.denied_to(user, now - DAY)[:LOOKED_AT]
+    return [Denied.of(row) for row in rows]
+
+
+def repeated(denied: list[Denied]) -> list[Look]:
+    """Calls of the same caller, tool and rule that were denied again and again, the most frequent first. What is stopped is
+    on every page already."""
+    counts = Counter(
+        (row.entry.team_id, row.entry.actor, row.what, row.rule) for row in denied if row.rule != "stopped"
+    )
+    often = {place: count for place, count in counts.most_common() if count >= REPEATS}
+    newest: dict[tuple[int | None, str, str, str], Denied] = {}
+    for row in denied:
+        newest.setdefault((row.entry.team_id, row.entry.actor, row.what, row.rule), row)
+    teams = Team.objects.in_bulk([place[0] for place in often if place[0] is not None])
+    looks = []
+    for place, count in often.items():
+        row, team = newest[place], teams.get(place[0] or 0)
+        entry = reverse("audit-entry", args=[row.entry.pk])
+        of = f" of {team.name}" if team else ""
+        said = (
+            f"{row.what} was denied {count} times within a day ({WHY.get(row.rule, in_words(row.rule) or 'no rule')})."
+        )
+        looks.append(Look(f"{row.who}{of}", said, _mended(row, team) or entry, entry))
+    return looks
+
+
+WHY: Final = {
+    "tool_off": "switched off for the team",
+    "locked": "locked off for all teams",
+    "needs_approval": "it needs a person's approval",
+    "narrowed_key": "its key is narrowed to other tools",
+    "role": "its role does not allow it",
+    "bounds": "outside the connection's bounds",
+    "no_connection": "it has no connection",
+    "suspended": "its connection is suspended",
+    "key_revoked": "its key is revoked",
+    "call_limit": "over its call limit",
+    "not_in_catalogue": "not in the catalogue",
+    "refused_operation": "refused for everybody",
+}
+"""Rules in a few words; others as they are called."""
+
+
+def _mended(row: Denied, team: Team | None) -> str:
+    """The page on which a rule is changed that denies; empty: there is none."""
+    if row.rule in ("not_in_catalogue", "refused_operation"):
+        return reverse("catalogue")
+    if team is None:
+        return ""
+    match row.rule:
+        case "tool_off" | "needs_approval" | "locked" if row.entry.tool in TOOLS:
+            return f"{reverse('team-tools', args=[team.slug])}#tool-{row.entry.tool}"
+        case "narrowed_key" | "key_revoked" | "call_limit":
+            return reverse("team-agents", args=[team.slug])
+        case "role":
+            return reverse("team-members", args=[team.slug])
+        case "bounds" | "no_connection" | "suspended":
+            return reverse("team-connections", args=[team.slug])
+    return ""
+
+
+def keys_that_expire(user: User, now: dt.datetime) -> list[Look]:
+    """For whoever may issue another, and for auditors."""
+    keys = AgentKey.objects.visible_to(user) if user.is_auditor else AgentKey.objects.editable_by(user)
+    soon = keys.filter(revoked_at=None, expires_at__gt=now, expires_at__lte=now + EXPIRES_SOON)
+    return [
+        Look(
+            f"{key.name} of {key.team.name}",
+            f"The key pwk_{key.prefix}_… expires {_in_days(key.expires_at - now)}: issue another and revoke this one.",
+            reverse("team-agents", args=[key.team.slug]),
+        )
+        for key in soon.select_related("team").order_by("expires_at")
+        if key.expires_at is not None
+    ]
+
+
+def _in_days(left: dt.timedelta) -> str:
+    days = left // DAY
+    return "within a day" if days == 0 else f"in {days} day{'' if days == 1 else 's'}"
+
+
+def first_steps(user: User, lines: list[TeamLine]) -> list[Look]:
+    """What to do first where nothing works as yet: of each team that one manages the next step."""
+    if user.is_administrator and not lines:
+        return [Look("Make a team", "Connections, agent keys and tools belong to teams.", reverse("teams"))]
+    steps = []
+    for line in lines:
+        if not line.managed:
+            continue
+        name, slug = line.team.name, line.team.slug
+        if not line.connections:
+            said = "Its PagerDuty token: assistants use it and never see it."
+            steps.append(Look(f"Register a connection for {name}", said, reverse("team-connections", args=[slug])))
+        elif all(row.health == "untested" for row in line.connections):
+            steps.append(
+                Look(f"Test the connection of {name}", "It tells what works.", _connection(line.connections[0]))
+            )
+        elif not line.live_keys:
+            said = "With it an assistant calls. It is shown once, with what connects a client."
+            steps.append(Look(f"Issue an agent key of {name}", said, reverse("team-agents", args=[slug])))
+    return steps
+
+
+def journal_health(now: dt.datetime) -> JournalHealth:
+    checkpoint = Checkpoint.objects.order_by("-id").values_list("at", flat=True).first()
+    late = LATE * dt.timedelta(minutes=max(settings.CHECKPOINT_MINUTES, 1))
+    files, problem = 0, ""
+    try:
+        files = len(waiting(settings.SPOOL_DIR))
+    except OSError as error:
+        problem = f"What waits there cannot be told: {error.strerror}."
+    return JournalHealth(
+        checkpoint,
+        checkpoint is not None and now - checkpoint > late,
+        LastVerification.objects.first(),
+        files,
+        problem,
+    )

@@ -16,6 +16,9 @@ from policies.verification import verify_whole
 from tests.conftest import Cast
 from tests.portal.test_audit_page import note
 
+# A verification sees the journal at one moment, by a transaction of its own.
+pytestmark = pytest.mark.django_db(transaction=True)
+
 
 @pytest.fixture(autouse=True)
 def checkpoints(settings: object, tmp_path: Path) -> None:

@@ -57,7 +57,13 @@ async def identified(tool: str, given: Given, run: Run) -> Given:
     if len(wanted) > MAXIMUM_NAMES:
         remedy = "Pass ids in place of names: a list tool shows both."
         raise Wrong(f"{len(wanted)} names would have to be looked up, and {MAXIMUM_NAMES} can be.", remedy)
-    ids = dict(zip(wanted, await asyncio.gather(*(_find(kind, name, run) for kind, name in wanted)), strict=True))
+    # All are awaited, whichever fails: none goes on, unseen, after the answer.
+    looked = await asyncio.gather(*(_find(kind, name, run) for kind, name in wanted), return_exceptions=True)
+    ids: dict[tuple[str, str], str] = {}
+    for key, told in zip(wanted, looked, strict=True):
+        if isinstance(told, BaseException):
+            raise told
+        ids[key] = told
     found = dict(given.arguments)
     for parameter, value in given.arguments.items():
         if kind := named(parameter):

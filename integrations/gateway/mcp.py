@@ -58,9 +58,8 @@ _PAGES: Final[Mapping[str, str]] = {
     "no_connection": "connections/",
 }
 """Rule → the page of the team on which whoever may can change it."""
-MAXIMUM_LISTS: Final = 256
 MAXIMUM_ANSWERS: Final = 32
-"""Each takes 300 kB: lists share their definitions, answers nothing."""
+"""Each takes 300 kB."""
 LIST_SECONDS: Final = 30
 """How long a client may go by the list it has: what it calls is decided anew all the same."""
 Context = ServerRequestContext[Any, Any]
@@ -95,7 +94,6 @@ class McpDoor:
         self._server.add_request_handler("tools/call", CallToolRequestParams, self._call)
         # In place of the SDK's own, whose spans go nowhere here, and cost.
         self._server.middleware[:] = [self._remembered]
-        self._lists: OrderedDict[tuple[int, str], list[dict[str, Any]]] = OrderedDict()
         self._answers: OrderedDict[tuple[int, str, str], HandlerResult] = OrderedDict()
         # The same few names come with every request, and to take one apart costs more than all else that is done with headers.
         self._is_own_host = functools.lru_cache(maxsize=64)(self._is_host)
@@ -213,22 +211,15 @@ class McpDoor:
         return known
 
     def _listed(self, known: Known) -> list[dict[str, Any]]:
-        """The tools that a key may call, in the catalogue's order; made once for each version of the configuration."""
+        """The tools that a key may call, in the catalogue's order."""
         policy, identified = known.state.policy, known.identified
-        at = (policy.version, identified.principal.id)
-        found = self._lists.get(at)
-        if found is None:
-            connection = identified.connection
-            decided = ((tool, decide(policy, identified.principal, tool, "")) for tool in tools.TOOLS.values())
-            found = self._lists[at] = [
-                definition(tool, needs_approval=verdict.decision is Decision.NEEDS_APPROVAL)
-                for tool, verdict in decided
-                if verdict.decision is not Decision.DENY
-                and (connection is None or is_reachable(tool, connection.bounds))
-            ]
-            if len(self._lists) > MAXIMUM_LISTS:
-                self._lists.popitem(last=False)
-        return found
+        connection = identified.connection
+        decided = ((tool, decide(policy, identified.principal, tool, "")) for tool in tools.TOOLS.values())
+        return [
+            definition(tool, needs_approval=verdict.decision is Decision.NEEDS_APPROVAL)
+            for tool, verdict in decided
+            if verdict.decision is not Decision.DENY and (connection is None or is_reachable(tool, connection.bounds))
+        ]
 
     async def _call(self, context: Context, params: CallToolRequestParams) -> dict[str, Any]:
         caller = _caller(context)

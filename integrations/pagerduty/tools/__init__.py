@@ -45,7 +45,7 @@ async def serve(tool: Tool, arguments: Given, run: Run) -> Any:
     arguments = await identified(tool.name, arguments, run)
     if (own := _OWN.get(tool.name)) is not None:
         return await own(arguments, run)
-    return rendered(await need(run, reads.of_window(reads.operation_of(tool), arguments)), arguments)
+    return rendered(await need(run, reads.of_window(tool.operations[0], arguments)), arguments)
 
 
 def valid(tool: Tool, arguments: Mapping[str, Any]) -> Given:

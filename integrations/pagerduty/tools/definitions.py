@@ -9,7 +9,7 @@ from typing import Any, Final
 from integrations.gateway.integration import Bounds
 from integrations.pagerduty.catalog import BOUNDS_OF, TOOLS
 from integrations.pagerduty.tools.arguments import DETAIL, TIME_ZONE
-from policies.core.call import State, Tool
+from policies.core.call import Tool
 
 _SAID: Final = frozenset({"default", "examples"})
 """What the description of a parameter says already. Of ``detail``, the instructions and every answer say enough."""
@@ -118,9 +118,6 @@ _SIZES: Final[Mapping[str, int]] = {name: _size(tool) for name, tool in TOOLS.it
 def tokens(tools: Iterable[Tool]) -> int:
     """About how many tokens the definitions of tools take from an assistant, in every conversation."""
     return sum(map(size, tools)) // BYTES_A_TOKEN
-
-
-DEFAULT_READS: Final = tuple(tool for tool in TOOLS.values() if not tool.writes and tool.default is State.ON)
 
 
 def is_reachable(tool: Tool, bounds: Bounds) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from integrations.pagerduty.catalog import OPERATIONS, TAKES
 from integrations.pagerduty.tools.arguments import moment
 from integrations.pagerduty.tools.asking import Ask, Given, Told
-from policies.core.call import Operation, Tool
+from policies.core.call import Operation
 
 WINDOW: Final = ("since", "until")
 _TEMPLATE: Final = re.compile(r"\{(\w+)\}")
@@ -97,8 +97,3 @@ def elsewhere(told: Told) -> bool:
     not found is outside."""
     by_bounds = told.kind == "denied" and told.error.get("rule") == "bounds"
     return by_bounds or (told.kind == "refused" and told.error.get("status") in (400, 404))
-
-
-def operation_of(tool: Tool) -> str:
-    """The one operation of a tool that has one."""
-    return tool.operations[0]

@@ -3,6 +3,7 @@ from __future__ import annotations
 from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
+from django.views.generic import RedirectView
 
 from portal.forms import SignInForm
 from portal.views import (
@@ -59,5 +60,7 @@ urlpatterns = [
     path("audit/review/", audit.review, name="audit-review"),
     path("audit/views/", audit.views, name="audit-views"),
     path("audit/<int:pk>/", audit.entry, name="audit-entry"),
+    # The admin's own page would let one guess on, and would keep no record of a new password.
+    path("admin/password_change/", RedirectView.as_view(pattern_name="account"), name="admin-password"),
     path("admin/", admin.site.urls),
 ]

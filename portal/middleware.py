@@ -17,6 +17,7 @@ from django.utils.deprecation import MiddlewareMixin
 
 from integrations.gateway.http import client_ip
 from policies.actions import TooManyGuesses
+from policies.core.text import written_out
 
 
 class ClientAddress(MiddlewareMixin):
@@ -44,6 +45,17 @@ class SignInRequired(LoginRequiredMiddleware):
         to = redirect_to_login(page, self.get_login_url(view_func), self.get_redirect_field_name(view_func))
         # htmx follows a 302 by itself and would swap the sign-in page into a table.
         return HttpResponse(status=204, headers={"HX-Redirect": to["Location"]})
+
+
+class NothingActs(MiddlewareMixin):
+    """Whatever text a page shows, and whoever stored it: nothing in it turns the direction of writing, hides or acts."""
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        if isinstance(response, HttpResponse) and response["Content-Type"].startswith("text/html"):
+            text = response.content.decode()
+            if (fit := written_out(text)) != text:
+                response.content = fit.encode()
+        return response
 
 
 class GuessesAnswered(MiddlewareMixin):

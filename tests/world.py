@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import time
 from dataclasses import dataclass
 from typing import Any
 
+from django.apps import apps
+from django.db import models
 from django.utils import timezone
 
 from integrations.actions import (
@@ -34,7 +37,17 @@ from policies.alarms import Kind, Sign, note
 from policies.core.call import Entry as NewEntry
 from policies.core.call import EntryKind, Outcome, State
 from policies.journal import append_in_transaction, write_checkpoint
-from policies.models import AgentKey, Counted, LastVerification, Team, ToolCalls, User
+from policies.models import (
+    AgentKey,
+    Alarm,
+    ConfigChange,
+    Counted,
+    Entry,
+    LastVerification,
+    Team,
+    ToolCalls,
+    User,
+)
 from tests.conftest import PASSWORD, Cast, make_cast
 
 NETWORKS = ("198.51.100.7", "203.0.113.9")
@@ -147,3 +160,64 @@ def _calls(number: int, team: Team, key: AgentKey) -> None:
         at=now,
         expires_at=now + dt.timedelta(days=1),
     )
+
+
+HOSTILE = "\"'><b data-hostile onclick=alert(1)><script>alert(1)</script>\u202e\u200b\x1b[31m" + "W" * 10_000
+"""Breaks out of an attribute and of an element, turns the direction of writing, hides, and is a word of ten thousand letters."""
+ACTING = frozenset("\u202e\u200b\x1b")
+CODES = frozenset(["id", "kind", "what", "method", "action", "rule", "revealed", "door", "schema", "at", "seq"])
+"""Of an entry, what the portal itself writes in words of its own."""
+
+
+def spoil() -> None:
+    """All text that people, clients or PagerDuty may have written is hostile: an earlier release stored it, say, or somebody
+    who reached the database."""
+    for label in ("policies", "integrations"):
+        for model in apps.get_app_config(label).get_models():
+            texts = {
+                field.name: HOSTILE[: field.max_length]
+                for field in model._meta.concrete_fields
+                if type(field) is models.CharField and _is_free(field)
+            }
+            if texts:
+                model._default_manager.update(**texts)
+    ConfigChange.objects.update(before=HOSTILE, after={HOSTILE: [HOSTILE]})
+    check = {"ok": False, "message": HOSTILE, "derived": False}
+    tool = {"serves": "no", "tool": "list_incidents", "message": HOSTILE, "derived": False}
+    ConnectionTest.objects.update(findings={"remedy": HOSTILE, "checks": [check], "tools": [tool]})
+    Connection.objects.update(bound_team_ids=[HOSTILE], bound_service_ids=[HOSTILE])
+    AgentKey.objects.update(networks=[HOSTILE], tools=[HOSTILE])
+    for alarm in Alarm.objects.all():
+        alarm.signs = [{**sign, "ip": HOSTILE, "network": HOSTILE, "tool": HOSTILE} for sign in alarm.signs]
+        alarm.save()
+    for entry in Entry.objects.all():
+        record = json.loads(entry.record)
+        record["details"] = _spoiled(record["details"])
+        Entry.objects.filter(pk=entry.pk).update(
+            record=json.dumps(record), tool=HOSTILE[:64], resource=HOSTILE[:64], actor=HOSTILE[:254]
+        )
+
+
+def _is_free(field: models.CharField[Any, Any]) -> bool:
+    """Whether it holds more than a word or a digest of the portal's own."""
+    codes = {
+        "password",
+        "digest",
+        "signature",
+        "operation",
+        "tool",
+        "action",
+        "request",
+        "public_key",
+        "hash",
+        "network",
+    }
+    return not (field.choices or field.unique or field.name in codes or (field.max_length or 0) < 49)
+
+
+def _spoiled(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: inner if key in CODES else _spoiled(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_spoiled(inner) for inner in value]
+    return HOSTILE if isinstance(value, str) else value

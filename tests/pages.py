@@ -1,13 +1,11 @@
 """Every address of the portal, from the URL configuration itself, with an example of what each of them is about.
 
 The matrix of who may what, the hostile texts, the screenshots and the browser take their pages from here: a page that is added
-to the URL configuration is in all of them, or a test says what is missing. Run as a program it prints the examples of the
-environment's database as JSON, URL name → path: ``python -m tests.pages``.
+to the URL configuration is in all of them, or a test says what is missing.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -51,8 +49,10 @@ def _walk(resolver: URLResolver, namespace: str, route: str) -> Iterator[Address
 
 
 def _first(rows: Any) -> Any:
-    row = rows.order_by("pk").first()
-    assert row is not None, f"There is no {rows.model.__name__} to be an example: tests/world.py makes them."
+    row = rows.order_by(*(("created_at",) if hasattr(rows.model, "created_at") else ()), "pk").first()
+    assert row is not None, (
+        f"There is no {rows.model.__name__} to be an example: tests/world.py makes one of everything."
+    )
     return row.pk
 
 
@@ -104,13 +104,3 @@ def _path(address: Address, values: dict[str, Any]) -> str:
     path = "/" + re.sub(r"\(\?P<(\w+)>[^)]*\)|<(?:\w+:)?(\w+)>", value, route).removesuffix("$")
     assert resolve(path).route == route, f"{path} is taken for {resolve(path).view_name}, not for {address.name}."
     return path
-
-
-if __name__ == "__main__":
-    import django
-
-    django.setup()
-    from policies.models import Team
-
-    first = Team.objects.get(slug="payments")
-    print(json.dumps({name: path_of(address, first) for name, address in addresses().items()}))  # noqa: T201

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.apps import apps
-from django.db import models
+from django.db import models, transaction
+from django.test import Client
 from django.utils import timezone
 
 from integrations.actions import (
@@ -49,6 +50,7 @@ from policies.models import (
     User,
 )
 from tests.conftest import PASSWORD, Cast, make_cast
+from tests.pages import addresses, path_of
 
 NETWORKS = ("198.51.100.7", "203.0.113.9")
 
@@ -77,24 +79,44 @@ def make_world() -> World:
     # One tool that the two teams do not have alike.
     do_set_tools(cast.payments, states={"add_note_to_incident": State.ON}, tools=TOOLS, by=cast.mina)
     User.objects.filter(pk=dora.pk).update(is_active=False)
-    for reader in (cast.ada, cast.rhea):
-        do_save_view(by=reader, name="Denied", query="verdict:deny")
-    do_set_tool_rule("snooze_incident", tools=TOOLS, by=cast.ada, locked=True, risk="", reason="never")
-    do_set_reads_go_on(by=cast.ada, on=True, reason="people on call need to see", minutes=15)
-    count_guess(email="mina@example.com", ip="203.0.113.9")
-    record_sign_in(user=cast.mina, email="", ip="203.0.113.9", what="signed_in")
-    write_checkpoint()
-    now = timezone.now()
-    LastVerification.objects.create(at=now, status="intact", entries=1, told="Every entry is as it was written.")
-    Counted.objects.get_or_create(pk=1)
+    do_save_view(by=cast.rhea, name="Denied", query="verdict:deny")
+    _furnish_the_portal(cast.ada, cast.mina)
     return World(cast, pia, dora, workspace)
+
+
+def furnish_demo() -> dict[str, Any]:
+    """What the demo lacks of what pages show, made by Payments' people. Returns the pages (URL name → path), and a session of
+    each of the people who look at them."""
+    people = {name: User.objects.get(name=name.capitalize()) for name in ("ada", "mina", "rhea", "vic")}
+    team = Team.objects.get(slug="payments")
+    with transaction.atomic():
+        _furnish(0, team, people["mina"], people["ada"])
+        _furnish_the_portal(people["ada"], people["mina"])
+    sessions = {}
+    for name, person in people.items():
+        client = Client()
+        client.force_login(person)
+        sessions[name] = client.cookies["sessionid"].value
+    return {"paths": {name: path_of(address, team) for name, address in addresses().items()}, "sessions": sessions}
+
+
+def _furnish_the_portal(ada: User, mina: User) -> None:
+    do_save_view(by=ada, name="Denied", query="verdict:deny")
+    do_set_tool_rule("snooze_incident", tools=TOOLS, by=ada, locked=True, risk="", reason="never")
+    do_set_reads_go_on(by=ada, on=True, reason="people on call need to see", minutes=15)
+    count_guess(email=mina.email, ip="203.0.113.9")
+    record_sign_in(user=mina, email="", ip="203.0.113.9", what="signed_in")
+    write_checkpoint()
+    found = {"at": timezone.now(), "status": "intact", "entries": 1, "told": "Every entry is as it was written."}
+    LastVerification.objects.get_or_create(pk=1, defaults=found)
+    Counted.objects.get_or_create(pk=1)
 
 
 def _furnish(number: int, team: Team, manager: User, ada: User) -> None:
     connection = _connection(number, team, manager, ada)
     assistant, stopped = (
         do_issue_agent_key(connection, name=f"{name} of {team.slug}", by=manager, tools=TOOLS)[0]
-        for name in ("assistant", "stopped")
+        for name in ("assistant", "night bot")
     )
     for ip in NETWORKS:
         note(Sign(Kind.NEW_NETWORK, str(assistant.pk), time.time(), ip, "list_incidents", f"seen-{number}"))
@@ -107,7 +129,7 @@ def _furnish(number: int, team: Team, manager: User, ada: User) -> None:
 
 
 def _connection(number: int, team: Team, manager: User, ada: User) -> Connection:
-    connection = do_register_token(
+    connection = team.connections.order_by("created_at").first() or do_register_token(
         team,
         name="Main",
         token=f"y_NbAkKc66ryYTWUXYE{number}",
@@ -119,7 +141,8 @@ def _connection(number: int, team: Team, manager: User, ada: User) -> Connection
     )
     do_replace_token(connection, token=f"u_NbAkKc66ryYTWUXYE{number}", by=ada)
     do_propose_from_email(connection, email="night@example.com", by=manager)
-    Connection.objects.filter(pk=connection.pk).update(detected_kind="oauth")
+    if connection.kind == "user":
+        Connection.objects.filter(pk=connection.pk).update(detected_kind="oauth")
     ConnectionTest.objects.create(
         connection=connection, passed=False, message="PagerDuty refused it.", asked_by=manager.email
     )
@@ -149,7 +172,8 @@ def _calls(number: int, team: Team, key: AgentKey) -> None:
             )
         )
     begins = now.replace(hour=now.hour - now.hour % 6, minute=0, second=0, microsecond=0)
-    ToolCalls.objects.create(team_id=team.pk, begins=begins, tool="list_incidents", calls=2, denied=1)
+    counted = {"calls": 2, "denied": 1}
+    ToolCalls.objects.get_or_create(team_id=team.pk, begins=begins, tool="list_incidents", defaults=counted)
     Attempt.objects.create(
         scope=f"{number:064}",
         request="r" * 64,
@@ -179,8 +203,12 @@ def spoil() -> None:
                 for field in model._meta.concrete_fields
                 if type(field) is models.CharField and _is_free(field)
             }
+            alone = {name for one in model._meta.constraints for name in getattr(one, "fields", ())} & texts.keys()
             if texts:
-                model._default_manager.update(**texts)
+                model._default_manager.update(**{name: text for name, text in texts.items() if name not in alone})
+            for number, row in enumerate(model._default_manager.all() if alone else ()):
+                differing = {name: f"{texts[name][:-4]}{number}" for name in alone}
+                model._default_manager.filter(pk=row.pk).update(**differing)
     ConfigChange.objects.update(before=HOSTILE, after={HOSTILE: [HOSTILE]})
     check = {"ok": False, "message": HOSTILE, "derived": False}
     tool = {"serves": "no", "tool": "list_incidents", "message": HOSTILE, "derived": False}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -51,6 +52,8 @@ class Identified:
     calls_per_minute: int = 0
     team_slug: str = ""
     """How the pages of an agent's team are addressed."""
+    expires_at: float = math.inf
+    """Unix time from which this no longer holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,9 @@ class Identities:
         if known.networks and not _inside(ip, known.networks):
             return Rejected("network", known.id)
         connection = self.connections.get(known.connection_id)
-        return Identified(known.principal, connection, known.id, known.calls_per_minute, known.team_slug)
+        return Identified(
+            known.principal, connection, known.id, known.calls_per_minute, known.team_slug, known.expires_at
+        )
 
 
 def _inside(ip: str, networks: tuple[Network, ...]) -> bool:

@@ -20,15 +20,37 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
+import anyio
 import msgspec
 from django.conf import settings
 from django.http.request import validate_host
+from mcp.server.connection import Connection
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel.server import Server
+from mcp.server.runner import serve_one
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
-from mcp.shared.exceptions import MCPError
-from mcp_types import INTERNAL_ERROR, CallToolRequestParams, PaginatedRequestParams
+from mcp.shared.dispatcher import CallOptions
+from mcp.shared.exceptions import MCPError, NoBackChannelError
+from mcp.shared.inbound import (
+    ERROR_CODE_HTTP_STATUS,
+    MCP_METHOD_HEADER,
+    MCP_NAME_HEADER,
+    MCP_PROTOCOL_VERSION_HEADER,
+    InboundLadderRejection,
+    classify_inbound_request,
+)
+from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
+from mcp.shared.message import ServerMessageMetadata
+from mcp.shared.transport_context import TransportContext
+from mcp_types import (
+    DEFAULT_NEGOTIATED_VERSION,
+    INTERNAL_ERROR,
+    CallToolRequestParams,
+    ErrorData,
+    PaginatedRequestParams,
+)
 from mcp_types.methods import validate_client_request
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
 from integrations.gateway import runtime
 from integrations.gateway.http import IDEMPOTENCY_FORM, Head, Headers, Receive, Requests, Scope, Send, answered
@@ -62,6 +84,11 @@ MAXIMUM_ANSWERS: Final = 32
 """Each takes 300 kB."""
 LIST_SECONDS: Final = 30
 """How long a client may go by the list it has: what it calls is decided anew all the same."""
+_STEADY: Final = frozenset({"tools/list", "tools/call"})
+_VERSION_HEADER: Final = MCP_PROTOCOL_VERSION_HEADER.encode()
+_ROUTING: Final = frozenset({_VERSION_HEADER, MCP_METHOD_HEADER.encode(), MCP_NAME_HEADER.encode()})
+"""Headers in which a request says again what its body says."""
+_TRANSPORT: Final = TransportContext(kind="streamable-http", can_send_request=False)
 Context = ServerRequestContext[Any, Any]
 
 
@@ -72,6 +99,7 @@ class Caller:
     credential: str = field(repr=False)
     client: Client
     receive: Receive = field(repr=False)
+    known: Known
 
 
 class McpDoor:
@@ -135,12 +163,42 @@ class McpDoor:
         if unread := _unread(head):
             await _refuse(send, 415, unread)
             return
-        if trouble := _malformed(body.content):
-            await _refuse(send, 400, trouble[1], code=trouble[0])
+        request = _request(body.content)
+        if isinstance(request, tuple):
+            await _refuse(send, 400, request[1], code=request[0])
             return
         client = Client(ip=head.ip, name=head.text(b"user-agent"), request_id=head.text(b"x-request-id"))
-        state = {**scope.get("state", {}), "caller": Caller(head.credential, client, receive)}
+        caller = Caller(head.credential, client, receive, known)
+        if (connection := _connection(head, request)) is not None:
+            await self._exchange(request, connection, caller, send)
+            return
+        state = {**scope.get("state", {}), "caller": caller}
         await self._manager.handle_request({**scope, "state": state}, _once(body.content, receive), send)
+
+    async def _exchange(self, request: Mapping[str, Any], connection: Connection, caller: Caller, send: Send) -> None:
+        """One request to the SDK's server and its answer, without the streams and tasks of the SDK's transport: for a single
+        caller those cost more than all else that the door does."""
+        exchange = _Exchange(request["id"], ServerMessageMetadata(request_context=caller))
+        status = 200
+        answer: dict[str, Any] = {"jsonrpc": "2.0", "id": request["id"]}
+        try:
+            answer["result"] = await serve_one(
+                self._server,
+                exchange,
+                request["method"],
+                request.get("params"),
+                connection=connection,
+                lifespan_state={},
+            )
+        except Exception as error:
+            told = handler_exception_to_error_data(error)
+            if told is None:
+                log.exception("A request of MCP broke")
+                told = ErrorData(code=INTERNAL_ERROR, message="The portal could not make an answer.")
+            answer["error"] = told.model_dump(mode="json", exclude_none=True)
+            if connection.protocol_version in MODERN_PROTOCOL_VERSIONS:
+                status = ERROR_CODE_HTTP_STATUS.get(told.code, 200)
+        await _send(send, status, msgspec.json.encode(answer))
 
     def _foreign(self, head: Head) -> tuple[int, str] | None:
         """Why a request may not come to this host, or from the page it comes from: a browser can be made to send it."""
@@ -204,7 +262,10 @@ class McpDoor:
         return {"tools": listed, "resultType": "complete", "ttlMs": LIST_SECONDS * 1000, "cacheScope": "private"}
 
     async def _known(self, caller: Caller) -> Known:
-        known = await runtime.current().pipeline.known(caller.credential, caller.client.ip, time.time())
+        pipeline, at = runtime.current().pipeline, time.time()
+        if pipeline.holds(caller.known, at):
+            return caller.known
+        known = await pipeline.known(caller.credential, caller.client.ip, at)
         if not isinstance(known, Known):
             # Good a moment ago, when the head was read.
             raise MCPError(INTERNAL_ERROR, _UNCONFIRMED)
@@ -319,7 +380,11 @@ class _Use:
         key = self._key if writes else ""
         call = self._made(ask.method, ask.path, query=urlencode(ask.query), body=body, idempotency_key=key)
         pipeline = runtime.current().pipeline
-        answer = await (answered(pipeline, call, self._caller.receive) if tool.writes else pipeline.run(call))
+        answer = await (
+            answered(pipeline, call, self._caller.receive, self._known)
+            if tool.writes
+            else pipeline.run(call, self._known)
+        )
         if answer is None:
             raise MCPError(INTERNAL_ERROR, "The caller has gone.")
         self._may_be_done = self._may_be_done or (writes and answer.reply is not None)
@@ -388,8 +453,57 @@ def _kind(answer: Answer) -> str:
 
 def _caller(context: Context) -> Caller:
     assert context.request is not None  # noqa: S101  (every request comes by HTTP)
+    if isinstance(context.request, Caller):
+        return context.request
     caller: Caller = context.request.scope["state"]["caller"]
     return caller
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """What the SDK's server is told of a request that is answered once: on the way nothing can be sent to whoever asked."""
+
+    request_id: str | int
+    message_metadata: ServerMessageMetadata
+    transport: TransportContext = _TRANSPORT
+    can_send_request: bool = False
+    cancel_requested: anyio.Event = field(default_factory=anyio.Event)
+
+    async def send_raw_request(
+        self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
+    ) -> dict[str, Any]:
+        raise NoBackChannelError(method)
+
+    async def notify(self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None) -> None:
+        pass
+
+    async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
+        pass
+
+
+def _connection(head: Head, request: Mapping[str, Any]) -> Connection | None:
+    """What a request says of who sends it, where it is of a kind that comes all the time and nothing is amiss with it. None:
+    it is for the SDK's transport, which also has the words for what is amiss."""
+    asked, version = request.get("id"), head.text(_VERSION_HEADER)
+    if not isinstance(asked, str) and not (isinstance(asked, int) and abs(asked) < 2**53):
+        return None
+    if request["method"] not in _STEADY or not _ROUTING.isdisjoint(head.repeated):
+        return None
+    if not _accepts_json(head.text(b"accept")):
+        return None
+    if _VERSION_HEADER not in head.headers or version in HANDSHAKE_PROTOCOL_VERSIONS:
+        return Connection.from_envelope(version or DEFAULT_NEGOTIATED_VERSION, None, None)
+    routing = {name.decode(): head.text(name) for name in _ROUTING if name in head.headers}
+    found = classify_inbound_request(request, headers=routing)
+    if isinstance(found, InboundLadderRejection):
+        return None
+    return Connection.from_envelope(found.protocol_version, found.client_info, found.client_capabilities)
+
+
+@functools.lru_cache(maxsize=64)
+def _accepts_json(accept: str) -> bool:
+    kinds = {kind.partition(";")[0].strip().lower() for kind in accept.split(",")}
+    return not kinds.isdisjoint({"application/json", "application/*", "*/*"})
 
 
 def _once(body: bytes, receive: Receive) -> Receive:
@@ -411,8 +525,9 @@ def _unread(head: Head) -> str:
     return ""
 
 
-def _malformed(body: bytes) -> tuple[int, str] | None:
-    """JSON-RPC's code, and why a body is no JSON that every reader reads alike, or no request or notification of JSON-RPC's.
+def _request(body: bytes) -> dict[str, Any] | tuple[int, str]:
+    """A request or notification of JSON-RPC's; or JSON-RPC's code, and why a body is none, or no JSON that every reader reads
+    alike.
 
     The SDK judges both again. By the handshake it takes a request with an id that cannot be for a notification, which it says
     it has accepted, and tells of others in words of its own inside.
@@ -432,7 +547,7 @@ def _malformed(body: bytes) -> tuple[int, str] | None:
         return -32600, "The request's id must be a text or a whole number."
     if not isinstance(document.get("params", {}), dict):
         return -32600, "The request's params must be an object."
-    return None
+    return document
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

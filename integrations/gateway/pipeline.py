@@ -190,6 +190,10 @@ class Pipeline:
         identified = state.identities.agent(secret, ip, at)
         return identified if isinstance(identified, Rejected) else Known(state, identified)
 
+    def holds(self, known: Known, at: float) -> bool:
+        """Whether what was said of a key is still what would be said: asked again, it would cost two keyed hashes."""
+        return at < known.identified.expires_at and self._configuration.fresh() is known.state
+
     async def known(self, secret: str, ip: str, at: float) -> Known | Rejected | None:
         """As ``identify``, with the configuration read first where it must be. None: it cannot be read."""
         state = await self._confirmed()
@@ -215,9 +219,9 @@ class Pipeline:
     async def run(self, call: Call, known: Known | None = None) -> Answer:
         """Identify, decide, record and, if allowed, send a call. Never raises on what a caller or the network does.
 
-        ``known``: what ``identify`` has said of its key in this very turn of the loop.
+        ``known``: what ``identify`` has said of its key, where that still holds.
         """
-        if known is not None:
+        if known is not None and self.holds(known, call.at):
             state, identified = known.state, known.identified
         else:
             confirmed = await self._confirmed()

@@ -295,9 +295,21 @@ def test_a_write_whose_caller_goes_away_is_on_record_to_its_end(portal: Portal) 
     assert isinstance(request.data, bytes)
     head = "".join(f"{name}: {value}\r\n" for name, value in request.header_items())
     raw = f"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\n{head}Content-Length: {len(request.data)}\r\n\r\n".encode()
-    before = len(portal.entries(tool="add_note_to_incident", kind="result"))
+    slow = json.dumps({"fault": "slow:1", "count": 1}).encode()
+    urllib.request.urlopen(f"{portal.env['PAGERDUTY_SANDBOX_URL']}/_sandbox/fault", slow, timeout=5).read()
+
+    def counted(kind: str) -> int:
+        return len(portal.entries(tool="add_note_to_incident", kind=kind))
+
+    def wait_for_more(kind: str, before: int) -> None:
+        until = time.monotonic() + 20
+        while counted(kind) == before:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+    intents, results = counted("intent"), counted("result")
     with socket.create_connection(("127.0.0.1", portal.port), 5) as line:
         line.sendall(raw + request.data)
-    until = time.monotonic() + 10
-    while len(portal.entries(tool="add_note_to_incident", kind="result")) == before:
-        assert time.monotonic() < until
+        wait_for_more("intent", intents)
+        assert counted("result") == results
+    wait_for_more("result", results)

@@ -170,6 +170,9 @@ OIDC_PROXY: str = env.str("OIDC_PROXY", "")
 REQUIRE_MFA: list[str] = env.list("REQUIRE_MFA", default=[])
 """Who must have a second factor: administrators, auditors, managers (of any team)."""
 
+# Nothing is kept in one process that others would have to know: what is remembered is in the database.
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
+
 LANGUAGE_CODE = "en-gb"
 USE_I18N = False
 TIME_ZONE = "UTC"

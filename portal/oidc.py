@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -68,6 +68,8 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     create_accounts: bool = False
     emails_are_proven: bool = False
     second_factor: bool = False
+    token_auth_method: Literal["", "client_secret_basic", "client_secret_post"] = ""
+    """Empty: as it says that it takes them."""
 
     def faults(self) -> list[str]:
         """What is wrong with it, in sentences; none of them holds a secret."""
@@ -215,7 +217,12 @@ class SocialAdapter(DefaultSocialAccountAdapter):
                 name=each.name,
                 client_id=each.client_id,
                 secret=each.client_secret,
-                settings={"server_url": each.issuer, "scope": list(each.scopes), "oauth_pkce_enabled": True},
+                settings={
+                    "server_url": each.issuer,
+                    "scope": list(each.scopes),
+                    "oauth_pkce_enabled": True,
+                    "token_auth_method": each.token_auth_method,
+                },
             )
             for each in providers()
             if provider in (None, each.id, "openid_connect") and client_id in (None, each.client_id)

@@ -129,8 +129,9 @@ class AccountAdapter(DefaultAccountAdapter):
         return redirect("sign-in")
 
     def get_reauthentication_methods(self, user: Any) -> list[dict[str, Any]]:
-        """Whoever has a second factor confirms with it: a password alone may not take it away."""
+        """Whoever has a second factor confirms with it: a password alone may not take it away. A passkey is offered first."""
         methods: list[dict[str, Any]] = super().get_reauthentication_methods(user)
+        methods.sort(key=lambda method: method["id"] != "mfa_reauthenticate:webauthn")
         methods = [method for method in methods if method["id"] != "reauthenticate"] or methods
         again = {"id": "provider", "description": "Sign in with your provider again", "url": reverse("provider-again")}
         return methods or [again]

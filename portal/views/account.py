@@ -47,12 +47,13 @@ def index(request: Request) -> HttpResponse:
                 return redirect("account")
     elif request.method == "POST" and not form.is_bound:
         return _change(request, action)
+    factors = Authenticator.objects.filter(user=user).exclude(type=Authenticator.Type.RECOVERY_CODES)
     linked = {row.provider: row for row in SocialAccount.objects.filter(user=user)}
     context = {
         "form": form,
         "memberships": Membership.objects.filter(user=user).select_related("team").order_by("team__name"),
         "sessions": _sessions(request),
-        "factors": [WAYS[kind] for kind in Authenticator.objects.filter(user=user).values_list("type", flat=True)],
+        "factors": sorted({WAYS[kind] for kind in factors.values_list("type", flat=True)}),
         "needed": must_have_second_factor(user),
         "providers": [(each, linked.get(each.issuer)) for each in providers()],
     }

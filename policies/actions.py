@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import ipaddress
+import secrets
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,7 +19,9 @@ from uuid import uuid4
 
 from django.conf import settings
 from django.contrib.auth.password_validation import validate_password
+from django.contrib.sessions.models import Session
 from django.core.exceptions import ValidationError
+from django.core.signing import BadSignature, Signer
 from django.db import transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
@@ -34,7 +37,9 @@ from policies.journal import append_in_transaction
 from policies.models import (
     AgentKey,
     Alarm,
+    BrowserSession,
     ConfigChange,
+    Invitation,
     Membership,
     PolicyVersion,
     ReadsGoOn,
@@ -317,13 +322,18 @@ def do_update_user(
 
 @transaction.atomic
 def do_set_password(user: User, *, by: By, password: str) -> None:
-    if not (isinstance(by, User) and by.pk == user.pk):
+    own = isinstance(by, User) and by.pk == user.pk
+    if not own:
         require_administrator(by, "set another's password")
     validate_password(password, user)
     user.set_password(password)
     user.save(update_fields=["password"])
+    # With the old password every session of theirs has ended.
+    Session.objects.filter(session_key__in=list(user.sessions.values_list("session_key", flat=True))).delete()
+    user.sessions.all().delete()
     # Whoever gets a new password is not kept out by what others guessed at the old one.
-    SignInFailures.objects.filter(subject=_guess_subject("account", user.email.lower())).delete()
+    guessed = [_guess_subject(what, user.email.lower()) for what in (["account"] if own else ["account", "code"])]
+    SignInFailures.objects.filter(subject__in=guessed).delete()
     record_change(by=by, team=None, action="set_password", target=user.email, before=None, after=None)
 
 
@@ -984,10 +994,12 @@ GUESSES_OF_AN_ACCOUNT_FROM_AN_ADDRESS = 10
 GUESSES_FROM_AN_ADDRESS = 30
 GUESSES_OF_AN_ACCOUNT = 100
 """From anywhere: one source alone cannot keep somebody out of their account. A new password ends it at once."""
+GUESSES_OF_A_CODE = 10
+"""Of a second factor, from anywhere: only whoever knows the password gets that far, and a code is short."""
 
 
 class TooManyGuesses(Exception):
-    """No further password is tried until ``again_at``."""
+    """No further password or code is tried until ``again_at``."""
 
     def __init__(self, again_at: dt.datetime) -> None:
         super().__init__("Too many wrong passwords.")
@@ -1006,14 +1018,15 @@ def source_of(ip: str) -> str:
     return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
 
 
-def _guess_subjects(email: str, ip: str) -> dict[str, int]:
+def _guess_subjects(email: str, ip: str, code: bool) -> dict[str, int]:
     """What a guess is counted for, with its limit. The address comes first: a source that is at its limit adds no rows."""
     source, account = source_of(ip), email.strip().lower()
-    return {
+    subjects = {
         _guess_subject("address", source): GUESSES_FROM_AN_ADDRESS,
         _guess_subject("both", f"{source} {account}"): GUESSES_OF_AN_ACCOUNT_FROM_AN_ADDRESS,
         _guess_subject("account", account): GUESSES_OF_AN_ACCOUNT,
     }
+    return {**subjects, _guess_subject("code", account): GUESSES_OF_A_CODE} if code else subjects
 
 
 def _guess_subject(what: str, value: str) -> str:
@@ -1021,9 +1034,10 @@ def _guess_subject(what: str, value: str) -> str:
 
 
 @transaction.atomic
-def count_guess(*, email: str, ip: str) -> None:
-    """Count a password that is about to be tried as wrong: before it is hashed, so that guesses made side by side are all
-    counted, and a flood of them costs no hashing. ``forgive_guess`` takes it back.
+def count_guess(*, email: str, ip: str, code: bool = False) -> None:
+    """Count a password, or a code of a second factor, that is about to be tried as wrong: before it is hashed, so that
+    guesses made side by side are all counted, and a flood of them costs no hashing. ``take_back_guess`` and
+    ``forgive_guesses`` undo it.
 
     Raises:
         TooManyGuesses: of this account or from this address too many were wrong; nothing is counted.
@@ -1032,7 +1046,7 @@ def count_guess(*, email: str, ip: str) -> None:
     since = now - dt.timedelta(minutes=GUESSING_MINUTES)
     rows = []
     # In this order here and below: no deadlock.
-    for subject, limit in _guess_subjects(email, ip).items():
+    for subject, limit in _guess_subjects(email, ip, code).items():
         row, _ = SignInFailures.objects.select_for_update().get_or_create(subject=subject, defaults={"began_at": now})
         if row.began_at <= since:
             row.began_at, row.count = now, 0
@@ -1047,13 +1061,18 @@ def count_guess(*, email: str, ip: str) -> None:
     SignInFailures.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:200])).delete()
 
 
-@transaction.atomic
-def forgive_guess(*, email: str, ip: str) -> None:
-    """The password was right: the account starts anew. The address does not, or an own account would let one guess on."""
-    address, both, account = _guess_subjects(email, ip)
+def take_back_guess(*, ip: str) -> None:
+    """It was right. Of the address no more than this one is forgiven, or an own account would let one guess on."""
+    address = _guess_subject("address", source_of(ip))
     SignInFailures.objects.filter(subject=address, count__gt=0).update(count=F("count") - 1)
-    SignInFailures.objects.filter(subject=both).update(count=0)
-    SignInFailures.objects.filter(subject=account).update(count=0)
+
+
+@transaction.atomic
+def forgive_guesses(*, email: str, ip: str, code: bool = False) -> None:
+    """The account starts anew. Codes do with ``code`` alone: with a password that is right, guesses at the code go on."""
+    _, *subjects = _guess_subjects(email, ip, code)
+    for subject in subjects:
+        SignInFailures.objects.filter(subject=subject).update(count=0)
 
 
 FAILED_SIGN_INS_A_MINUTE = 10
@@ -1061,8 +1080,9 @@ _failures: dict[str, tuple[int, int]] = {}
 _failures_lock = threading.Lock()
 
 
-def record_sign_in(*, user: User | None, email: str, ip: str, what: str) -> None:
-    """``what``: signed_in, signed_out or refused. A flood of refusals from one source is counted, not a row each."""
+def record_sign_in(*, user: User | None, email: str, ip: str, what: str, how: str = "") -> None:
+    """``what``: signed_in, signed_out or refused. A flood of refusals from one source is counted, not a row each.
+    ``how``: what a session was opened with, or tried to be."""
     count = 1
     if what == "refused":
         minute = int(time.time() // 60)
@@ -1086,6 +1106,231 @@ def record_sign_in(*, user: User | None, email: str, ip: str, what: str) -> None
                 decision_id=f"sgn-{uuid4().hex[:28]}",
                 actor=f"user:{known.pk}" if known else "",
                 verdict="deny" if what == "refused" else "allow",
-                details={"what": what, "who": who, "ip": ip, "count": count},
+                details={"what": what, "who": who, "ip": ip, "count": count, **({"how": how} if how else {})},
             )
         )
+
+
+def record_account_change(user: User, *, by: By, action: str, what: str) -> None:
+    """Put on record, in the caller's transaction, that how somebody signs in was changed: a second factor, a provider's
+    account. ``what`` names it. Nobody's rights change: the policy's version stays."""
+    told = {"action": action, "target": user.email, "before": None, "after": _kept(what), "reason": "", "team": ""}
+    _append(by, None, timezone.now(), told)
+
+
+def open_session(user: User, *, session_key: str, ip: str, device: str, how: str) -> None:
+    """Keep where somebody signed in. The sessions that ended by themselves are forgotten."""
+    kept = BrowserSession.objects.filter(user=user)
+    keys = list(kept.values_list("session_key", flat=True))
+    alive = Session.objects.filter(session_key__in=keys, expire_date__gt=timezone.now())
+    kept.exclude(session_key__in=list(alive.values_list("session_key", flat=True))).delete()
+    device = redacted(shown(device, 200))[:200]
+    BrowserSession.objects.update_or_create(
+        session_key=session_key, defaults={"user": user, "ip": ip[:45], "device": device, "how": how[:200]}
+    )
+    _note_seen(session_key, time.monotonic())
+
+
+SEEN_SECONDS = 300
+_seen: dict[str, float] = {}
+
+
+def note_seen(user: User, *, session_key: str, ip: str, device: str) -> None:
+    """Keep when a session was last used, and from where: by each process every five minutes at most, not by every page."""
+    now = time.monotonic()
+    if now - _seen.get(session_key, -SEEN_SECONDS) < SEEN_SECONDS:
+        return
+    _note_seen(session_key, now)
+    rows = BrowserSession.objects.filter(session_key=session_key)
+    if not rows.update(seen_at=timezone.now(), ip=ip[:45]):
+        open_session(user, session_key=session_key, ip=ip, device=device, how="")  # older than this list
+
+
+def _note_seen(session_key: str, now: float) -> None:
+    if len(_seen) > 10_000:
+        _seen.clear()
+    _seen[session_key] = now
+
+
+def close_session(session_key: str | None) -> None:
+    """Somebody signed out there."""
+    BrowserSession.objects.filter(session_key=session_key).delete()
+
+
+@transaction.atomic
+def do_end_sessions(sessions: QuerySet[BrowserSession], *, by: User) -> int:
+    """Sign out where these sessions are: one's own, or anybody's for an administrator. Returns how many."""
+    ended = list(sessions.select_related("user"))
+    for row in ended:
+        if row.user_id != by.pk:
+            require_administrator(by, "sign others out")
+        Session.objects.filter(session_key=row.session_key).delete()
+        row.delete()
+        record_sign_in(user=row.user, email=row.user.email, ip=row.ip, what="signed_out", how=f"ended by {by.email}")
+    return len(ended)
+
+
+# Coming in
+
+INVITATION_DAYS = 7
+
+
+def invitation_digest(token: str) -> str:
+    return salted_hmac("policies.invitations", token, algorithm="sha256").hexdigest()
+
+
+def _require_inviter(by: By, team: Team | None, role: str) -> None:
+    if team is None or role:
+        require_administrator(by, "invite to the portal")
+    if team is not None:
+        require_manager(by, team, "invite to it")
+
+
+@transaction.atomic
+def do_invite(
+    email: str, *, by: User, role: str = "", team: Team | None = None, team_role: str = Membership.Role.MEMBER
+) -> tuple[Invitation, str]:
+    """Invite somebody who does not sign in yet. Returns the invitation, and the secret of its link, which is kept nowhere.
+
+    Raises:
+        ValidationError: the address is none, signs in already or is invited already.
+    """
+    _require_inviter(by, team, role)
+    if team is not None and team.kind == Team.Kind.PERSONAL:
+        raise Refused("A personal workspace has its owner alone.")
+    if role == User.Role.AUDITOR and team is not None and team_role == Membership.Role.MANAGER:
+        raise Refused("An auditor changes nothing, and so manages no team.")
+    token, now = secrets.token_urlsafe(32), timezone.now()
+    made = Invitation(
+        email=email.strip().lower(),
+        role=role,
+        team=team,
+        team_role=team_role,
+        digest=invitation_digest(token),
+        invited_by=by,
+        sent_at=now,
+        expires_at=now + dt.timedelta(days=INVITATION_DAYS),
+    )
+    made.full_clean(exclude=["team", "invited_by"])
+    hold_version()  # of two who invite the same person at once, one learns of the other
+    known = User.objects.get_queryset().filter(email__iexact=made.email).first()
+    if known is not None:
+        add = "add them to the team" if team is not None else "no invitation is needed"
+        told = f"signs in here already: {add}." if known.is_active else "was switched off: ask an administrator."
+        raise ValidationError(f"{made.email} {told}")
+    waiting = Invitation.objects.filter(email=made.email, team=team, accepted_at=None, revoked_at=None)
+    if waiting.exists():
+        raise ValidationError(f"{made.email} is invited already: send that invitation again, or revoke it.")
+    made.save()
+    _record_invitation(made, by=by, action="invite", after=_invited_as(made))
+    return made, token
+
+
+def _invited_as(invitation: Invitation) -> dict[str, str]:
+    return {
+        **({"role": invitation.role} if invitation.role else {}),
+        **({"team_role": invitation.team_role} if invitation.team_id else {}),
+        "expires_at": invitation.expires_at.isoformat(),
+    }
+
+
+def _record_invitation(invitation: Invitation, *, by: By, action: str, after: Any) -> None:
+    record_change(by=by, team=invitation.team, action=action, target=invitation.email, before=None, after=after)
+
+
+def _open_invitation(invitation: Invitation, by: By) -> Invitation:
+    """The row, locked; refused where it was accepted or revoked, or is not the asker's."""
+    _require_inviter(by, invitation.team, invitation.role)
+    row = Invitation.objects.select_for_update().get(pk=invitation.pk)
+    if row.accepted_at or row.revoked_at:
+        raise ValidationError(f"This invitation of {row.email} was {row.state} already.")
+    return row
+
+
+@transaction.atomic
+def do_resend_invitation(invitation: Invitation, *, by: User) -> tuple[Invitation, str]:
+    """A new link, for as long as the first; the old one is void. ``by`` stands for it from now on."""
+    row = _open_invitation(invitation, by)
+    token, now = secrets.token_urlsafe(32), timezone.now()
+    row.digest, row.invited_by, row.sent_at = invitation_digest(token), by, now
+    row.expires_at = now + dt.timedelta(days=INVITATION_DAYS)
+    row.save()
+    _record_invitation(row, by=by, action="resend_invitation", after=_invited_as(row))
+    return row, token
+
+
+@transaction.atomic
+def do_revoke_invitation(invitation: Invitation, *, by: User) -> None:
+    row = _open_invitation(invitation, by)
+    row.revoked_at = timezone.now()
+    row.save(update_fields=["revoked_at"])
+    _record_invitation(row, by=by, action="revoke_invitation", after=None)
+
+
+def invitation_of(token: str) -> Invitation | None:
+    """The invitation that a link is of, as long as it may be accepted."""
+    rows = Invitation.objects.select_related("team", "invited_by").filter(digest=invitation_digest(token))
+    return next((row for row in rows if row.state == Invitation.State.WAITING), None)
+
+
+@transaction.atomic
+def do_accept_invitation(
+    token: str, *, person: User | None = None, name: str = "", password: str | None = None
+) -> User:
+    """Come in, once. ``person``: whoever signs in already, by the address that was invited; else an account is made, which
+    without a ``password`` signs in by a provider alone.
+
+    Raises:
+        Refused: it is no longer open, is for another address, or whoever invited may no longer do so.
+        ValidationError: the password is none to take, or the address signs in already.
+    """
+    row = Invitation.objects.select_for_update().filter(digest=invitation_digest(token)).first()
+    if row is None or row.state != Invitation.State.WAITING:
+        raise Refused("This invitation is no longer open: ask for a new one.")
+    inviter = row.invited_by
+    try:
+        if not inviter.is_active:
+            raise Refused("switched off")
+        _require_inviter(inviter, row.team, row.role)
+    except Refused:
+        raise Refused("Whoever invited you may no longer do so: ask for a new invitation.") from None
+    if person is None:
+        by = f"invitation by {inviter.email}"
+        person = do_create_user(row.email, by=by, password=password, name=name, role=row.role)
+    elif person.email.lower() != row.email:
+        raise Refused(f"This invitation is for {row.email}, and you are signed in as {person.email}.")
+    elif row.role and not person.role:
+        do_update_user(person, by=inviter, role=row.role)
+    if row.team is not None and not Membership.objects.filter(team=row.team, user=person).exists():
+        do_set_membership(row.team, user=person, role=row.team_role, by=inviter)
+    row.accepted_at = timezone.now()
+    row.save(update_fields=["accepted_at"])
+    _record_invitation(row, by=person, action="accept_invitation", after=None)
+    return person
+
+
+SET_UP_HOURS = 24
+
+
+def set_up_token(now: dt.datetime) -> str:
+    """The secret of the set-up link: one for all processes that start within the same hour. It is signed, not kept."""
+    hour = int(now.timestamp()) // 3_600 * 3_600
+    return Signer(salt="policies.set-up").sign_object({"until": hour + (SET_UP_HOURS + 1) * 3_600})
+
+
+def may_set_up(token: str) -> bool:
+    """Whether this link makes the first administrator: nobody is here yet, and it has not expired."""
+    try:
+        until = int(Signer(salt="policies.set-up").unsign_object(token)["until"])
+    except (BadSignature, ValueError, KeyError, TypeError):
+        return False
+    return until > time.time() and not User.objects.get_queryset().exists()
+
+
+@transaction.atomic
+def do_set_up(token: str, *, email: str, name: str, password: str) -> User:
+    """Make the first administrator. Works once: with somebody here, no link does."""
+    hold_version()
+    if not may_set_up(token):
+        raise Refused("This link no longer sets the portal up: somebody is here already, or it has expired.")
+    return do_create_user(email, by="the set-up link", password=password, name=name, role=User.Role.ADMINISTRATOR)

@@ -20,10 +20,12 @@ from policies.actions import Refused
 from policies.models import (
     AgentKey,
     Alarm,
+    BrowserSession,
     Checkpoint,
     ConfigChange,
     Counted,
     Entry,
+    Invitation,
     KeyNetwork,
     LastVerification,
     Membership,
@@ -172,6 +174,26 @@ class AgentKeyAdmin(ReadOnlyAdmin):
 class MembershipAdmin(ReadOnlyAdmin):
     list_display = ("user", "team", "role")
     list_filter = ("team",)
+
+
+@admin.register(Invitation)
+class InvitationAdmin(ReadOnlyAdmin):
+    """Sent again and revoked on the page Invitations."""
+
+    list_display = ("email", "role", "team", "team_role", "invited_by", "sent_at", "accepted_at", "revoked_at")
+    exclude = ("digest",)
+
+
+@admin.register(BrowserSession)
+class BrowserSessionAdmin(ReadOnlyAdmin):
+    list_display = ("user", "ip", "device", "how", "began_at", "seen_at")
+    search_fields = ("user__email", "ip")
+    exclude = ("session_key",)
+    actions = ("end",)
+
+    @admin.action(description="Sign out there", permissions=["view"])
+    def end(self, request: HttpRequest, queryset: QuerySet[BrowserSession]) -> None:
+        told(self, request, lambda: f"{actions.do_end_sessions(queryset, by=asking(request))} sessions are ended.")
 
 
 @admin.register(ToolSetting)

@@ -31,7 +31,7 @@ ACT_AS = (
 )
 
 
-def _styled(form: forms.BaseForm) -> None:
+def styled(form: forms.BaseForm) -> None:
     for field in form.fields.values():
         widget = field.widget
         if isinstance(widget, forms.CheckboxInput):
@@ -51,7 +51,7 @@ class PageForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        _styled(self)
+        styled(self)
 
 
 class ReasonForm(PageForm):
@@ -62,13 +62,10 @@ class ReasonForm(PageForm):
         self.fields["reason"] = forms.CharField(
             required=False, max_length=500, label="Why", help_text="Kept in the record."
         )
-        _styled(self)
+        styled(self)
 
 
-class PasswordForm(PageForm):
-    old = forms.CharField(
-        strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}), label="Your password now"
-    )
+class NewPasswordForm(PageForm):
     new = forms.CharField(
         strip=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
@@ -87,12 +84,63 @@ class PasswordForm(PageForm):
         return str(self.cleaned_data["again"])
 
 
+class PasswordForm(NewPasswordForm):
+    old = forms.CharField(
+        strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}), label="Your password now"
+    )
+    field_order: tuple[str, ...] = ("old", "new", "again")
+
+
+class ComeInForm(NewPasswordForm):
+    """Of somebody who was invited."""
+
+    name = forms.CharField(
+        max_length=150,
+        required=False,
+        label="Your name",
+        help_text="As others see it.",
+        widget=forms.TextInput(attrs={"autocomplete": "name"}),
+    )
+    field_order: tuple[str, ...] = ("name", "new", "again")
+
+
+class SetUpForm(ComeInForm):
+    email = forms.EmailField(label="Your e-mail", widget=forms.EmailInput(attrs={"autocomplete": "username"}))
+    field_order = ("email", "name", "new", "again")
+
+
+class InviteForm(PageForm):
+    """Into a team."""
+
+    email = forms.EmailField(label="E-mail", help_text="Of somebody who does not sign in here yet.")
+    team_role = forms.ChoiceField(
+        choices=Membership.Role.choices, initial=Membership.Role.MEMBER, label="Role in the team"
+    )
+
+
+class PortalInviteForm(InviteForm):
+    """Into the portal, with a role, and perhaps into a team at once."""
+
+    role = forms.ChoiceField(
+        required=False,
+        label="In the portal",
+        choices=[("", "no portal-wide role"), *((value, label) for value, label in User.Role.choices if value)],
+    )
+    team = forms.ModelChoiceField(
+        Team.objects.filter(kind=Team.Kind.SHARED).order_by("name"),
+        required=False,
+        to_field_name="slug",
+        empty_label="none",
+    )
+    field_order = ("email", "role", "team", "team_role")
+
+
 class SignInForm(AuthenticationForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["username"].label = "E-mail"
         self.fields["username"].widget = forms.EmailInput(attrs={"autocomplete": "username", "autofocus": True})
-        _styled(self)
+        styled(self)
 
 
 class Words(forms.CharField):
@@ -179,7 +227,7 @@ class RevealsForm(PageForm):
             if not user.is_administrator and kind not in now:
                 box.widget.attrs["disabled"] = True
         self.fields["reason"] = forms.CharField(max_length=500, label="Why", help_text="Kept in the record.")
-        _styled(self)
+        styled(self)
 
     def kinds(self) -> list[str]:
         return [kind for kind in REVEALABLE if self.cleaned_data[kind]]

@@ -11,12 +11,15 @@ from django.conf import settings
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from django.shortcuts import render
+from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.deprecation import MiddlewareMixin
 
 from integrations.gateway.http import client_ip
-from policies.actions import TooManyGuesses
+from policies.actions import TooManyGuesses, note_seen
+from policies.models import User
+from portal.sign_in import has_second_factor, must_have_second_factor
 
 
 class ClientAddress(MiddlewareMixin):
@@ -34,7 +37,9 @@ class SignInRequired(LoginRequiredMiddleware):
 
     def process_view(self, request: HttpRequest, view_func: Any, *view: Any) -> HttpResponseBase | None:
         refused = super().process_view(request, view_func, *view)
-        if refused is None or request.headers.get("HX-Request") != "true":
+        if refused is None:
+            return self._further(request, view_func)
+        if request.headers.get("HX-Request") != "true":
             return refused
         try:
             at = urlsplit(request.headers.get("HX-Current-URL", ""))
@@ -44,6 +49,40 @@ class SignInRequired(LoginRequiredMiddleware):
         to = redirect_to_login(page, self.get_login_url(view_func), self.get_redirect_field_name(view_func))
         # htmx follows a 302 by itself and would swap the sign-in page into a table.
         return HttpResponse(status=204, headers={"HX-Redirect": to["Location"]})
+
+    def _further(self, request: HttpRequest, view_func: Any) -> HttpResponseBase | None:
+        """Of a session that may go on: it was seen, and must have a second factor where one is required."""
+        user = request.user
+        if not isinstance(user, User) or not getattr(view_func, "login_required", True):
+            return None
+        key, device = request.session.session_key or "", request.META.get("HTTP_USER_AGENT", "")
+        note_seen(user, session_key=key, ip=request.META.get("REMOTE_ADDR", ""), device=device)
+        if not settings.REQUIRE_MFA or has_second_factor(request) or not must_have_second_factor(user):
+            return None
+        at = request.resolver_match
+        if at is None or at.url_name in SECOND_FACTOR_PAGES:
+            return None
+        to = reverse("second-factor")
+        if request.headers.get("HX-Request") == "true":
+            return HttpResponse(status=204, headers={"HX-Redirect": to})
+        return redirect(to)
+
+
+SECOND_FACTOR_PAGES = {
+    "second-factor",
+    "mfa_index",
+    "mfa_list_webauthn",
+    "mfa_activate_totp",
+    "mfa_add_webauthn",
+    "mfa_view_recovery_codes",
+    "mfa_generate_recovery_codes",
+    "account_reauthenticate",
+    "mfa_reauthenticate",
+    "mfa_reauthenticate_webauthn",
+    "provider-again",
+    "sign-out",
+}
+"""What is open to whoever must have a second factor and has none: to set it up, to confirm it, to leave."""
 
 
 class GuessesAnswered(MiddlewareMixin):

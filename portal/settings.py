@@ -32,6 +32,7 @@ ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[])
 _public = urlsplit(PUBLIC_URL)
 if _public.scheme not in ("http", "https") or not _public.hostname or _public.path or _public.query:
     raise ImproperlyConfigured(f"PUBLIC_URL is {PUBLIC_URL!r}: it must be a scheme, a host and at most a port.")
+PUBLIC_HOST: str = _public.hostname
 LOOPBACK = _public.hostname in ("localhost", "127.0.0.1", "::1")
 if not ALLOWED_HOSTS:
     ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"] if LOOPBACK else [_public.hostname]
@@ -48,6 +49,11 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "csp",
     "django_htmx",
     "policies",
@@ -66,6 +72,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
     "portal.middleware.GuessesAnswered",
 ]
 ROOT_URLCONF = "portal.urls"
@@ -137,6 +144,34 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL = "sign-in"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "sign-in"
+
+# django-allauth: portal/sign_in.py and portal/oidc.py say how it is used.
+ACCOUNT_ADAPTER = "portal.sign_in.AccountAdapter"
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
+ACCOUNT_EMAIL_VERIFICATION = "none"
+# Guesses are counted by policies/actions.py: its limits hold across processes, and are not two.
+ACCOUNT_RATE_LIMITS = False
+MFA_RATE_LIMITS = False
+MFA_ADAPTER = "portal.sign_in.MFAAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_TOTP_ISSUER = "Pagewarden"
+MFA_TOTP_TOLERANCE = 1
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+MFA_FORMS = {"authenticate": "portal.sign_in.CodeForm", "reauthenticate": "portal.sign_in.CodeAgainForm"}
+SOCIALACCOUNT_ADAPTER = "portal.oidc.SocialAdapter"
+SOCIALACCOUNT_EMAIL_VERIFICATION = "none"
+OIDC_PROVIDERS: str = env.str("OIDC_PROVIDERS", "")
+"""JSON: portal/oidc.py reads it, docs/operations.md explains it."""
+OIDC_PROXY: str = env.str("OIDC_PROXY", "")
+"""The proxy to the providers, as http://host:port; empty: they are reached directly."""
+REQUIRE_MFA: list[str] = env.list("REQUIRE_MFA", default=[])
+"""Who must have a second factor: administrators, auditors, managers (of any team)."""
+
+# Nothing is kept in one process that others would have to know: what is remembered is in the database.
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
 
 LANGUAGE_CODE = "en-gb"
 USE_I18N = False

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.contrib.auth.views import LoginView, LogoutView
+from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.views import LogoutView
 from django.urls import path
+from django.views.generic import RedirectView
 
-from portal.forms import SignInForm
 from portal.views import (
     account,
     agents,
@@ -13,8 +14,11 @@ from portal.views import (
     connections,
     grid,
     home,
+    invitations,
     members,
     reveals,
+    second_factor,
+    sign_in,
     stops,
     teams,
     tools,
@@ -25,19 +29,41 @@ urlpatterns = [
     path("reads-go-on/", home.reads_go_on, name="reads-go-on"),
     path("stop/", stops.everything, name="stop-everything"),
     path("stops/<int:pk>/", stops.lift, name="stop"),
-    path(
-        "sign-in/",
-        LoginView.as_view(
-            template_name="sign_in/index.html", authentication_form=SignInForm, redirect_authenticated_user=True
-        ),
-        name="sign-in",
-    ),
+    path("sign-in/", sign_in.SignIn.as_view(), name="sign-in"),
     path("sign-out/", LogoutView.as_view(), name="sign-out"),
     path("account/", account.index, name="account"),
+    path("account/second-factor/", second_factor.Index.as_view(), name="second-factor"),
+    path("invitations/", invitations.index, name="invitations"),
+    path("invitation/<str:token>/", invitations.accept, name="invitation"),
+    path("set-up/<str:token>/", invitations.set_up, name="set-up"),
+    # By the names that django-allauth looks for: the steps of a sign-in, and the changes of one's second factors.
+    path("sign-in/", sign_in.SignIn.as_view(), name="account_login"),
+    path("sign-in/inactive/", sign_in.inactive, name="account_inactive"),
+    path("sign-in/second-factor/", sign_in.SecondFactor.as_view(), name="mfa_authenticate"),
+    path("sign-in/passkey/", sign_in.PasskeyAlone.as_view(), name="mfa_login_webauthn"),
+    path("sign-in/again/", sign_in.PasswordAgain.as_view(), name="account_reauthenticate"),
+    path("sign-in/again/code/", sign_in.CodeAgain.as_view(), name="mfa_reauthenticate"),
+    path("sign-in/again/passkey/", sign_in.PasskeyAgain.as_view(), name="mfa_reauthenticate_webauthn"),
+    path("sign-in/again/provider/", sign_in.provider_again, name="provider-again"),
+    path("sign-in/with/<slug:provider_id>/", sign_in.with_provider, name="openid_connect_login"),
+    path("sign-in/with/<slug:provider_id>/back/", sign_in.from_provider, name="openid_connect_callback"),
+    path("account/second-factor/", second_factor.Index.as_view(), name="mfa_index"),
+    path("account/second-factor/app/", second_factor.AddApp.as_view(), name="mfa_activate_totp"),
+    path("account/second-factor/app/remove/", second_factor.RemoveApp.as_view(), name="mfa_deactivate_totp"),
+    path("account/second-factor/passkeys/", second_factor.AddPasskey.as_view(), name="mfa_add_webauthn"),
+    path(
+        "account/second-factor/passkeys/<int:pk>/remove/",
+        second_factor.RemovePasskey.as_view(),
+        name="mfa_remove_webauthn",
+    ),
+    path("account/second-factor/", second_factor.Index.as_view(), name="mfa_list_webauthn"),
+    path("account/second-factor/codes/", second_factor.Codes.as_view(), name="mfa_view_recovery_codes"),
+    path("account/second-factor/codes/new/", second_factor.NewCodes.as_view(), name="mfa_generate_recovery_codes"),
     path("teams/", teams.index, name="teams"),
     path("teams/<slug:slug>/", teams.team, name="team"),
     path("teams/<slug:slug>/stop/", stops.team, name="stop-team"),
     path("teams/<slug:slug>/members/", members.index, name="team-members"),
+    path("teams/<slug:slug>/invitations/", invitations.team, name="team-invitations"),
     path("teams/<slug:slug>/connections/", connections.index, name="team-connections"),
     path("teams/<slug:slug>/connections/bounds/", connections.bounds, name="connection-bounds"),
     path("teams/<slug:slug>/connections/<uuid:pk>/", connections.detail, name="connection"),
@@ -59,5 +85,7 @@ urlpatterns = [
     path("audit/review/", audit.review, name="audit-review"),
     path("audit/views/", audit.views, name="audit-views"),
     path("audit/<int:pk>/", audit.entry, name="audit-entry"),
+    # The one way in is the portal's: it asks for the second factor, too.
+    path("admin/login/", login_not_required(RedirectView.as_view(pattern_name="sign-in", query_string=True))),
     path("admin/", admin.site.urls),
 ]

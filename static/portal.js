@@ -67,3 +67,53 @@ document.addEventListener("DOMContentLoaded", () => {
 document.addEventListener("htmx:beforeRequest", (event) => {
   if (document.hidden && event.target.matches("[data-live]")) event.preventDefault();
 });
+
+// Passkeys: the browser is asked when the button is pressed, and what it answers is sent by the page's own form.
+document.addEventListener("DOMContentLoaded", () => {
+  const bytes = (text) => Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (one) => one.charCodeAt(0));
+  const text = (buffer) => btoa(String.fromCharCode(...new Uint8Array(buffer))).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+  const listed = (found) => found?.map((one) => ({ ...one, id: bytes(one.id) }));
+  const create = async ({ publicKey }) => {
+    const made = await navigator.credentials.create({ publicKey: {
+      ...publicKey, challenge: bytes(publicKey.challenge), user: { ...publicKey.user, id: bytes(publicKey.user.id) },
+      excludeCredentials: listed(publicKey.excludeCredentials),
+    } });
+    const { attestationObject, clientDataJSON } = made.response;
+    return [made, { attestationObject: text(attestationObject), clientDataJSON: text(clientDataJSON), transports: made.response.getTransports() }];
+  };
+  const get = async ({ publicKey }) => {
+    const used = await navigator.credentials.get({ publicKey: {
+      ...publicKey, challenge: bytes(publicKey.challenge), allowCredentials: listed(publicKey.allowCredentials),
+    } });
+    const { authenticatorData, clientDataJSON, signature, userHandle } = used.response;
+    return [used, { authenticatorData: text(authenticatorData), clientDataJSON: text(clientDataJSON), signature: text(signature), userHandle: userHandle && text(userHandle) }];
+  };
+  const options = async (form) => {
+    if (form.dataset.options) return JSON.parse(form.dataset.options);
+    const answer = await fetch(form.dataset.optionsFrom, { headers: { Accept: "application/json" } });
+    if (!answer.ok) throw new Error(answer.status);
+    return answer.json();
+  };
+  for (const form of window.PublicKeyCredential ? document.querySelectorAll("[data-passkey]") : []) {
+    form.hidden = false;
+    document.querySelector("[data-no-passkey]")?.setAttribute("hidden", "");
+    form.querySelector("button").addEventListener("click", async () => {
+      const said = form.querySelector("[role=alert][hidden], [role=alert].text-danger");
+      said.hidden = true;
+      try {
+        const asked = await options(form);
+        const [credential, response] = await (form.dataset.passkey === "create" ? create(asked.creation_options) : get(asked.request_options));
+        form.elements.credential.value = JSON.stringify({
+          id: credential.id, rawId: text(credential.rawId), type: credential.type, response,
+          clientExtensionResults: credential.getClientExtensionResults(), authenticatorAttachment: credential.authenticatorAttachment,
+        });
+        form.submit();
+      } catch (error) {
+        said.textContent = error.name === "SecurityError"
+          ? "Passkeys do not belong to this address. Open the portal by its own name; on this machine that is localhost."
+          : "No passkey was used: it was cancelled, or this device has none for you here.";
+        said.hidden = false;
+      }
+    });
+  }
+});

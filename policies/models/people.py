@@ -193,3 +193,58 @@ class SignInFailures(models.Model):
 
     def __str__(self) -> str:
         return f"{self.count} since {self.began_at:%H:%M}"
+
+
+class Invitation(models.Model):
+    """Somebody is asked to come: into the portal, with a role, or into a team. Of the link only a keyed digest is kept."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting", "waiting"
+        ACCEPTED = "accepted", "accepted"
+        REVOKED = "revoked", "revoked"
+        EXPIRED = "expired", "expired"
+
+    email = models.EmailField("e-mail")
+    role = models.CharField(max_length=16, choices=User.Role.choices, default=User.Role.NONE, blank=True)
+    team = models.ForeignKey(Team, null=True, blank=True, on_delete=models.CASCADE, related_name="invitations")
+    team_role = models.CharField(max_length=8, choices=Membership.Role.choices, default=Membership.Role.MEMBER)
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    invited_by = models.ForeignKey(User, on_delete=models.CASCADE, related_name="invitations", editable=False)
+    sent_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(editable=False)
+    accepted_at = models.DateTimeField(null=True, blank=True, editable=False)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-sent_at"]
+
+    def __str__(self) -> str:
+        return self.email
+
+    @property
+    def state(self) -> State:
+        if self.accepted_at:
+            return self.State.ACCEPTED
+        if self.revoked_at:
+            return self.State.REVOKED
+        return self.State.WAITING if self.expires_at > timezone.now() else self.State.EXPIRED
+
+
+class BrowserSession(models.Model):
+    """Where somebody is signed in. Ends with Django's own session, which it names."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="sessions")
+    session_key = models.CharField(max_length=40, unique=True, editable=False)
+    ip = models.CharField(max_length=45, blank=True, editable=False)
+    device = models.CharField(max_length=200, blank=True, editable=False, help_text="As the browser calls itself.")
+    how = models.CharField(max_length=200, blank=True, editable=False, help_text="What it was opened with.")
+    began_at = models.DateTimeField(default=timezone.now, editable=False)
+    seen_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["-seen_at"]
+
+    def __str__(self) -> str:
+        return f"{self.user} from {self.ip}"

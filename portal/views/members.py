@@ -10,6 +10,7 @@ from policies.actions import do_remove_member, do_set_membership
 from policies.models import Membership
 from portal.forms import MemberForm
 from portal.http import Request, managed_team, may_manage, one_of, refusals_in, told, visible_team
+from portal.views import invitations
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -43,5 +44,6 @@ def index(request: Request, slug: str) -> HttpResponse:
         "roles": Membership.Role.choices,
         "form": form,
         "may_manage": may_manage(request, team),
+        **invitations.of_team(team),
     }
     return render(request, "members/index.html", context, status=422 if form.errors else 200)

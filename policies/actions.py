@@ -764,10 +764,45 @@ def do_issue_key(
         )
     reason = clean_reason(reason)
     name = plain(name, "The key's name", maximum=100)
+    held = _key_limits(
+        by, tools=tools, expires_at=expires_at, networks=networks, narrowed_to=narrowed_to, limit=calls_per_minute
+    )
+    prefix, secret = keys.new_key()
+    key = AgentKey.objects.create(
+        team=team,
+        name=name,
+        prefix=prefix,
+        digest=keys.digest_of(prefix, secret),
+        created_by=name_of(by),
+        **held,
+    )
+    record_change(
+        by=by,
+        team=team,
+        action="issue_key",
+        target=f"{name} (pwk_{prefix})",
+        before=None,
+        after=key_facts(key),
+        reason=reason,
+    )
+    return key, keys.shown(prefix, secret)
+
+
+def _key_limits(
+    by: By,
+    *,
+    tools: Mapping[str, Tool],
+    expires_at: dt.datetime | None,
+    networks: Iterable[str],
+    narrowed_to: Iterable[str] | None,
+    limit: int | None,
+    unlimited_already: bool = False,
+) -> dict[str, Any]:
+    """What holds a key back, as the fields of its row; the order of ``networks`` and tools does not count."""
     if expires_at is not None and expires_at <= timezone.now():
         raise ValidationError("The key would have expired already: choose a later time.")
     try:
-        blocks = [str(ipaddress.ip_network(block.strip(), strict=False)) for block in networks if block.strip()]
+        blocks = sorted({str(ipaddress.ip_network(block.strip(), strict=False)) for block in networks if block.strip()})
     except ValueError as error:
         raise ValidationError(f"A source network is no CIDR block: {error}.") from error
     narrowed = None if narrowed_to is None else sorted(set(narrowed_to))
@@ -776,39 +811,129 @@ def do_issue_key(
             raise ValidationError("A key that is narrowed to no tool could do nothing: choose at least one.")
         if unknown := [tool for tool in narrowed if tool not in tools]:
             raise ValidationError(f"There is no tool {unknown[0][:64]!r} in the catalogue.")
-    limit = settings.CALLS_PER_MINUTE if calls_per_minute is None else calls_per_minute
-    if limit == 0 and isinstance(by, User) and not by.is_administrator:
-        raise Refused("Only an administrator may issue a key without a call limit.")
+    limit = settings.CALLS_PER_MINUTE if limit is None else limit
+    if limit == 0 and isinstance(by, User) and not by.is_administrator and not unlimited_already:
+        raise Refused("Only an administrator may leave a key without a call limit.")
     if not 0 <= limit <= MAXIMUM_CALLS_PER_MINUTE:
         raise ValidationError(f"The call limit is between 1 and {MAXIMUM_CALLS_PER_MINUTE} a minute.")
-    prefix, secret = keys.new_key()
-    key = AgentKey.objects.create(
-        team=team,
-        name=name,
-        prefix=prefix,
-        digest=keys.digest_of(prefix, secret),
-        created_by=name_of(by),
-        expires_at=expires_at,
-        networks=blocks,
-        tools=narrowed,
-        calls_per_minute=limit,
-    )
-    after = {
-        "expires_at": expires_at.isoformat() if expires_at else None,
-        "networks": blocks,
-        "tools": narrowed,
-        "calls_per_minute": limit,
+    return {"expires_at": expires_at, "networks": blocks, "tools": narrowed, "calls_per_minute": limit}
+
+
+def key_facts(key: AgentKey) -> dict[str, Any]:
+    """What holds a key back, as the record keeps it; a page sends its ``facts_digest`` back to say what it had shown."""
+    return {
+        "expires_at": key.expires_at.isoformat() if key.expires_at else None,
+        "networks": sorted(key.networks),
+        "tools": None if key.tools is None else sorted(key.tools),
+        "calls_per_minute": key.calls_per_minute,
     }
-    record_change(
-        by=by,
-        team=team,
-        action="issue_key",
-        target=f"{name} (pwk_{prefix})",
-        before=None,
-        after=after,
-        reason=reason,
+
+
+def facts_digest(key: AgentKey) -> str:
+    return hashlib.sha256(repr(sorted(key_facts(key).items())).encode()).hexdigest()
+
+
+def _widened(before: AgentKey, after: Mapping[str, Any], tools: Mapping[str, Tool]) -> list[str]:
+    """What ``after`` lets a key do that ``before`` does not, a sentence for each of the four."""
+    found = []
+    if before.tools is not None:
+        if after["tools"] is None:
+            found.append("It could use all that its team allows, now and later.")
+        elif more := [name for name in after["tools"] if name not in before.tools]:
+            found.append(f"It could also use {', '.join(tools[name].title for name in more)}.")
+    if before.networks and not after["networks"]:
+        found.append("It could come from anywhere.")
+    elif before.networks:
+        old = [ipaddress.ip_network(block) for block in before.networks]
+        new = [ipaddress.ip_network(block) for block in after["networks"]]
+        if outside := [str(block) for block in new if not any(_holds(whole, block) for whole in old)]:
+            found.append(f"It could also come from {', '.join(outside)}.")
+    if before.calls_per_minute and not after["calls_per_minute"]:
+        found.append("It could make calls without a limit.")
+    elif before.calls_per_minute and after["calls_per_minute"] > before.calls_per_minute:
+        found.append(f"It could make up to {after['calls_per_minute']} calls a minute.")
+    if before.expires_at is not None and (after["expires_at"] is None or after["expires_at"] > before.expires_at):
+        until = after["expires_at"]
+        found.append(f"It could be used until {until:%Y-%m-%d %H:%M} UTC." if until else "It would never expire.")
+    return found
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _holds(whole: Network, part: Network) -> bool:
+    if isinstance(whole, ipaddress.IPv4Network):
+        return isinstance(part, ipaddress.IPv4Network) and part.subnet_of(whole)
+    return isinstance(part, ipaddress.IPv6Network) and part.subnet_of(whole)
+
+
+class Widens(ValidationError):
+    """It may be done, once each of ``sentences`` is confirmed: what a key could do then and cannot do now."""
+
+    def __init__(self, sentences: list[str]) -> None:
+        super().__init__("This lets the key do more than now: confirm each point, or take it back.")
+        self.sentences = sentences
+
+
+@transaction.atomic
+def do_change_key(
+    key: AgentKey,
+    *,
+    by: By,
+    tools: Mapping[str, Tool],
+    expires_at: dt.datetime | None,
+    networks: Iterable[str],
+    narrowed_to: Iterable[str] | None,
+    calls_per_minute: int,
+    widening: Collection[str] = (),
+    seen: str | None = None,
+    reason: str = "",
+) -> AgentKey:
+    """Change what holds an issued key back: it binds the next write at once, and the next read within a second.
+
+    ``widening``: the sentences of ``Widens`` that whoever asks has confirmed; ``seen``: the ``facts_digest`` of what they saw.
+
+    Raises:
+        Widens: the key could do more than now, and not all of it was confirmed.
+        ValidationError: bad input; the key is revoked; or somebody else has changed it meanwhile.
+        Refused: it takes an administrator (no call limit; any widening while an administrator stops the team or its keys).
+    """
+    require_manager(by, key.team, "change agent keys")
+    reason = clean_reason(reason)
+    hold_version()  # before any other row
+    row = AgentKey.objects.select_related("team").get(pk=key.pk)
+    if row.revoked_at is not None:
+        raise ValidationError("The key is revoked, for good: issue another.")
+    if seen is not None and seen != facts_digest(row):
+        raise ValidationError("The key was changed by somebody else meanwhile: look again at what it may do.")
+    held = _key_limits(
+        by,
+        tools=tools,
+        expires_at=expires_at,
+        networks=networks,
+        narrowed_to=narrowed_to,
+        limit=calls_per_minute,
+        unlimited_already=row.calls_per_minute == 0,
     )
-    return key, keys.shown(prefix, secret)
+    wider, before = _widened(row, held, tools), key_facts(row)
+    if wider and Stop.objects.filter(team_id=row.team_id, by_administrator=True).exists():
+        require_administrator(by, f"let keys of {row.team.name} do more while an administrator stops it or one of them")
+    if not set(wider) <= set(widening):
+        raise Widens(wider)
+    for field, value in held.items():
+        setattr(row, field, value)
+    if key_facts(row) != before:
+        row.save(update_fields=list(held))
+        record_change(
+            by=by,
+            team=row.team,
+            action="widen_key" if wider else "narrow_key",
+            target=f"{row.name} (pwk_{row.prefix})",
+            before=before,
+            after=key_facts(row),
+            reason=reason,
+        )
+    return row
 
 
 @transaction.atomic

@@ -1,5 +1,6 @@
-"""How often each tool of a team was called, and how often each of its agent keys called. The journal has few indexes, so that appending is cheap, and none of them counts a
-million entries while somebody waits for a page: a task counts them, six hours in a row, and a page adds what is newer."""
+"""How often each tool of a team was called, and how often each of its agent keys called. The journal has few indexes, so that
+appending is cheap, and none of them counts a million entries while somebody waits for a page: a task counts them, six hours in
+a row, and a page adds what is newer."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from integrations.models import Connection
 from integrations.pagerduty.catalog import CATEGORIES, PRESETS, TOOLS
 from integrations.pagerduty.diagnose import OBJECTS
 from integrations.pagerduty.masking import REVEALABLE
-from policies.actions import MAXIMUM_MINUTES_OF_READS
+from policies.actions import MAXIMUM_MINUTES_OF_READS, facts_digest
 from policies.core.call import Decision, Door, EntryKind, Outcome, Risk, State
 from policies.models import AgentKey, Membership, Team, User
 from portal.connecting import about
@@ -301,17 +301,9 @@ class ConnectionChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # not
 CHOSEN = "Only the tools that are chosen below"
 
 
-class KeyForm(ReasonForm):
-    name = forms.CharField(max_length=100, help_text="The assistant that will hold it.")
-    connection = ConnectionChoice(Connection.objects.none(), help_text="The PagerDuty token that it works through.")
-    days = forms.IntegerField(
-        min_value=1,
-        max_value=3650,
-        required=False,
-        initial=90,
-        label="Expires in days",
-        help_text="Empty: it does not.",
-    )
+class KeyLimitsForm(ReasonForm):
+    """What holds an agent key back."""
+
     networks = Words(
         required=False, label="Source networks", help_text="Such as 10.0.0.0/8. Empty: it may come from anywhere."
     )
@@ -329,18 +321,11 @@ class KeyForm(ReasonForm):
         choices=[(name, tool.title) for name, tool in TOOLS.items()],
         widget=forms.CheckboxSelectMultiple,
         label="Choose the tools",
-        help_text="it may then use these at most, whatever the team switches on later",
+        help_text="it may then use these at most, whatever is switched on later",
     )
 
     def __init__(self, team: Team, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        field = self.fields["connection"]
-        assert isinstance(field, forms.ModelChoiceField)  # noqa: S101
-        # Those that can be used come first, so one of them is chosen unless somebody chooses otherwise.
-        field.queryset = Connection.objects.filter(team=team).order_by("-whole_account", "-is_enabled", "name")
-        field.empty_label = None
-        now = timezone.now()
-        field.initial = next((row.pk for row in field.queryset if not suspension(row, now)), None)
         self.team = team
         may = self.fields["may"]
         assert isinstance(may, forms.ChoiceField)  # noqa: S101
@@ -350,15 +335,8 @@ class KeyForm(ReasonForm):
             ("team", f"All that {team.name} allows, now and later"),
             ("tools", CHOSEN),
         ]
-
-    def clean_name(self) -> str:
-        name = str(self.cleaned_data["name"])
-        keys = AgentKey.objects.filter(team=self.team, name__iexact=name, revoked_at=None)
-        if keys.exclude(expires_at__lte=timezone.now()).exists():
-            raise forms.ValidationError(
-                f"A usable key of this team is called {name} already: revoke it first, or give this one another name."
-            )
-        return name
+        if team.kind == Team.Kind.PERSONAL:
+            may.help_text = str(may.help_text).replace("Of what the team has on", "Of what you have on")
 
     def clean(self) -> dict[str, Any]:
         values: dict[str, Any] = super().clean() or {}
@@ -376,9 +354,104 @@ class KeyForm(ReasonForm):
         chosen: list[str] = self.cleaned_data["tools"]
         return {"core": PRESETS["core"], "team": None, "tools": chosen}[self.cleaned_data["may"]]
 
+
+class KeyForm(KeyLimitsForm):
+    field_order = ("name", "connection", "days")
+
+    name = forms.CharField(max_length=100, help_text="The assistant that will hold it.")
+    connection = ConnectionChoice(Connection.objects.none(), help_text="The PagerDuty token that it works through.")
+    days = forms.IntegerField(
+        min_value=1,
+        max_value=3650,
+        required=False,
+        initial=90,
+        label="Expires in days",
+        help_text="Empty: it does not.",
+    )
+
+    def __init__(self, team: Team, *args: Any, **kwargs: Any) -> None:
+        super().__init__(team, *args, **kwargs)
+        field = self.fields["connection"]
+        assert isinstance(field, forms.ModelChoiceField)  # noqa: S101
+        # Those that can be used come first, so one of them is chosen unless somebody chooses otherwise.
+        field.queryset = Connection.objects.filter(team=team).order_by("-whole_account", "-is_enabled", "name")
+        field.empty_label = None
+        now = timezone.now()
+        field.initial = next((row.pk for row in field.queryset if not suspension(row, now)), None)
+
+    def clean_name(self) -> str:
+        name = str(self.cleaned_data["name"])
+        keys = AgentKey.objects.filter(team=self.team, name__iexact=name, revoked_at=None)
+        if keys.exclude(expires_at__lte=timezone.now()).exists():
+            raise forms.ValidationError(
+                f"A usable key of this team is called {name} already: revoke it first, or give this one another name."
+            )
+        return name
+
     def expires_at(self) -> dt.datetime | None:
         days = self.cleaned_data["days"]
         return timezone.now() + dt.timedelta(days=days) if days else None
+
+
+class ChangeKeyForm(KeyLimitsForm):
+    """What holds an issued key back, as it is and as it shall be."""
+
+    field_order = ("seen", "expires_on")
+
+    seen = forms.CharField(widget=forms.HiddenInput, max_length=64)
+    expires_on = forms.DateField(
+        required=False,
+        widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
+        label="Expires on",
+        help_text="It serves to the end of that day, UTC. Empty: it does not expire.",
+    )
+
+    def __init__(self, key: AgentKey, *args: Any, **kwargs: Any) -> None:
+        core = key.tools is not None and set(key.tools) == PRESETS["core"]
+        now = {
+            "seen": facts_digest(key),
+            "expires_on": key.expires_at,
+            "networks": key.networks,
+            "calls_per_minute": key.calls_per_minute,
+            "may": "team" if key.tools is None else "core" if core else "tools",
+            "tools": [] if key.tools is None or core else key.tools,
+        }
+        super().__init__(key.team, *args, initial=now, **kwargs)
+        self.key = key
+
+    def expires_at(self) -> dt.datetime | None:
+        day, known = self.cleaned_data["expires_on"], self.key.expires_at
+        # The day that it had already: to the hour that it had.
+        return known if known is not None and known.date() == day else end_of_day(day)
+
+
+STATES_OF_KEYS = {
+    "usable": "usable",
+    "expiring": "expiring soon",
+    "unused": "usable, not used for 30 days",
+    "stopped": "stopped",
+    "expired": "expired",
+    "revoked": "revoked",
+}
+
+
+class AgentsForm(PageForm):
+    """Which of a team's keys to show, and in which order."""
+
+    text = forms.CharField(required=False, max_length=100, label="Name, key or person")
+    state = forms.ChoiceField(required=False, choices=[("", "any"), *STATES_OF_KEYS.items()])
+    sort = forms.ChoiceField(
+        required=False,
+        label="In order of",
+        choices=[
+            ("", "issue, the newest first"),
+            ("name", "name"),
+            ("used", "last use, the latest first"),
+            ("calls", "calls, the busiest first"),
+            ("denied", "denials, the most first"),
+            ("expires", "expiry, the next first"),
+        ],
+    )
 
 
 KINDS = {

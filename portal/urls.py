@@ -48,6 +48,7 @@ urlpatterns = [
     path("teams/<slug:slug>/tools/writes-off/", stops.writes_off, name="team-writes-off"),
     path("teams/<slug:slug>/agents/", agents.index, name="team-agents"),
     path("teams/<slug:slug>/agents/<uuid:pk>/connect/", agents.connect, name="agent-connect"),
+    path("teams/<slug:slug>/agents/<uuid:pk>/change/", agents.change, name="agent-change"),
     path("teams/<slug:slug>/agents/<uuid:pk>/stop/", stops.agent, name="stop-agent"),
     path("grid/", grid.index, name="grid"),
     path("grid/clone/", grid.clone, name="grid-clone"),

@@ -23,9 +23,7 @@ def called(
 ) -> None:
     kind = more.get("kind", EntryKind.RESULT)
     append_in_transaction(
-        Entry(
-            kind, NOW - ago, "d", team_id, more.get("by", "key:1"), tool=tool, verdict=verdict, outcome=Outcome.DONE
-        )
+        Entry(kind, NOW - ago, "d", team_id, more.get("by", "key:1"), tool=tool, verdict=verdict, outcome=Outcome.DONE)
     )
 
 

@@ -284,6 +284,26 @@ class FromForm(ReasonForm):
     )
 
 
+class DeleteConnectionForm(ReasonForm):
+    """Where keys would stop, the connection's name is typed: nobody deletes that by a slip."""
+
+    typed = forms.CharField(
+        max_length=100, label="The connection's name", widget=forms.TextInput(attrs={"autocomplete": "off"})
+    )
+
+    def __init__(self, connection: Connection, stops_keys: bool, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.connection = connection
+        if not stops_keys:
+            del self.fields["typed"]
+
+    def clean_typed(self) -> str:
+        typed = str(self.cleaned_data["typed"])
+        if " ".join(typed.split()) != " ".join(self.connection.name.split()):
+            raise forms.ValidationError("This is not the connection's name: type it as it stands above.")
+        return typed
+
+
 class ExplainForm(PageForm):
     type = forms.ChoiceField(choices=[(name, what.title) for name, what in OBJECTS.items()], label="What")
     id_or_name = forms.CharField(max_length=100, label="Id or name", help_text="Such as PQ9K7I8, or Checkout.")

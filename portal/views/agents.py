@@ -199,7 +199,7 @@ def change(request: Request, slug: str, pk: UUID) -> HttpResponse:
     """What holds an issued key back, changed at once. What would let it do more is confirmed point by point."""
     team = managed_team(request, slug)
     key = get_object_or_404(AgentKey.objects.select_related("team"), team=team, pk=pk, revoked_at=None)
-    form = ChangeKeyForm(key, request.POST or None)
+    form = ChangeKeyForm(key, request.POST if request.method == "POST" else None)
     wider: list[str] = []
     if request.method == "POST" and form.is_valid():
         values = form.cleaned_data

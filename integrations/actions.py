@@ -485,6 +485,23 @@ def do_approve_from_email(connection: Connection, *, email: str, by: By, reason:
     return row
 
 
+def do_hand_over_connection(connection: Connection, *, to: User, by: By, held: str, reason: str = "") -> Connection:
+    """Say who answers for a connection now that the person with the address ``held`` has left. What was made as them is made
+    as ``to``: at once where ``by`` is that person or an administrator; else as ``by`` until an administrator has signed."""
+    require_manager(by, connection.team, "hand over a connection")
+    now, proposed = _from_email(to.email, by)
+    with _changing(connection) as row:
+        before = {**_facts(row), "kept_by": row.kept_by or row.registered_by}
+        row.kept_by = to.email
+        if row.from_email.lower() == held.lower():
+            # What somebody else waits for goes on waiting.
+            row.from_email, row.from_email_proposed = now, proposed or row.from_email_proposed
+        row.save(update_fields=["kept_by", "from_email", "from_email_proposed"])
+        after = {**_facts(row), "kept_by": row.kept_by}
+        _record(row, by, "hand_over_connection", before, after, reason)
+    return row
+
+
 def do_discard_from_email(connection: Connection, *, by: By, reason: str = "") -> Connection:
     """Withdraw or turn down the proposed address."""
     require_manager(by, connection.team, "withdraw a proposed address")

@@ -295,10 +295,21 @@ def do_create_user(email: str, *, by: By, password: str | None, name: str = "", 
 
 @transaction.atomic
 def do_update_user(
-    user: User, *, by: By, name: str | None = None, role: str | None = None, is_active: bool | None = None
+    user: User,
+    *,
+    by: By,
+    name: str | None = None,
+    role: str | None = None,
+    is_active: bool | None = None,
+    reason: str = "",
 ) -> None:
-    """Keys that a person issued belong to the team, and stay."""
+    """Keys that a person issued belong to the team, and stay: ``integrations.leaving`` deals with what somebody held.
+
+    Raises ``Refused`` where nobody would be left who administers.
+    """
     require_administrator(by, "change people")
+    reason = clean_reason(reason)
+    hold_version()  # two administrators do not end each other's administration at once
     before = {"name": user.name, "role": user.role, "is_active": user.is_active}
     after = {
         "name": user.name if name is None else plain(name, "The name", maximum=150, required=False),
@@ -308,11 +319,14 @@ def do_update_user(
     stays = after["is_active"] and after["role"] == User.Role.ADMINISTRATOR
     if isinstance(by, User) and by.pk == user.pk and not stays:
         raise Refused("You cannot take your own administration away: ask another administrator.")
+    others = User.objects.get_queryset().filter(role=User.Role.ADMINISTRATOR, is_active=True).exclude(pk=user.pk)
+    if before["role"] == User.Role.ADMINISTRATOR and before["is_active"] and not stays and not others.exists():
+        raise Refused(f"{user} is the last administrator: make somebody else one first.")
     for field, value in after.items():
         setattr(user, field, value)
     user.full_clean(exclude=["password"])
     user.save()
-    record_change(by=by, team=None, action="update_user", target=user.email, before=before, after=after)
+    record_change(by=by, team=None, action="update_user", target=user.email, before=before, after=after, reason=reason)
 
 
 @transaction.atomic
@@ -352,17 +366,41 @@ def do_create_personal_workspace(user: User, *, by: By) -> Team:
     """A team of one, of which the person is the manager."""
     if isinstance(by, User) and by.pk != user.pk:
         require_administrator(by, "create another's personal workspace")
+    elif isinstance(by, User) and not settings.PERSONAL_WORKSPACES:
+        raise Refused("This portal has no personal workspaces: ask an administrator for a team.")
+    hold_version()
     if user.is_auditor:
         raise Refused("An auditor changes nothing, and so has no personal workspace.")
     if Team.objects.filter(owner=user).exists():
         raise ValidationError("There is one personal workspace for each person, and this one exists already.")
-    name = f"{user.name or user.email.partition('@')[0]}'s workspace"[:100]
+    whose = (user.name or user.email.partition("@")[0])[:80]
+    name = f"{whose}'s workspace"
     team = Team.objects.create(name=name, slug=_free_slug(name), kind=Team.Kind.PERSONAL, owner=user)
     Membership.objects.create(team=team, user=user, role=Membership.Role.MANAGER)
     record_change(
         by=by, team=team, action="create_personal_workspace", target=team.name, before=None, after={"owner": user.email}
     )
     return team
+
+
+@transaction.atomic
+def do_hand_over_workspace(team: Team, *, to: User, by: By, reason: str = "") -> None:
+    """Make a personal workspace a shared team with ``to`` as its manager: its owner has left, and it shall go on."""
+    require_administrator(by, "hand over a personal workspace")
+    reason = clean_reason(reason)
+    hold_version()
+    row = Team.objects.select_related("owner").get(pk=team.pk)
+    if row.kind != Team.Kind.PERSONAL or row.owner is None:
+        raise ValidationError(f"{row.name} is no personal workspace.")
+    before = {"kind": row.kind, "owner": row.owner.email}
+    row.memberships.all().delete()
+    row.kind, row.owner = Team.Kind.SHARED, None
+    row.save(update_fields=["kind", "owner"])
+    Membership.objects.create(team=row, user=to, role=Membership.Role.MANAGER)
+    after = {"kind": row.kind, "manager": to.email}
+    record_change(
+        by=by, team=row, action="hand_over_workspace", target=row.name, before=before, after=after, reason=reason
+    )
 
 
 def _free_slug(name: str) -> str:
@@ -375,6 +413,7 @@ def _free_slug(name: str) -> str:
 def do_set_membership(team: Team, *, user: User, role: str, by: By, reason: str = "") -> Membership:
     require_manager(by, team, "choose its members")
     reason = clean_reason(reason)
+    hold_version()  # two managers do not remove each other at once
     if team.kind == Team.Kind.PERSONAL and user.pk != team.owner_id:
         raise Refused("A personal workspace has its owner alone.")
     if role not in Membership.Role.values:
@@ -396,27 +435,35 @@ def do_set_membership(team: Team, *, user: User, role: str, by: By, reason: str 
 
 
 @transaction.atomic
-def do_remove_member(team: Team, *, user: User, by: By, reason: str = "") -> None:
+def do_remove_member(team: Team, *, user: User, by: By, reason: str = "", leaderless: bool = False) -> None:
+    """``leaderless``: an administrator means to leave the team without a manager."""
     require_manager(by, team, "choose its members")
     reason = clean_reason(reason)
+    hold_version()
     if team.kind == Team.Kind.PERSONAL:
         raise Refused("A personal workspace has its owner alone.")
     existing = Membership.objects.filter(team=team, user=user).first()
     if existing is None:
         return
-    if existing.role == Membership.Role.MANAGER:
+    if existing.role == Membership.Role.MANAGER and not leaderless:
         _keep_a_manager(team, user, by)
+    if leaderless:
+        require_administrator(by, f"leave {team.name} without a manager")
     existing.delete()
     record_change(
         by=by, team=team, action="remove_member", target=user.email, before=existing.role, after=None, reason=reason
     )
 
 
-def _keep_a_manager(team: Team, user: User, by: By) -> None:
+def leads_alone(team: Team, user: User) -> bool:
+    """Whether nobody but ``user`` manages a team."""
     managers = Membership.objects.filter(team=team, role=Membership.Role.MANAGER, user__is_active=True)
     # Whoever became an auditor since changes nothing, and so is no manager that a team could be left with.
-    others = managers.exclude(user=user).exclude(user__role=User.Role.AUDITOR)
-    if not others.exists() and isinstance(by, User) and not by.is_administrator:
+    return not managers.exclude(user=user).exclude(user__role=User.Role.AUDITOR).exists()
+
+
+def _keep_a_manager(team: Team, user: User, by: By) -> None:
+    if isinstance(by, User) and leads_alone(team, user):
         raise Refused(f"{team.name} would be left without a manager: name another one first.")
 
 
@@ -959,6 +1006,27 @@ def do_revoke_key(key: AgentKey, *, by: By, reason: str = "") -> None:
 
 
 @transaction.atomic
+def do_hand_over_key(key: AgentKey, *, to: User, by: By, reason: str = "") -> None:
+    """Say who answers for a key now that whoever issued it has left. What it may do stays as it is."""
+    require_manager(by, key.team, "hand over agent keys")
+    reason = clean_reason(reason)
+    hold_version()
+    row = AgentKey.objects.select_related("team").get(pk=key.pk)
+    before = row.kept_by or row.created_by
+    row.kept_by = to.email
+    row.save(update_fields=["kept_by"])
+    record_change(
+        by=by,
+        team=row.team,
+        action="hand_over_key",
+        target=f"{row.name} (pwk_{row.prefix})",
+        before=before,
+        after=to.email,
+        reason=reason,
+    )
+
+
+@transaction.atomic
 def do_close_alarm(alarm: Alarm, *, by: By, reason: str = "") -> None:
     """Whoever manages the key knows of it, and it is well: what was noticed is known of the key from now on."""
     require_manager(by, alarm.key.team, "close its alarms")
@@ -997,6 +1065,7 @@ def do_stop(*, by: By, reason: str, team: Team | None = None, key: AgentKey | No
             "team_id": team.pk if team else None,
             "reason": reason,
             "actor": name_of(by),
+            "kept_by": "",
             "by_administrator": is_administrators or (standing is not None and standing.by_administrator),
             "at": timezone.now(),
         },
@@ -1063,6 +1132,27 @@ def do_lift_stop(stop: Stop, *, by: By, reason: str) -> None:
     stop.delete()
     record_change(
         by=by, team=team, action="lift_stop", target=stop.target, before=stop.reason, after=None, reason=reason
+    )
+
+
+@transaction.atomic
+def do_hand_over_stop(stop: Stop, *, to: User, by: By, reason: str = "") -> None:
+    """Say whom to ask about a stop now that whoever made it has left. It goes on, and who may lift it stays."""
+    hold_version()
+    standing = Stop.objects.filter(pk=stop.pk).first()
+    if standing is None:
+        return
+    team = Team.objects.filter(pk=standing.team_id).first() if standing.team_id is not None else None
+    if team is None:
+        require_administrator(by, "hand over a stop of everything")
+    else:
+        require_manager(by, team, "hand over its stops")
+    reason = clean_reason(reason)
+    before = standing.kept_by or standing.actor
+    standing.kept_by = to.email
+    standing.save(update_fields=["kept_by"])
+    record_change(
+        by=by, team=team, action="hand_over_stop", target=standing.target, before=before, after=to.email, reason=reason
     )
 
 

@@ -16,6 +16,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from integrations.actions import clean_bounds, end_of_day, suspension
+from integrations.leaving import END, Held, digest_of
 from integrations.models import Connection
 from integrations.pagerduty.catalog import CATEGORIES, PRESETS, TOOLS
 from integrations.pagerduty.diagnose import OBJECTS
@@ -135,6 +136,66 @@ class MemberForm(ReasonForm):
         return user
 
 
+class LeaveForm(ReasonForm):
+    """What becomes of each thing that somebody holds who leaves; ``rest`` is for all that say nothing."""
+
+    seen = forms.CharField(widget=forms.HiddenInput, max_length=64)
+
+    def __init__(self, held: Collection[Held], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, initial={"seen": digest_of(held)}, **kwargs)
+        self.held = held
+        if held:
+            # Who may keep all of it.
+            everywhere = [person for person in next(iter(held)).heirs if all(person in one.heirs for one in held)]
+            self.fields["rest"] = forms.ChoiceField(
+                required=False,
+                label="For all that says nothing else",
+                choices=[("", "Choose …"), (END, "Revoke it, or switch it off"), *map(_heir, everywhere)],
+            )
+        for one in held:
+            self.fields[one.id] = forms.ChoiceField(
+                required=False,
+                label=one.what,
+                choices=[("", "As for all"), (END, one.ends), *map(_heir, one.heirs)],
+            )
+        self.order_fields(["seen", "rest", *(one.id for one in held)])
+        _styled(self)
+        for one in held:
+            self.fields[one.id].widget.attrs |= {"class": "form-select form-select-sm", "aria-label": one.what}
+
+    @property
+    def rows(self) -> list[tuple[Held, forms.BoundField]]:
+        return [(one, self[one.id]) for one in self.held]
+
+    def choices(self) -> dict[str, str]:
+        """As ``do_let_go`` takes them."""
+        values = self.cleaned_data
+        return {"": values.get("rest", ""), **{one.id: values[one.id] for one in self.held}}
+
+
+def _heir(person: User) -> tuple[str, str]:
+    name = f"{person} ({person.email})" if person.name else person.email
+    return f"keep:{person.pk}", f"Hand over to {name}"
+
+
+class PeopleForm(PageForm):
+    """Whom to show."""
+
+    text = forms.CharField(required=False, max_length=100, label="Name or e-mail")
+    role = forms.ChoiceField(
+        required=False,
+        choices=[("", "any"), *((value, label) for value, label in User.Role.choices if value), ("none", "none")],
+    )
+    state = forms.ChoiceField(
+        required=False,
+        choices=[("", "any"), ("active", "active"), ("off", "switched off"), ("never", "never signed in")],
+    )
+
+
+class RoleForm(ReasonForm):
+    role = forms.ChoiceField(required=False, choices=User.Role.choices, label="Role in the whole portal")
+
+
 class ReadsGoOnForm(PageForm):
     minutes = forms.IntegerField(
         min_value=1,
@@ -228,7 +289,7 @@ class AccountWideForm(ReasonForm):
 class ConnectionForm(BoundsForm):
     field_order = ("name", "region", "kind", "token", "token_expires_on", "from_email")
 
-    name = forms.CharField(max_length=100, help_text="How your team calls it, such as “Production account”.")
+    name = forms.CharField(max_length=100, help_text="What you call it, such as “Production account”.")
     region = forms.ChoiceField()
     kind = forms.ChoiceField(
         choices=Connection.Kind.choices,
@@ -404,7 +465,7 @@ class KeyForm(KeyLimitsForm):
         keys = AgentKey.objects.filter(team=self.team, name__iexact=name, revoked_at=None)
         if keys.exclude(expires_at__lte=timezone.now()).exists():
             raise forms.ValidationError(
-                f"A usable key of this team is called {name} already: revoke it first, or give this one another name."
+                f"A usable key of {self.team.name} is called {name} already: revoke it first, or give this one another name."
             )
         return name
 
@@ -458,7 +519,7 @@ STATES_OF_KEYS = {
 class AgentsForm(PageForm):
     """Which of a team's keys to show, and in which order."""
 
-    text = forms.CharField(required=False, max_length=100, label="Name, key or person")
+    text = forms.CharField(required=False, max_length=100, label="Find")
     state = forms.ChoiceField(required=False, choices=[("", "any"), *STATES_OF_KEYS.items()])
     sort = forms.ChoiceField(
         required=False,

@@ -46,5 +46,17 @@ class Migration(migrations.Migration):
             ),
             preserve_default=False,
         ),
+        migrations.AddField(
+            model_name="stop",
+            name="kept_by",
+            field=models.CharField(
+                blank=True,
+                default="",
+                editable=False,
+                help_text="The e-mail of whoever it was handed over to.",
+                max_length=254,
+            ),
+            preserve_default=False,
+        ),
         migrations.RunPython(count_anew, migrations.RunPython.noop),
     ]

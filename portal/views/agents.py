@@ -260,7 +260,8 @@ def connect(request: Request, slug: str, pk: UUID) -> HttpResponse:
 def _narrowed(key: AgentKey) -> tuple[str, list[str]]:
     """What a key may use: in a few words, and the titles of the tools where it is narrowed to them."""
     if key.tools is None:
-        return "all that the team's tools allow", []
+        whose = "workspace" if key.team.kind == Team.Kind.PERSONAL else "team"
+        return f"all that the {whose}'s tools allow", []
     titles = [in_words(tool) for tool in key.tools]
     count = f"{len(titles)} tool{'' if len(titles) == 1 else 's'}"
     # What of them the team has off the key may not use either.

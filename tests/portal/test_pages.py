@@ -403,8 +403,14 @@ def test_members_come_change_and_go(client: Client, cast: Cast) -> None:
     answer = client.post("/teams/payments/members/", {"action": "add", "email": "nobody@example.com", "role": "member"})
     assert "Nobody signs in with this address" in answer.content.decode()
     own = Membership.objects.get(user=cast.mina)
+    # What somebody holds is dealt with first: the team itself, where nobody else manages it.
     answer = client.post("/teams/payments/members/", {"action": "remove", "membership": own.pk}, follow=True)
+    assert "The team Payments, of which they are the only manager" in answer.content.decode()
+    answer = client.post(
+        "/teams/payments/members/", {"action": "set", "membership": own.pk, "role": "member"}, follow=True
+    )
     assert "without a manager" in answer.content.decode()
+    assert Membership.objects.get(user=cast.mina).role == "manager"
 
 
 def test_why_somebody_comes_changes_or_goes_is_kept(client: Client, cast: Cast) -> None:

@@ -13,7 +13,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
 
 from integrations.actions import do_register_token, do_replace_token, do_set_enabled, end_of_day
-from integrations.models import Attempt, Connection, ConnectionKey, ConnectionTest
+from integrations.models import Attempt, Connection, ConnectionKey, ConnectionTest, RunningTest
 from integrations.pagerduty.catalog import TOOLS
 from policies import actions
 from policies.admin import ActionAdmin, ModelForm, ReadOnlyAdmin, ReasonForm, asking, told
@@ -198,6 +198,6 @@ class AttemptAdmin(ReadOnlyAdmin):
     exclude = ("answer",)
 
 
-@admin.register(ConnectionKey, ConnectionTest)
+@admin.register(ConnectionKey, ConnectionTest, RunningTest)
 class ConnectionRecordAdmin(ReadOnlyAdmin):
     """Which connection a key uses, and what tests found."""

@@ -300,10 +300,21 @@ def do_create_user(email: str, *, by: By, password: str | None, name: str = "", 
 
 @transaction.atomic
 def do_update_user(
-    user: User, *, by: By, name: str | None = None, role: str | None = None, is_active: bool | None = None
+    user: User,
+    *,
+    by: By,
+    name: str | None = None,
+    role: str | None = None,
+    is_active: bool | None = None,
+    reason: str = "",
 ) -> None:
-    """Keys that a person issued belong to the team, and stay."""
+    """Keys that a person issued belong to the team, and stay: ``integrations.leaving`` deals with what somebody held.
+
+    Raises ``Refused`` where nobody would be left who administers.
+    """
     require_administrator(by, "change people")
+    reason = clean_reason(reason)
+    hold_version()  # two administrators do not end each other's administration at once
     before = {"name": user.name, "role": user.role, "is_active": user.is_active}
     after = {
         "name": user.name if name is None else plain(name, "The name", maximum=150, required=False),
@@ -313,11 +324,14 @@ def do_update_user(
     stays = after["is_active"] and after["role"] == User.Role.ADMINISTRATOR
     if isinstance(by, User) and by.pk == user.pk and not stays:
         raise Refused("You cannot take your own administration away: ask another administrator.")
+    others = User.objects.get_queryset().filter(role=User.Role.ADMINISTRATOR, is_active=True).exclude(pk=user.pk)
+    if before["role"] == User.Role.ADMINISTRATOR and before["is_active"] and not stays and not others.exists():
+        raise Refused(f"{user} is the last administrator: make somebody else one first.")
     for field, value in after.items():
         setattr(user, field, value)
     user.full_clean(exclude=["password"])
     user.save()
-    record_change(by=by, team=None, action="update_user", target=user.email, before=before, after=after)
+    record_change(by=by, team=None, action="update_user", target=user.email, before=before, after=after, reason=reason)
 
 
 @transaction.atomic
@@ -362,17 +376,41 @@ def do_create_personal_workspace(user: User, *, by: By) -> Team:
     """A team of one, of which the person is the manager."""
     if isinstance(by, User) and by.pk != user.pk:
         require_administrator(by, "create another's personal workspace")
+    elif isinstance(by, User) and not settings.PERSONAL_WORKSPACES:
+        raise Refused("This portal has no personal workspaces: ask an administrator for a team.")
+    hold_version()
     if user.is_auditor:
         raise Refused("An auditor changes nothing, and so has no personal workspace.")
     if Team.objects.filter(owner=user).exists():
         raise ValidationError("There is one personal workspace for each person, and this one exists already.")
-    name = f"{user.name or user.email.partition('@')[0]}'s workspace"[:100]
+    whose = (user.name or user.email.partition("@")[0])[:80]
+    name = f"{whose}'s workspace"
     team = Team.objects.create(name=name, slug=_free_slug(name), kind=Team.Kind.PERSONAL, owner=user)
     Membership.objects.create(team=team, user=user, role=Membership.Role.MANAGER)
     record_change(
         by=by, team=team, action="create_personal_workspace", target=team.name, before=None, after={"owner": user.email}
     )
     return team
+
+
+@transaction.atomic
+def do_hand_over_workspace(team: Team, *, to: User, by: By, reason: str = "") -> None:
+    """Make a personal workspace a shared team with ``to`` as its manager: its owner has left, and it shall go on."""
+    require_administrator(by, "hand over a personal workspace")
+    reason = clean_reason(reason)
+    hold_version()
+    row = Team.objects.select_related("owner").get(pk=team.pk)
+    if row.kind != Team.Kind.PERSONAL or row.owner is None:
+        raise ValidationError(f"{row.name} is no personal workspace.")
+    before = {"kind": row.kind, "owner": row.owner.email}
+    row.memberships.all().delete()
+    row.kind, row.owner = Team.Kind.SHARED, None
+    row.save(update_fields=["kind", "owner"])
+    Membership.objects.create(team=row, user=to, role=Membership.Role.MANAGER)
+    after = {"kind": row.kind, "manager": to.email}
+    record_change(
+        by=by, team=row, action="hand_over_workspace", target=row.name, before=before, after=after, reason=reason
+    )
 
 
 def _free_slug(name: str) -> str:
@@ -385,6 +423,7 @@ def _free_slug(name: str) -> str:
 def do_set_membership(team: Team, *, user: User, role: str, by: By, reason: str = "") -> Membership:
     require_manager(by, team, "choose its members")
     reason = clean_reason(reason)
+    hold_version()  # two managers do not remove each other at once
     if team.kind == Team.Kind.PERSONAL and user.pk != team.owner_id:
         raise Refused("A personal workspace has its owner alone.")
     if role not in Membership.Role.values:
@@ -406,27 +445,35 @@ def do_set_membership(team: Team, *, user: User, role: str, by: By, reason: str 
 
 
 @transaction.atomic
-def do_remove_member(team: Team, *, user: User, by: By, reason: str = "") -> None:
+def do_remove_member(team: Team, *, user: User, by: By, reason: str = "", leaderless: bool = False) -> None:
+    """``leaderless``: an administrator means to leave the team without a manager."""
     require_manager(by, team, "choose its members")
     reason = clean_reason(reason)
+    hold_version()
     if team.kind == Team.Kind.PERSONAL:
         raise Refused("A personal workspace has its owner alone.")
     existing = Membership.objects.filter(team=team, user=user).first()
     if existing is None:
         return
-    if existing.role == Membership.Role.MANAGER:
+    if existing.role == Membership.Role.MANAGER and not leaderless:
         _keep_a_manager(team, user, by)
+    if leaderless:
+        require_administrator(by, f"leave {team.name} without a manager")
     existing.delete()
     record_change(
         by=by, team=team, action="remove_member", target=user.email, before=existing.role, after=None, reason=reason
     )
 
 
-def _keep_a_manager(team: Team, user: User, by: By) -> None:
+def leads_alone(team: Team, user: User) -> bool:
+    """Whether nobody but ``user`` manages a team."""
     managers = Membership.objects.filter(team=team, role=Membership.Role.MANAGER, user__is_active=True)
     # Whoever became an auditor since changes nothing, and so is no manager that a team could be left with.
-    others = managers.exclude(user=user).exclude(user__role=User.Role.AUDITOR)
-    if not others.exists() and isinstance(by, User) and not by.is_administrator:
+    return not managers.exclude(user=user).exclude(user__role=User.Role.AUDITOR).exists()
+
+
+def _keep_a_manager(team: Team, user: User, by: By) -> None:
+    if isinstance(by, User) and leads_alone(team, user):
         raise Refused(f"{team.name} would be left without a manager: name another one first.")
 
 
@@ -774,10 +821,45 @@ def do_issue_key(
         )
     reason = clean_reason(reason)
     name = plain(name, "The key's name", maximum=100)
+    held = _key_limits(
+        by, tools=tools, expires_at=expires_at, networks=networks, narrowed_to=narrowed_to, limit=calls_per_minute
+    )
+    prefix, secret = keys.new_key()
+    key = AgentKey.objects.create(
+        team=team,
+        name=name,
+        prefix=prefix,
+        digest=keys.digest_of(prefix, secret),
+        created_by=name_of(by),
+        **held,
+    )
+    record_change(
+        by=by,
+        team=team,
+        action="issue_key",
+        target=f"{name} (pwk_{prefix})",
+        before=None,
+        after=key_facts(key),
+        reason=reason,
+    )
+    return key, keys.shown(prefix, secret)
+
+
+def _key_limits(
+    by: By,
+    *,
+    tools: Mapping[str, Tool],
+    expires_at: dt.datetime | None,
+    networks: Iterable[str],
+    narrowed_to: Iterable[str] | None,
+    limit: int | None,
+    unlimited_already: bool = False,
+) -> dict[str, Any]:
+    """What holds a key back, as the fields of its row; the order of ``networks`` and tools does not count."""
     if expires_at is not None and expires_at <= timezone.now():
         raise ValidationError("The key would have expired already: choose a later time.")
     try:
-        blocks = [str(ipaddress.ip_network(block.strip(), strict=False)) for block in networks if block.strip()]
+        blocks = sorted({str(ipaddress.ip_network(block.strip(), strict=False)) for block in networks if block.strip()})
     except ValueError as error:
         raise ValidationError(f"A source network is no CIDR block: {error}.") from error
     narrowed = None if narrowed_to is None else sorted(set(narrowed_to))
@@ -786,39 +868,129 @@ def do_issue_key(
             raise ValidationError("A key that is narrowed to no tool could do nothing: choose at least one.")
         if unknown := [tool for tool in narrowed if tool not in tools]:
             raise ValidationError(f"There is no tool {unknown[0][:64]!r} in the catalogue.")
-    limit = settings.CALLS_PER_MINUTE if calls_per_minute is None else calls_per_minute
-    if limit == 0 and isinstance(by, User) and not by.is_administrator:
-        raise Refused("Only an administrator may issue a key without a call limit.")
+    limit = settings.CALLS_PER_MINUTE if limit is None else limit
+    if limit == 0 and isinstance(by, User) and not by.is_administrator and not unlimited_already:
+        raise Refused("Only an administrator may leave a key without a call limit.")
     if not 0 <= limit <= MAXIMUM_CALLS_PER_MINUTE:
         raise ValidationError(f"The call limit is between 1 and {MAXIMUM_CALLS_PER_MINUTE} a minute.")
-    prefix, secret = keys.new_key()
-    key = AgentKey.objects.create(
-        team=team,
-        name=name,
-        prefix=prefix,
-        digest=keys.digest_of(prefix, secret),
-        created_by=name_of(by),
-        expires_at=expires_at,
-        networks=blocks,
-        tools=narrowed,
-        calls_per_minute=limit,
-    )
-    after = {
-        "expires_at": expires_at.isoformat() if expires_at else None,
-        "networks": blocks,
-        "tools": narrowed,
-        "calls_per_minute": limit,
+    return {"expires_at": expires_at, "networks": blocks, "tools": narrowed, "calls_per_minute": limit}
+
+
+def key_facts(key: AgentKey) -> dict[str, Any]:
+    """What holds a key back, as the record keeps it; a page sends its ``facts_digest`` back to say what it had shown."""
+    return {
+        "expires_at": key.expires_at.isoformat() if key.expires_at else None,
+        "networks": sorted(key.networks),
+        "tools": None if key.tools is None else sorted(key.tools),
+        "calls_per_minute": key.calls_per_minute,
     }
-    record_change(
-        by=by,
-        team=team,
-        action="issue_key",
-        target=f"{name} (pwk_{prefix})",
-        before=None,
-        after=after,
-        reason=reason,
+
+
+def facts_digest(key: AgentKey) -> str:
+    return hashlib.sha256(repr(sorted(key_facts(key).items())).encode()).hexdigest()
+
+
+def _widened(before: AgentKey, after: Mapping[str, Any], tools: Mapping[str, Tool]) -> list[str]:
+    """What ``after`` lets a key do that ``before`` does not, a sentence for each of the four."""
+    found = []
+    if before.tools is not None:
+        if after["tools"] is None:
+            found.append("It could use all that its team allows, now and later.")
+        elif more := [name for name in after["tools"] if name not in before.tools]:
+            found.append(f"It could also use {', '.join(tools[name].title for name in more)}.")
+    if before.networks and not after["networks"]:
+        found.append("It could come from anywhere.")
+    elif before.networks:
+        old = [ipaddress.ip_network(block) for block in before.networks]
+        new = [ipaddress.ip_network(block) for block in after["networks"]]
+        if outside := [str(block) for block in new if not any(_holds(whole, block) for whole in old)]:
+            found.append(f"It could also come from {', '.join(outside)}.")
+    if before.calls_per_minute and not after["calls_per_minute"]:
+        found.append("It could make calls without a limit.")
+    elif before.calls_per_minute and after["calls_per_minute"] > before.calls_per_minute:
+        found.append(f"It could make up to {after['calls_per_minute']} calls a minute.")
+    if before.expires_at is not None and (after["expires_at"] is None or after["expires_at"] > before.expires_at):
+        until = after["expires_at"]
+        found.append(f"It could be used until {until:%Y-%m-%d %H:%M} UTC." if until else "It would never expire.")
+    return found
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _holds(whole: Network, part: Network) -> bool:
+    if isinstance(whole, ipaddress.IPv4Network):
+        return isinstance(part, ipaddress.IPv4Network) and part.subnet_of(whole)
+    return isinstance(part, ipaddress.IPv6Network) and part.subnet_of(whole)
+
+
+class Widens(ValidationError):
+    """It may be done, once each of ``sentences`` is confirmed: what a key could do then and cannot do now."""
+
+    def __init__(self, sentences: list[str]) -> None:
+        super().__init__("This lets the key do more than now: confirm each point, or take it back.")
+        self.sentences = sentences
+
+
+@transaction.atomic
+def do_change_key(
+    key: AgentKey,
+    *,
+    by: By,
+    tools: Mapping[str, Tool],
+    expires_at: dt.datetime | None,
+    networks: Iterable[str],
+    narrowed_to: Iterable[str] | None,
+    calls_per_minute: int,
+    widening: Collection[str] = (),
+    seen: str | None = None,
+    reason: str = "",
+) -> AgentKey:
+    """Change what holds an issued key back: it binds the next write at once, and the next read within a second.
+
+    ``widening``: the sentences of ``Widens`` that whoever asks has confirmed; ``seen``: the ``facts_digest`` of what they saw.
+
+    Raises:
+        Widens: the key could do more than now, and not all of it was confirmed.
+        ValidationError: bad input; the key is revoked; or somebody else has changed it meanwhile.
+        Refused: it takes an administrator (no call limit; any widening while an administrator stops the team or its keys).
+    """
+    require_manager(by, key.team, "change agent keys")
+    reason = clean_reason(reason)
+    hold_version()  # before any other row
+    row = AgentKey.objects.select_related("team").get(pk=key.pk)
+    if row.revoked_at is not None:
+        raise ValidationError("The key is revoked, for good: issue another.")
+    if seen is not None and seen != facts_digest(row):
+        raise ValidationError("The key was changed by somebody else meanwhile: look again at what it may do.")
+    held = _key_limits(
+        by,
+        tools=tools,
+        expires_at=expires_at,
+        networks=networks,
+        narrowed_to=narrowed_to,
+        limit=calls_per_minute,
+        unlimited_already=row.calls_per_minute == 0,
     )
-    return key, keys.shown(prefix, secret)
+    wider, before = _widened(row, held, tools), key_facts(row)
+    if wider and Stop.objects.filter(team_id=row.team_id, by_administrator=True).exists():
+        require_administrator(by, f"let keys of {row.team.name} do more while an administrator stops it or one of them")
+    if not set(wider) <= set(widening):
+        raise Widens(wider)
+    for field, value in held.items():
+        setattr(row, field, value)
+    if key_facts(row) != before:
+        row.save(update_fields=list(held))
+        record_change(
+            by=by,
+            team=row.team,
+            action="widen_key" if wider else "narrow_key",
+            target=f"{row.name} (pwk_{row.prefix})",
+            before=before,
+            after=key_facts(row),
+            reason=reason,
+        )
+    return row
 
 
 @transaction.atomic
@@ -839,6 +1011,27 @@ def do_revoke_key(key: AgentKey, *, by: By, reason: str = "") -> None:
         target=f"{key.name} (pwk_{key.prefix})",
         before="usable",
         after="revoked",
+        reason=reason,
+    )
+
+
+@transaction.atomic
+def do_hand_over_key(key: AgentKey, *, to: User, by: By, reason: str = "") -> None:
+    """Say who answers for a key now that whoever issued it has left. What it may do stays as it is."""
+    require_manager(by, key.team, "hand over agent keys")
+    reason = clean_reason(reason)
+    hold_version()
+    row = AgentKey.objects.select_related("team").get(pk=key.pk)
+    before = row.kept_by or row.created_by
+    row.kept_by = to.email
+    row.save(update_fields=["kept_by"])
+    record_change(
+        by=by,
+        team=row.team,
+        action="hand_over_key",
+        target=f"{row.name} (pwk_{row.prefix})",
+        before=before,
+        after=to.email,
         reason=reason,
     )
 
@@ -882,6 +1075,7 @@ def do_stop(*, by: By, reason: str, team: Team | None = None, key: AgentKey | No
             "team_id": team.pk if team else None,
             "reason": reason,
             "actor": name_of(by),
+            "kept_by": "",
             "by_administrator": is_administrators or (standing is not None and standing.by_administrator),
             "at": timezone.now(),
         },
@@ -948,6 +1142,27 @@ def do_lift_stop(stop: Stop, *, by: By, reason: str) -> None:
     stop.delete()
     record_change(
         by=by, team=team, action="lift_stop", target=stop.target, before=stop.reason, after=None, reason=reason
+    )
+
+
+@transaction.atomic
+def do_hand_over_stop(stop: Stop, *, to: User, by: By, reason: str = "") -> None:
+    """Say whom to ask about a stop now that whoever made it has left. It goes on, and who may lift it stays."""
+    hold_version()
+    standing = Stop.objects.filter(pk=stop.pk).first()
+    if standing is None:
+        return
+    team = Team.objects.filter(pk=standing.team_id).first() if standing.team_id is not None else None
+    if team is None:
+        require_administrator(by, "hand over a stop of everything")
+    else:
+        require_manager(by, team, "hand over its stops")
+    reason = clean_reason(reason)
+    before = standing.kept_by or standing.actor
+    standing.kept_by = to.email
+    standing.save(update_fields=["kept_by"])
+    record_change(
+        by=by, team=team, action="hand_over_stop", target=standing.target, before=before, after=to.email, reason=reason
     )
 
 

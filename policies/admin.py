@@ -18,6 +18,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from policies import actions
 from policies.actions import Refused
 from policies.models import (
+    AgentCalls,
     AgentKey,
     Alarm,
     BrowserSession,
@@ -234,6 +235,12 @@ class AlarmAdmin(ReadOnlyAdmin):
 @admin.register(ToolCalls)
 class ToolCallsAdmin(ReadOnlyAdmin):
     list_display = ("begins", "team_id", "tool", "calls", "denied")
+    show_full_result_count = False
+
+
+@admin.register(AgentCalls)
+class AgentCallsAdmin(ReadOnlyAdmin):
+    list_display = ("begins", "team_id", "actor", "calls", "denied")
     show_full_result_count = False
 
 

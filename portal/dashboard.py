@@ -191,7 +191,7 @@ def keys_that_expire(user: User, now: dt.datetime) -> list[Look]:
     return [
         Look(
             f"{key.name} of {key.team.name}",
-            f"The key pwk_{key.prefix}_… expires {_in_days(key.expires_at - now)}: issue another and revoke this one.",
+            f"The key pwk_{key.prefix}_… expires {in_days(key.expires_at - now)}: issue another and revoke this one.",
             reverse("team-agents", args=[key.team.slug]),
         )
         for key in soon.select_related("team").order_by("expires_at")
@@ -199,7 +199,7 @@ def keys_that_expire(user: User, now: dt.datetime) -> list[Look]:
     ]
 
 
-def _in_days(left: dt.timedelta) -> str:
+def in_days(left: dt.timedelta) -> str:
     days = left // DAY
     return "within a day" if days == 0 else f"in {days} day{'' if days == 1 else 's'}"
 

@@ -16,11 +16,12 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from integrations.actions import clean_bounds, end_of_day, suspension
+from integrations.leaving import END, Held, digest_of
 from integrations.models import Connection
 from integrations.pagerduty.catalog import CATEGORIES, PRESETS, TOOLS
 from integrations.pagerduty.diagnose import OBJECTS
 from integrations.pagerduty.masking import REVEALABLE
-from policies.actions import MAXIMUM_MINUTES_OF_READS
+from policies.actions import MAXIMUM_MINUTES_OF_READS, facts_digest
 from policies.core.call import Decision, Door, EntryKind, Outcome, Risk, State
 from policies.models import AgentKey, Membership, Team, User
 from portal.connecting import about
@@ -183,6 +184,66 @@ class MemberForm(ReasonForm):
         return user
 
 
+class LeaveForm(ReasonForm):
+    """What becomes of each thing that somebody holds who leaves; ``rest`` is for all that say nothing."""
+
+    seen = forms.CharField(widget=forms.HiddenInput, max_length=64)
+
+    def __init__(self, held: Collection[Held], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, initial={"seen": digest_of(held)}, **kwargs)
+        self.held = held
+        if held:
+            # Who may keep all of it.
+            everywhere = [person for person in next(iter(held)).heirs if all(person in one.heirs for one in held)]
+            self.fields["rest"] = forms.ChoiceField(
+                required=False,
+                label="For all that says nothing else",
+                choices=[("", "Choose …"), (END, "Revoke it, or switch it off"), *map(_heir, everywhere)],
+            )
+        for one in held:
+            self.fields[one.id] = forms.ChoiceField(
+                required=False,
+                label=one.what,
+                choices=[("", "As for all"), (END, one.ends), *map(_heir, one.heirs)],
+            )
+        self.order_fields(["seen", "rest", *(one.id for one in held)])
+        _styled(self)
+        for one in held:
+            self.fields[one.id].widget.attrs |= {"class": "form-select form-select-sm", "aria-label": one.what}
+
+    @property
+    def rows(self) -> list[tuple[Held, forms.BoundField]]:
+        return [(one, self[one.id]) for one in self.held]
+
+    def choices(self) -> dict[str, str]:
+        """As ``do_let_go`` takes them."""
+        values = self.cleaned_data
+        return {"": values.get("rest", ""), **{one.id: values[one.id] for one in self.held}}
+
+
+def _heir(person: User) -> tuple[str, str]:
+    name = f"{person} ({person.email})" if person.name else person.email
+    return f"keep:{person.pk}", f"Hand over to {name}"
+
+
+class PeopleForm(PageForm):
+    """Whom to show."""
+
+    text = forms.CharField(required=False, max_length=100, label="Name or e-mail")
+    role = forms.ChoiceField(
+        required=False,
+        choices=[("", "any"), *((value, label) for value, label in User.Role.choices if value), ("none", "none")],
+    )
+    state = forms.ChoiceField(
+        required=False,
+        choices=[("", "any"), ("active", "active"), ("off", "switched off"), ("never", "never signed in")],
+    )
+
+
+class RoleForm(ReasonForm):
+    role = forms.ChoiceField(required=False, choices=User.Role.choices, label="Role in the whole portal")
+
+
 class ReadsGoOnForm(PageForm):
     minutes = forms.IntegerField(
         min_value=1,
@@ -276,7 +337,7 @@ class AccountWideForm(ReasonForm):
 class ConnectionForm(BoundsForm):
     field_order = ("name", "region", "kind", "token", "token_expires_on", "from_email")
 
-    name = forms.CharField(max_length=100, help_text="How your team calls it, such as “Production account”.")
+    name = forms.CharField(max_length=100, help_text="What you call it, such as “Production account”.")
     region = forms.ChoiceField()
     kind = forms.ChoiceField(
         choices=Connection.Kind.choices,
@@ -332,6 +393,26 @@ class FromForm(ReasonForm):
     )
 
 
+class DeleteConnectionForm(ReasonForm):
+    """Where keys would stop, the connection's name is typed: nobody deletes that by a slip."""
+
+    typed = forms.CharField(
+        max_length=100, label="The connection's name", widget=forms.TextInput(attrs={"autocomplete": "off"})
+    )
+
+    def __init__(self, connection: Connection, stops_keys: bool, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.connection = connection
+        if not stops_keys:
+            del self.fields["typed"]
+
+    def clean_typed(self) -> str:
+        typed = str(self.cleaned_data["typed"])
+        if " ".join(typed.split()) != " ".join(self.connection.name.split()):
+            raise forms.ValidationError("This is not the connection's name: type it as it stands above.")
+        return typed
+
+
 class ExplainForm(PageForm):
     type = forms.ChoiceField(choices=[(name, what.title) for name, what in OBJECTS.items()], label="What")
     id_or_name = forms.CharField(max_length=100, label="Id or name", help_text="Such as PQ9K7I8, or Checkout.")
@@ -349,17 +430,9 @@ class ConnectionChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # not
 CHOSEN = "Only the tools that are chosen below"
 
 
-class KeyForm(ReasonForm):
-    name = forms.CharField(max_length=100, help_text="The assistant that will hold it.")
-    connection = ConnectionChoice(Connection.objects.none(), help_text="The PagerDuty token that it works through.")
-    days = forms.IntegerField(
-        min_value=1,
-        max_value=3650,
-        required=False,
-        initial=90,
-        label="Expires in days",
-        help_text="Empty: it does not.",
-    )
+class KeyLimitsForm(ReasonForm):
+    """What holds an agent key back."""
+
     networks = Words(
         required=False, label="Source networks", help_text="Such as 10.0.0.0/8. Empty: it may come from anywhere."
     )
@@ -377,18 +450,11 @@ class KeyForm(ReasonForm):
         choices=[(name, tool.title) for name, tool in TOOLS.items()],
         widget=forms.CheckboxSelectMultiple,
         label="Choose the tools",
-        help_text="it may then use these at most, whatever the team switches on later",
+        help_text="it may then use these at most, whatever is switched on later",
     )
 
     def __init__(self, team: Team, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        field = self.fields["connection"]
-        assert isinstance(field, forms.ModelChoiceField)  # noqa: S101
-        # Those that can be used come first, so one of them is chosen unless somebody chooses otherwise.
-        field.queryset = Connection.objects.filter(team=team).order_by("-whole_account", "-is_enabled", "name")
-        field.empty_label = None
-        now = timezone.now()
-        field.initial = next((row.pk for row in field.queryset if not suspension(row, now)), None)
         self.team = team
         may = self.fields["may"]
         assert isinstance(may, forms.ChoiceField)  # noqa: S101
@@ -398,15 +464,8 @@ class KeyForm(ReasonForm):
             ("team", f"All that {team.name} allows, now and later"),
             ("tools", CHOSEN),
         ]
-
-    def clean_name(self) -> str:
-        name = str(self.cleaned_data["name"])
-        keys = AgentKey.objects.filter(team=self.team, name__iexact=name, revoked_at=None)
-        if keys.exclude(expires_at__lte=timezone.now()).exists():
-            raise forms.ValidationError(
-                f"A usable key of this team is called {name} already: revoke it first, or give this one another name."
-            )
-        return name
+        if team.kind == Team.Kind.PERSONAL:
+            may.help_text = str(may.help_text).replace("Of what the team has on", "Of what you have on")
 
     def clean(self) -> dict[str, Any]:
         values: dict[str, Any] = super().clean() or {}
@@ -424,9 +483,104 @@ class KeyForm(ReasonForm):
         chosen: list[str] = self.cleaned_data["tools"]
         return {"core": PRESETS["core"], "team": None, "tools": chosen}[self.cleaned_data["may"]]
 
+
+class KeyForm(KeyLimitsForm):
+    field_order = ("name", "connection", "days")
+
+    name = forms.CharField(max_length=100, help_text="The assistant that will hold it.")
+    connection = ConnectionChoice(Connection.objects.none(), help_text="The PagerDuty token that it works through.")
+    days = forms.IntegerField(
+        min_value=1,
+        max_value=3650,
+        required=False,
+        initial=90,
+        label="Expires in days",
+        help_text="Empty: it does not.",
+    )
+
+    def __init__(self, team: Team, *args: Any, **kwargs: Any) -> None:
+        super().__init__(team, *args, **kwargs)
+        field = self.fields["connection"]
+        assert isinstance(field, forms.ModelChoiceField)  # noqa: S101
+        # Those that can be used come first, so one of them is chosen unless somebody chooses otherwise.
+        field.queryset = Connection.objects.filter(team=team).order_by("-whole_account", "-is_enabled", "name")
+        field.empty_label = None
+        now = timezone.now()
+        field.initial = next((row.pk for row in field.queryset if not suspension(row, now)), None)
+
+    def clean_name(self) -> str:
+        name = str(self.cleaned_data["name"])
+        keys = AgentKey.objects.filter(team=self.team, name__iexact=name, revoked_at=None)
+        if keys.exclude(expires_at__lte=timezone.now()).exists():
+            raise forms.ValidationError(
+                f"A usable key of {self.team.name} is called {name} already: revoke it first, or give this one another name."
+            )
+        return name
+
     def expires_at(self) -> dt.datetime | None:
         days = self.cleaned_data["days"]
         return timezone.now() + dt.timedelta(days=days) if days else None
+
+
+class ChangeKeyForm(KeyLimitsForm):
+    """What holds an issued key back, as it is and as it shall be."""
+
+    field_order = ("seen", "expires_on")
+
+    seen = forms.CharField(widget=forms.HiddenInput, max_length=64)
+    expires_on = forms.DateField(
+        required=False,
+        widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
+        label="Expires on",
+        help_text="It serves to the end of that day, UTC. Empty: it does not expire.",
+    )
+
+    def __init__(self, key: AgentKey, *args: Any, **kwargs: Any) -> None:
+        core = key.tools is not None and set(key.tools) == PRESETS["core"]
+        now = {
+            "seen": facts_digest(key),
+            "expires_on": key.expires_at,
+            "networks": key.networks,
+            "calls_per_minute": key.calls_per_minute,
+            "may": "team" if key.tools is None else "core" if core else "tools",
+            "tools": [] if key.tools is None or core else key.tools,
+        }
+        super().__init__(key.team, *args, initial=now, **kwargs)
+        self.key = key
+
+    def expires_at(self) -> dt.datetime | None:
+        day, known = self.cleaned_data["expires_on"], self.key.expires_at
+        # The day that it had already: to the hour that it had.
+        return known if known is not None and known.date() == day else end_of_day(day)
+
+
+STATES_OF_KEYS = {
+    "usable": "usable",
+    "expiring": "expiring soon",
+    "unused": "usable, not used for 30 days",
+    "stopped": "stopped",
+    "expired": "expired",
+    "revoked": "revoked",
+}
+
+
+class AgentsForm(PageForm):
+    """Which of a team's keys to show, and in which order."""
+
+    text = forms.CharField(required=False, max_length=100, label="Find")
+    state = forms.ChoiceField(required=False, choices=[("", "any"), *STATES_OF_KEYS.items()])
+    sort = forms.ChoiceField(
+        required=False,
+        label="In order of",
+        choices=[
+            ("", "issue, the newest first"),
+            ("name", "name"),
+            ("used", "last use, the latest first"),
+            ("calls", "calls, the busiest first"),
+            ("denied", "denials, the most first"),
+            ("expires", "expiry, the next first"),
+        ],
+    )
 
 
 KINDS = {

@@ -214,6 +214,8 @@ CALL_TIME_LIMIT: float = env.float("CALL_TIME_LIMIT", 30.0)
 CALLS_PER_MINUTE: int = env.int("CALLS_PER_MINUTE", 300)
 """What a new agent key gets when nobody says otherwise; 0: no limit."""
 
+PERSONAL_WORKSPACES: bool = env.bool("PERSONAL_WORKSPACES", True)
+"""Whether people may make a workspace of their own. Those that exist stay."""
 TOKEN_MAXIMUM_AGE_DAYS: int = env.int("TOKEN_MAXIMUM_AGE_DAYS", 365)
 CONNECTION_TEST_MINUTES: int = env.int("CONNECTION_TEST_MINUTES", 60)
 CHECKPOINT_MINUTES: int = env.int("CHECKPOINT_MINUTES", 60)

@@ -1,11 +1,12 @@
 from policies.models.alarms import Alarm, KeyNetwork
-from policies.models.counts import Counted, ToolCalls
+from policies.models.counts import AgentCalls, Counted, ToolCalls
 from policies.models.journal import Checkpoint, Entry, LastVerification, Stream
 from policies.models.people import AgentKey, BrowserSession, Invitation, Membership, SignInFailures, Team, User
 from policies.models.policy import ConfigChange, PolicyVersion, ReadsGoOn, Reveal, Stop, ToolRule, ToolSetting
 from policies.models.review import Review, SavedView
 
 __all__ = [
+    "AgentCalls",
     "AgentKey",
     "Alarm",
     "BrowserSession",

@@ -155,6 +155,9 @@ class AgentKey(models.Model):
     digest = models.CharField(max_length=64, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     created_by = models.CharField(max_length=254, editable=False, help_text="The e-mail of whoever issued it.")
+    kept_by = models.CharField(
+        max_length=254, blank=True, editable=False, help_text="The e-mail of whoever it was handed over to."
+    )
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)

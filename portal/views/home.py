@@ -15,6 +15,7 @@ from policies.models import Alarm, ReadsGoOn
 from portal import dashboard
 from portal.forms import ReadsGoOnForm
 from portal.http import Request, refusals_in
+from portal.views.teams import may_own
 
 
 @require_safe
@@ -69,6 +70,8 @@ def _page(request: Request, form: ReadsGoOnForm | None) -> HttpResponse:
             "journal": dashboard.journal_health(now) if reads_record else None,
             "reads_go_on": chosen,
             "database_form": form,
+            # Asked where there is no team to show.
+            "may_own": not lines and may_own(request),
         },
         status=422 if form is not None and form.errors else 200,
     )

@@ -122,7 +122,8 @@ def test_what_is_wrong_is_readable_in_both_themes(page: Page, portal: Portal) ->
     page.get_by_role("button", name="Test the connection").click()
     page.locator("#said .alert-danger").first.wait_for()
     assert faults(page) == []
-    page.get_by_text("Delete the connection").click()
+    page.get_by_role("link", name="Delete the connection …").click()
+    assert faults(page) == []
     page.get_by_role("button", name=f"Delete {name}").click()
     page.locator("#said .alert-success").wait_for()
     assert faults(page) == []
@@ -242,6 +243,8 @@ def test_a_manager_allows_a_write_with_the_keyboard_and_the_door_lets_it_through
 def test_a_connection_is_tested_and_a_key_issued_and_revoked(page: Page, portal: Portal) -> None:
     page.goto(f"{portal.url}/teams/payments/connections/{portal.seeded['connection']}/")
     page.get_by_role("button", name="Test the connection").click()
+    page.get_by_text("It takes up to a minute.").wait_for()
+    assert faults(page) == []
     page.get_by_text("PagerDuty accepts the token").first.wait_for()
     page.goto(f"{portal.url}/teams/payments/agents/")
     page.get_by_label("Name").fill("browser")

@@ -16,7 +16,8 @@ from django.utils import timezone
 from django.utils.deprecation import MiddlewareMixin
 
 from integrations.gateway.http import client_ip
-from policies.actions import TooManyGuesses
+from policies.actions import TooManyGuesses, time_zones
+from policies.models import User
 
 
 class ClientAddress(MiddlewareMixin):
@@ -44,6 +45,24 @@ class SignInRequired(LoginRequiredMiddleware):
         to = redirect_to_login(page, self.get_login_url(view_func), self.get_redirect_field_name(view_func))
         # htmx follows a 302 by itself and would swap the sign-in page into a table.
         return HttpResponse(status=204, headers={"HX-Redirect": to["Location"]})
+
+
+ZONE_COOKIE = "time_zone"
+"""What portal.js says of the browser's zone."""
+
+
+class ReadersZone(MiddlewareMixin):
+    """Pages tell times in the reader's zone: what they chose, else their browser's, else UTC."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        chosen = request.user.time_zone if isinstance(request.user, User) else ""
+        # A cookie holds whatever somebody put there: only a name that is known is ever looked up.
+        named = (name for name in (chosen, request.COOKIES.get(ZONE_COOKIE, "")) if name in time_zones())
+        timezone.activate(next(named, "UTC"))
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        timezone.deactivate()
+        return response
 
 
 class GuessesAnswered(MiddlewareMixin):

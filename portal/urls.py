@@ -34,6 +34,7 @@ urlpatterns = [
     ),
     path("sign-out/", LogoutView.as_view(), name="sign-out"),
     path("account/", account.index, name="account"),
+    path("account/time-zone/", account.time_zone, name="account-time-zone"),
     path("teams/", teams.index, name="teams"),
     path("teams/<slug:slug>/", teams.team, name="team"),
     path("teams/<slug:slug>/stop/", stops.team, name="stop-team"),

@@ -18,6 +18,12 @@
   });
 })();
 
+// Times are told in this browser's zone, unless the account chose another: the server learns it here.
+try {
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  if (zone) document.cookie = `time_zone=${zone}; Path=/; Max-Age=31536000; SameSite=Lax${location.protocol === "https:" ? "; Secure" : ""}`;
+} catch { /* UTC, then */ }
+
 // A request of htmx's that failed changes nothing on the page: say so where screen readers listen.
 (() => {
   const sentences = {

@@ -7,12 +7,12 @@ from django.contrib.auth import authenticate, update_session_auth_hash
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_http_methods, require_POST
 
-from policies.actions import do_set_password
+from policies.actions import do_set_password, do_set_time_zone
 from policies.models import Membership
-from portal.forms import PasswordForm
-from portal.http import Request, refusals_in
+from portal.forms import PasswordForm, ZoneForm
+from portal.http import Request, refusals_in, told
 
 
 @sensitive_post_parameters("old", "new", "again")
@@ -33,6 +33,19 @@ def index(request: Request) -> HttpResponse:
                 return redirect("account")
     context = {
         "form": form,
+        "zone": ZoneForm(initial={"time_zone": request.user.time_zone}),
         "memberships": Membership.objects.filter(user=request.user).select_related("team").order_by("team__name"),
     }
     return render(request, "account/index.html", context, status=422 if form.errors else 200)
+
+
+@require_POST
+def time_zone(request: Request) -> HttpResponse:
+    """In which zone pages tell one times."""
+
+    def save() -> str:
+        do_set_time_zone(request.user, by=request.user, time_zone=request.POST.get("time_zone", ""))
+        return "Your time zone is saved."
+
+    told(request, save)
+    return redirect("account")

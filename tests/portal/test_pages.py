@@ -532,7 +532,7 @@ def test_members_are_told_who_reads_the_record(client: Client, cast: Cast, conne
     for who in ("omar", "rhea", "ada"):
         shown = as_(client, cast, who).get("/audit/?verdict=deny").content.decode()
         assert "Managers, auditors and administrators" not in shown
-    assert "When (UTC)" in shown
+    assert "Times are in UTC" in shown
 
 
 @pytest.mark.parametrize("page", ["/", "/teams/", *(f"/teams/payments/{page}/" for page in PAGES)])

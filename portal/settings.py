@@ -42,7 +42,7 @@ DATA_DIR = Path(env.str("DATA_DIR", str(BASE_DIR / "data")))
 """Where checkpoints, and by default the databases of the portal and of huey, are kept."""
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "portal.apps.AdministrationConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -171,6 +171,9 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": [NONE],
     },
 }
+
+ADMIN_REQUIRES_MFA: bool = env.bool("ADMIN_REQUIRES_MFA", True)
+"""Django's admin is for administrators who signed in with a second factor; off in the demo."""
 
 # The doors' limits. Sizes in bytes, times in seconds.
 REQUEST_BODY_LIMIT: int = env.int("REQUEST_BODY_LIMIT", 1_000_000)

@@ -35,7 +35,7 @@ def some_time_passes() -> None:
 # Guessing
 
 
-@pytest.mark.parametrize("path", ["/sign-in/", "/admin/login/"])
+@pytest.mark.parametrize("path", ["/sign-in/"])
 def test_an_account_is_guessed_at_ten_times_and_no_more_for_a_while(
     client: Client, cast: Cast, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:

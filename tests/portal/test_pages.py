@@ -515,7 +515,7 @@ def test_long_records_are_paged_and_cost_the_same_queries(
     with django_assert_max_num_queries(16):
         first = client.get("/audit/").content.decode()
     assert first.count("<time") == 50
-    older = first.split('<main')[1].split('hx-get="')[1].split('"')[0].replace("&amp;", "&")
+    older = first.split("<main")[1].split('hx-get="')[1].split('"')[0].replace("&amp;", "&")
     rest = client.get(older, headers={"HX-Request": "true"}).content.decode()
     assert rest.count("<time") >= 20
     assert "<html" not in rest

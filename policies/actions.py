@@ -7,11 +7,13 @@ entry of the journal, all or nothing. Views, admin and commands call these; noth
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import hashlib
 import ipaddress
 import secrets
 import threading
 import time
+import zoneinfo
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -349,6 +351,25 @@ def do_set_password(user: User, *, by: By, password: str) -> None:
     guessed = [_guess_subject(what, user.email.lower()) for what in (["account"] if own else ["account", "code"])]
     SignInFailures.objects.filter(subject__in=guessed).delete()
     record_change(by=by, team=None, action="set_password", target=user.email, before=None, after=None)
+
+
+@functools.cache
+def time_zones() -> frozenset[str]:
+    """The names that zones have, such as Europe/Berlin."""
+    return frozenset(zoneinfo.available_timezones())
+
+
+def do_set_time_zone(user: User, *, by: User, time_zone: str) -> None:
+    """The zone in which pages tell somebody times; empty: their browser's. It changes nobody's rights, and is not on record.
+
+    Raises ``ValidationError`` on what is no zone.
+    """
+    if by.pk != user.pk:
+        raise Refused("Everybody chooses their own time zone.")
+    if time_zone and time_zone not in time_zones():
+        raise ValidationError("There is no such time zone. Choose one from the list.")
+    user.time_zone = time_zone
+    user.save(update_fields=["time_zone"])
 
 
 @transaction.atomic

@@ -21,7 +21,7 @@ from integrations.models import Connection
 from integrations.pagerduty.catalog import CATEGORIES, PRESETS, TOOLS
 from integrations.pagerduty.diagnose import OBJECTS
 from integrations.pagerduty.masking import REVEALABLE
-from policies.actions import MAXIMUM_MINUTES_OF_READS, facts_digest
+from policies.actions import MAXIMUM_MINUTES_OF_READS, facts_digest, time_zones
 from policies.core.call import Decision, Door, EntryKind, Outcome, Risk, State
 from policies.models import AgentKey, Membership, Team, User
 from portal.connecting import about
@@ -136,6 +136,44 @@ class PortalInviteForm(InviteForm):
     field_order = ("email", "role", "team", "team_role")
 
 
+class LongSelect(forms.Select):
+    """A choice of one among hundreds, for each of which Django would render a template."""
+
+    def render(self, name: str, value: Any, attrs: dict[str, Any] | None = None, renderer: object = None) -> SafeString:
+        chosen = "" if value is None else str(value)
+        options = format_html_join(
+            "",
+            '<option value="{}"{}>{}</option>',
+            ((key, mark_safe(" selected") if key == chosen else "", said) for key, said in self.choices),
+        )
+        return format_html(
+            '<select name="{}"{}>{}</select>', name, flatatt(self.build_attrs(self.attrs, attrs)), options
+        )
+
+
+class ZoneForm(PageForm):
+    """In which zone pages tell times."""
+
+    time_zone = forms.ChoiceField(
+        required=False,
+        widget=LongSelect,
+        label="Tell times in",
+        help_text="Wherever a time stands, pointing at it tells it in UTC.",
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Areas and cities; the rest are other names of the same.
+        offered = sorted(name for name in time_zones() if "/" in name and not name.startswith(("Etc/", "SystemV/")))
+        field = self.fields["time_zone"]
+        assert isinstance(field, forms.ChoiceField)  # noqa: S101
+        field.choices = [
+            ("", "this browser's zone"),
+            ("UTC", "UTC"),
+            *((name, name.replace("_", " ")) for name in offered),
+        ]
+
+
 class SignInForm(AuthenticationForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -207,7 +245,7 @@ class LeaveForm(ReasonForm):
                 choices=[("", "As for all"), (END, one.ends), *map(_heir, one.heirs)],
             )
         self.order_fields(["seen", "rest", *(one.id for one in held)])
-        _styled(self)
+        styled(self)
         for one in held:
             self.fields[one.id].widget.attrs |= {"class": "form-select form-select-sm", "aria-label": one.what}
 
@@ -691,21 +729,6 @@ class CategoryForm(PageForm):
     team = forms.ModelChoiceField(
         Team.objects.order_by("name"), required=False, to_field_name="slug", empty_label="every team"
     )
-
-
-class LongSelect(forms.Select):
-    """A choice of one among hundreds, for each of which Django would render a template."""
-
-    def render(self, name: str, value: Any, attrs: dict[str, Any] | None = None, renderer: object = None) -> SafeString:
-        chosen = "" if value is None else str(value)
-        options = format_html_join(
-            "",
-            '<option value="{}"{}>{}</option>',
-            ((key, mark_safe(" selected") if key == chosen else "", said) for key, said in self.choices),
-        )
-        return format_html(
-            '<select name="{}"{}>{}</select>', name, flatatt(self.build_attrs(self.attrs, attrs)), options
-        )
 
 
 class AuditForm(PageForm):

@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.deprecation import MiddlewareMixin
 
 from integrations.gateway.http import client_ip
-from policies.actions import TooManyGuesses, note_seen
+from policies.actions import TooManyGuesses, note_seen, time_zones
 from policies.models import User
 from portal.sign_in import has_second_factor, must_have_second_factor
 
@@ -83,6 +83,24 @@ SECOND_FACTOR_PAGES = {
     "sign-out",
 }
 """What is open to whoever must have a second factor and has none: to set it up, to confirm it, to leave."""
+
+
+ZONE_COOKIE = "time_zone"
+"""What portal.js says of the browser's zone."""
+
+
+class ReadersZone(MiddlewareMixin):
+    """Pages tell times in the reader's zone: what they chose, else their browser's, else UTC."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        chosen = request.user.time_zone if isinstance(request.user, User) else ""
+        # A cookie holds whatever somebody put there: only a name that is known is ever looked up.
+        named = (name for name in (chosen, request.COOKIES.get(ZONE_COOKIE, "")) if name in time_zones())
+        timezone.activate(next(named, "UTC"))
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        timezone.deactivate()
+        return response
 
 
 class GuessesAnswered(MiddlewareMixin):

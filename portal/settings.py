@@ -43,7 +43,7 @@ DATA_DIR = Path(env.str("DATA_DIR", str(BASE_DIR / "data")))
 """Where checkpoints, and by default the databases of the portal and of huey, are kept."""
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "portal.apps.AdministrationConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -69,6 +69,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "portal.middleware.SignInRequired",
+    "portal.middleware.ReadersZone",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -88,6 +89,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "portal.stops.shown",
+                "portal.frame.shown",
             ],
         },
     },
@@ -204,6 +206,9 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": [NONE],
     },
 }
+
+ADMIN_REQUIRES_MFA: bool = env.bool("ADMIN_REQUIRES_MFA", True)
+"""Django's admin is for administrators who signed in with a second factor; off in the demo."""
 
 # The doors' limits. Sizes in bytes, times in seconds.
 REQUEST_BODY_LIMIT: int = env.int("REQUEST_BODY_LIMIT", 1_000_000)

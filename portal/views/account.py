@@ -14,11 +14,11 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_http_methods, require_POST
 
-from policies.actions import do_end_sessions, do_set_password, forgive_guesses, open_session
+from policies.actions import do_end_sessions, do_set_password, do_set_time_zone, forgive_guesses, open_session
 from policies.models import BrowserSession, Membership
-from portal.forms import PasswordForm
+from portal.forms import PasswordForm, ZoneForm
 from portal.http import Request, one_of, refusals_in, told
 from portal.oidc import do_unlink, providers
 from portal.sign_in import WAYS, how, ip_of, must_have_second_factor
@@ -56,6 +56,7 @@ def index(request: Request) -> HttpResponse:
         "factors": sorted({WAYS[kind] for kind in factors.values_list("type", flat=True)}),
         "needed": must_have_second_factor(user),
         "providers": [(each, linked.get(each.issuer)) for each in providers()],
+        "zone": ZoneForm(initial={"time_zone": user.time_zone}),
     }
     return render(request, "account/index.html", context, status=422 if form.errors else 200)
 
@@ -116,3 +117,15 @@ def device_of(agent: str) -> str:
     browser = next((name for mark, name in _BROWSERS if f"{mark}/" in agent), "")
     system = next((name for marks, name in _SYSTEMS if re.search(marks, agent)), "")
     return " on ".join(part for part in (browser, system) if part) or "another device"
+
+
+@require_POST
+def time_zone(request: Request) -> HttpResponse:
+    """In which zone pages tell one times."""
+
+    def save() -> str:
+        do_set_time_zone(request.user, by=request.user, time_zone=request.POST.get("time_zone", ""))
+        return "Your time zone is saved."
+
+    told(request, save)
+    return redirect("account")

@@ -478,7 +478,70 @@ def test_the_catalogue_narrows_as_one_types_and_the_address_follows(page: Page, 
 
 
 def test_the_theme_is_chosen_and_kept(page: Page, portal: Portal) -> None:
-    before = page.evaluate("document.documentElement.dataset.bsTheme")
-    page.locator("#theme").click()
+    theme = "document.documentElement.dataset.bsTheme"
+    system = page.evaluate(theme)
+    other = "Light" if system == "dark" else "Dark"
+    menu = page.locator("#you")
+    menu.locator("summary").press("Enter")
+    assert menu.get_by_role("button", name="Auto").get_attribute("aria-pressed") == "true"
+    menu.get_by_role("button", name=other).press("Enter")
     page.goto(f"{portal.url}/teams/")
-    assert page.evaluate("document.documentElement.dataset.bsTheme") != before
+    assert page.evaluate(theme) == other.lower()
+    page.goto(f"{portal.url}/sign-in/")
+    page.locator("#you summary").press("Enter")
+    page.get_by_role("button", name="Auto").press("Enter")
+    assert page.evaluate(theme) == system
+    # As the system goes from day to night, so does the page.
+    page.emulate_media(color_scheme="light" if system == "dark" else "dark")
+    page.locator(f"html[data-bs-theme={other.lower()}]").wait_for()
+
+
+def test_one_searches_and_moves_about_by_keyboard_alone(page: Page, portal: Portal) -> None:
+    for width in (380, 1200):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.goto(f"{portal.url}/teams/payments/agents/")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+        assert faults(page) == []
+        page.keyboard.press("/")
+        page.keyboard.type("paym")
+        page.locator("#search-found a").first.wait_for()
+        assert page.locator("#search-said").inner_text() == "1 found"
+        assert faults(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.keyboard.press("ArrowDown")
+        assert page.evaluate("document.activeElement.textContent") == "Payments"
+        page.keyboard.press("Escape")
+        assert page.evaluate("document.activeElement.id") == "search"
+        assert page.locator("#search-found a").count() == 0
+        page.locator("#you summary").press("Enter")
+        page.get_by_role("link", name="Your account").wait_for()
+        assert faults(page) == []
+        page.keyboard.press("Escape")
+        assert not page.get_by_role("link", name="Your account").is_visible()
+        # Where one types, a stroke is a stroke.
+        page.get_by_label("Name").fill("")
+        page.get_by_label("Name").press("/")
+        assert page.get_by_label("Name").input_value() == "/"
+        # The whole answer is a page, and one thing's name leads straight to it.
+        page.locator("#search").fill("paym")
+        page.keyboard.press("Enter")
+        page.get_by_role("heading", name="Found for “paym”").wait_for()
+        assert faults(page) == []
+        page.locator("#search").fill(f"pwk_{portal.seeded['key'][4:12]}")
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"{portal.url}/teams/payments/agents/#key-{portal.seeded['key_id']}")
+
+
+def test_times_are_told_in_the_browsers_zone(portal: Portal) -> None:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_context(timezone_id="Asia/Tokyo").new_page()
+        sign_in(page, portal)
+        page.goto(f"{portal.url}/audit/")
+        page.get_by_text("Times are in Asia/Tokyo").wait_for()
+        told = page.locator("tbody time").first
+        moment = "Intl.DateTimeFormat('sv', {dateStyle: 'short', timeStyle: 'medium', timeZone: 'Asia/Tokyo'})"
+        assert told.inner_text() == told.evaluate(f"(at) => {moment}.format(new Date(at.dateTime))")
+        assert (told.get_attribute("title") or "").endswith(" UTC")
+        browser.close()

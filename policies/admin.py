@@ -23,7 +23,9 @@ from policies.models import (
     Checkpoint,
     ConfigChange,
     Counted,
+    Digest,
     Entry,
+    JournalCheck,
     KeyNetwork,
     LastVerification,
     Membership,
@@ -239,6 +241,8 @@ class EntryAdmin(ReadOnlyAdmin):
     SignInFailures,
     KeyNetwork,
     LastVerification,
+    JournalCheck,
+    Digest,
     Counted,
 )
 class RecordAdmin(ReadOnlyAdmin):

@@ -562,3 +562,36 @@ class ReviewForm(PageForm):
 
 class ViewForm(PageForm):
     name = forms.CharField(max_length=60, label="Save this query as", help_text="For yourself alone.")
+
+
+LARGEST_CHECKPOINT = 5_000_000
+"""Bytes: those of thousands of chains are smaller."""
+
+
+class CheckpointForm(PageForm):
+    """A checkpoint that somebody kept."""
+
+    file = forms.FileField(
+        label="The checkpoint that you kept",
+        help_text="A file checkpoint-….json, at most 5 MB. It is held against the whole journal.",
+        allow_empty_file=True,
+    )
+
+    def clean_file(self) -> str:
+        given = self.cleaned_data["file"]
+        if given.size > LARGEST_CHECKPOINT:
+            raise forms.ValidationError("This file is larger than 5 MB, which no checkpoint is.")
+        if not given.size:
+            raise forms.ValidationError("This file is empty.")
+        try:
+            return str(given.read().decode())
+        except ValueError as error:
+            raise forms.ValidationError("This file is no text: a checkpoint is JSON.") from error
+
+
+class DigestForm(PageForm):
+    weekly_digest = forms.BooleanField(
+        required=False,
+        label="Send me the weekly digest",
+        help_text="On Mondays at 08:00 UTC: what the agents of your teams did, what was denied, what is about to expire.",
+    )

@@ -13,6 +13,7 @@ from portal.views import (
     connections,
     grid,
     home,
+    integrity,
     members,
     reveals,
     stops,
@@ -58,6 +59,8 @@ urlpatterns = [
     path("audit/export/", audit.export, name="audit-export"),
     path("audit/review/", audit.review, name="audit-review"),
     path("audit/views/", audit.views, name="audit-views"),
+    path("audit/integrity/", integrity.index, name="audit-integrity"),
+    path("audit/integrity/checkpoints/<int:pk>/", integrity.checkpoint, name="audit-checkpoint"),
     path("audit/<int:pk>/", audit.entry, name="audit-entry"),
     path("admin/", admin.site.urls),
 ]

@@ -1,7 +1,7 @@
 from policies.models.alarms import Alarm, KeyNetwork
 from policies.models.counts import Counted, ToolCalls
-from policies.models.journal import Checkpoint, Entry, LastVerification, Stream
-from policies.models.people import AgentKey, Membership, SignInFailures, Team, User
+from policies.models.journal import Checkpoint, Entry, JournalCheck, LastVerification, Stream
+from policies.models.people import AgentKey, Digest, Membership, SignInFailures, Team, User
 from policies.models.policy import ConfigChange, PolicyVersion, ReadsGoOn, Reveal, Stop, ToolRule, ToolSetting
 from policies.models.review import Review, SavedView
 
@@ -11,7 +11,9 @@ __all__ = [
     "Checkpoint",
     "ConfigChange",
     "Counted",
+    "Digest",
     "Entry",
+    "JournalCheck",
     "KeyNetwork",
     "LastVerification",
     "Membership",

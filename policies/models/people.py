@@ -49,6 +49,7 @@ class User(AbstractBaseUser):
     role = models.CharField(max_length=16, choices=Role.choices, default=Role.NONE, blank=True)
     is_active = models.BooleanField("active", default=True, help_text="Switch off instead of deleting.")
     date_joined = models.DateTimeField(default=timezone.now, editable=False)
+    weekly_digest = models.BooleanField(default=True, help_text="Whether they get the weekly digest by e-mail.")
 
     USERNAME_FIELD = "email"
     REQUIRED_FIELDS: ClassVar[list[str]] = []
@@ -193,3 +194,18 @@ class SignInFailures(models.Model):
 
     def __str__(self) -> str:
         return f"{self.count} since {self.began_at:%H:%M}"
+
+
+class Digest(models.Model):
+    """The weekly digest of one person, claimed by whoever sends it: one a week, however many workers there are."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="digests")
+    week = models.DateField(help_text="The Monday that it was due on.")
+    at = models.DateTimeField(default=timezone.now, help_text="When it was claimed.")
+
+    class Meta:
+        ordering = ["-week", "user__email"]
+        constraints = [models.UniqueConstraint(fields=["user", "week"], name="one_digest_a_week")]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} in the week of {self.week}"

@@ -128,3 +128,19 @@ def calls_of(team_id: int, now: dt.datetime) -> Week:
             calls, denied = found.get(tool, (0, 0))
             found[tool] = (calls + 1, denied + (verdict != Decision.ALLOW.value))
     return Week({tool: Calls(*both) for tool, both in found.items()}, looked == NEWER)
+
+
+def calls_by_agent(
+    since: dt.datetime, until: dt.datetime, ids: tuple[int, int]
+) -> dict[tuple[int, str], dict[str, Calls]]:
+    """What each agent did: (team, actor) → tool → its calls; the tool is empty where a call had none. ``ids``: between which
+    entries the period lies. For tasks, not for pages: it goes through all of them, in pieces that keep nobody waiting."""
+    found: dict[tuple[int, str], dict[str, Calls]] = defaultdict(dict)
+    for low in range(ids[0], ids[1] + 1, AT_ONCE):
+        part = Entry.objects.filter(id__gte=low, id__lt=min(low + AT_ONCE, ids[1] + 1), at__gte=since, at__lt=until)
+        agents = part.filter(kind=EntryKind.RESULT.value, team_id__isnull=False, actor__startswith="key:")
+        counted = agents.order_by().values_list("team_id", "actor", "tool").annotate(calls=Count("pk"), denied=_DENIED)
+        for team, actor, tool, calls, denied in counted:
+            before = found[team, actor].get(tool, Calls())
+            found[team, actor][tool] = Calls(before.calls + calls, before.denied + denied)
+    return dict(found)

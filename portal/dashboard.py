@@ -120,13 +120,36 @@ def _connection(row: Connection) -> str:
     return reverse("connection", args=[row.team.slug, row.pk])
 
 
-def denied_lately(user: User, now: dt.datetime) -> list[Denied]:
+def denied_lately(user: User, now: dt.datetime, span: dt.timedelta = DAY) -> list[Denied]:
     """The denied calls of the last day, the newest first."""
-    rows = Entry.objects.denied_to(user, now - DAY)[:LOOKED_AT]
+    rows = Entry.objects.denied_to(user, now - span)[:LOOKED_AT]
     return [Denied.of(row) for row in rows]
 
 
-def repeated(denied: list[Denied]) -> list[Look]:
+@dataclass(frozen=True)
+class Repeat:
+    """Denied calls of the same caller, tool and rule."""
+
+    newest: Denied
+    team: Team | None
+    count: int
+
+    @property
+    def why(self) -> str:
+        return WHY.get(self.newest.rule, in_words(self.newest.rule) or "no rule")
+
+    @property
+    def entry(self) -> str:
+        """The page of the newest one."""
+        return reverse("audit-entry", args=[self.newest.entry.pk])
+
+    @property
+    def mended(self) -> str:
+        """The page on which it is changed, or at least told of."""
+        return _mended(self.newest, self.team) or self.entry
+
+
+def repeats(denied: list[Denied]) -> list[Repeat]:
     """Calls of the same caller, tool and rule that were denied again and again, the most frequent first. What is stopped is
     on every page already."""
     counts = Counter(
@@ -137,15 +160,15 @@ def repeated(denied: list[Denied]) -> list[Look]:
     for row in denied:
         newest.setdefault((row.entry.team_id, row.entry.actor, row.what, row.rule), row)
     teams = Team.objects.in_bulk([place[0] for place in often if place[0] is not None])
+    return [Repeat(newest[place], teams.get(place[0] or 0), count) for place, count in often.items()]
+
+
+def repeated(denied: list[Denied]) -> list[Look]:
     looks = []
-    for place, count in often.items():
-        row, team = newest[place], teams.get(place[0] or 0)
-        entry = reverse("audit-entry", args=[row.entry.pk])
-        of = f" of {team.name}" if team else ""
-        said = (
-            f"{row.what} was denied {count} times within a day ({WHY.get(row.rule, in_words(row.rule) or 'no rule')})."
-        )
-        looks.append(Look(f"{row.who}{of}", said, _mended(row, team) or entry, entry))
+    for repeat in repeats(denied):
+        row, of = repeat.newest, f" of {repeat.team.name}" if repeat.team else ""
+        said = f"{row.what} was denied {repeat.count} times within a day ({repeat.why})."
+        looks.append(Look(f"{row.who}{of}", said, repeat.mended, repeat.entry))
     return looks
 
 
@@ -224,6 +247,26 @@ def first_steps(user: User, lines: list[TeamLine]) -> list[Look]:
             said = "With it an assistant calls. It is shown once, with what connects a client."
             steps.append(Look(f"Issue an agent key of {name}", said, reverse("team-agents", args=[slug])))
     return steps
+
+
+VERIFIED_LATE: Final = 2 * DAY
+"""Without a verification for so long something is wrong with the worker, which verifies daily."""
+
+
+def journal_to_look_at(health: JournalHealth, now: dt.datetime) -> list[Look]:
+    """What is wrong with the journal, the worst first."""
+    page, found, looks = reverse("audit-integrity"), health.verification, []
+    if found is not None and found.status != LastVerification.Status.INTACT:
+        looks.append(Look(f"The journal: {found.get_status_display()}", found.told, page))
+    if found is not None and now - found.at > VERIFIED_LATE:
+        said = "Nothing has verified it for two days: see whether the worker runs (manage.py run_worker)."
+        looks.append(Look("The journal's verification", said, page))
+    if health.overdue:
+        said = "The next one is overdue: see whether the worker runs (manage.py run_worker)."
+        looks.append(Look("The journal's checkpoint", said, page))
+    if health.spool_problem:
+        looks.append(Look("The spool", health.spool_problem, page))
+    return looks
 
 
 def journal_health(now: dt.datetime) -> JournalHealth:

@@ -35,6 +35,7 @@ urlpatterns = [
     ),
     path("sign-out/", LogoutView.as_view(), name="sign-out"),
     path("account/", account.index, name="account"),
+    path("account/digest/", account.digest, name="account-digest"),
     path("teams/", teams.index, name="teams"),
     path("teams/<slug:slug>/", teams.team, name="team"),
     path("teams/<slug:slug>/stop/", stops.team, name="stop-team"),

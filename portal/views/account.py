@@ -7,11 +7,11 @@ from django.contrib.auth import authenticate, update_session_auth_hash
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_http_methods, require_POST
 
-from policies.actions import do_set_password
+from policies.actions import do_set_digest, do_set_password
 from policies.models import Membership
-from portal.forms import PasswordForm
+from portal.forms import DigestForm, PasswordForm
 from portal.http import Request, refusals_in
 
 
@@ -33,6 +33,18 @@ def index(request: Request) -> HttpResponse:
                 return redirect("account")
     context = {
         "form": form,
+        "digest_form": DigestForm(initial={"weekly_digest": request.user.weekly_digest}),
         "memberships": Membership.objects.filter(user=request.user).select_related("team").order_by("team__name"),
     }
     return render(request, "account/index.html", context, status=422 if form.errors else 200)
+
+
+@require_POST
+def digest(request: Request) -> HttpResponse:
+    """Whether one gets the weekly digest."""
+    form = DigestForm(request.POST)
+    if form.is_valid():
+        wanted = form.cleaned_data["weekly_digest"]
+        do_set_digest(by=request.user, wanted=wanted)
+        messages.success(request, f"You get {'the weekly digest' if wanted else 'no weekly digest any more'}.")
+    return redirect("account")

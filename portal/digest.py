@@ -211,7 +211,7 @@ def _repeated(user: User, span: dt.timedelta, now: dt.datetime) -> Section:
     lines = []
     for repeat in dashboard.repeats(dashboard.denied_lately(user, now, span)):
         of = f" of {repeat.team.name}" if repeat.team else ""
-        known = repeat.newest.entry.tool in TOOLS
+        known = repeat.newest.tool in TOOLS
         said = f"was denied {repeat.count:,} times ({repeat.why}){f': {repeat.newest.what}' if known else ''}"
         quoted = "" if known else repeat.newest.what
         lines.append(Line(shown(f"{repeat.newest.who}{of}", LONGEST), said, _address(repeat.mended), quoted))

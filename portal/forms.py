@@ -461,14 +461,37 @@ class ConfirmForm(PageForm):
     reason = forms.CharField(max_length=400, label="Why", help_text="Kept in the record.")
 
 
+class LongSelect(forms.Select):
+    """A choice of one among hundreds, for each of which Django would render a template."""
+
+    def render(self, name: str, value: Any, attrs: dict[str, Any] | None = None, renderer: object = None) -> SafeString:
+        chosen = "" if value is None else str(value)
+        options = format_html_join(
+            "",
+            '<option value="{}"{}>{}</option>',
+            ((key, mark_safe(" selected") if str(key) == chosen else "", said) for key, said in self.choices),
+        )
+        return format_html(
+            '<select name="{}"{}>{}</select>', name, flatatt(self.build_attrs(self.attrs, attrs)), options
+        )
+
+
 class CloneForm(PageForm):
     """Whose tools are set as whose are."""
 
     source = forms.ModelChoiceField(
-        Team.objects.order_by("name"), to_field_name="slug", label="As those of", empty_label="Choose a team"
+        Team.objects.order_by("name"),
+        to_field_name="slug",
+        label="As those of",
+        empty_label="Choose a team",
+        widget=LongSelect,
     )
     target = forms.ModelChoiceField(
-        Team.objects.order_by("name"), to_field_name="slug", label="Set the tools of", empty_label="Choose a team"
+        Team.objects.order_by("name"),
+        to_field_name="slug",
+        label="Set the tools of",
+        empty_label="Choose a team",
+        widget=LongSelect,
     )
 
     def clean(self) -> dict[str, Any]:
@@ -487,23 +510,8 @@ class CategoryForm(PageForm):
     )
     state = forms.ChoiceField(label="Set to", choices=[(state.value, in_words(state.value)) for state in State])
     team = forms.ModelChoiceField(
-        Team.objects.order_by("name"), required=False, to_field_name="slug", empty_label="every team"
+        Team.objects.order_by("name"), required=False, to_field_name="slug", empty_label="every team", widget=LongSelect
     )
-
-
-class LongSelect(forms.Select):
-    """A choice of one among hundreds, for each of which Django would render a template."""
-
-    def render(self, name: str, value: Any, attrs: dict[str, Any] | None = None, renderer: object = None) -> SafeString:
-        chosen = "" if value is None else str(value)
-        options = format_html_join(
-            "",
-            '<option value="{}"{}>{}</option>',
-            ((key, mark_safe(" selected") if key == chosen else "", said) for key, said in self.choices),
-        )
-        return format_html(
-            '<select name="{}"{}>{}</select>', name, flatatt(self.build_attrs(self.attrs, attrs)), options
-        )
 
 
 class AuditForm(PageForm):

@@ -48,7 +48,7 @@ def _page(request: Request, form: ReadsGoOnForm | None) -> HttpResponse:
     now, user = timezone.now(), request.user
     lines = dashboard.team_lines(user, now)
     denied = dashboard.denied_lately(user, now)
-    steps = dashboard.first_steps(user, lines)
+    steps, more_steps = dashboard.first_steps(user, lines)
     journal = dashboard.journal_health(now) if user.is_administrator or user.is_auditor else None
     return render(
         request,
@@ -63,8 +63,8 @@ def _page(request: Request, form: ReadsGoOnForm | None) -> HttpResponse:
                 ("Denied again and again", dashboard.repeated(denied)),
                 ("Keys that expire soon", dashboard.keys_that_expire(user, now)),
             ],
-            "steps": steps[: dashboard.STEPS],
-            "more_steps": len(steps) - dashboard.STEPS if len(steps) > dashboard.STEPS else 0,
+            "steps": steps,
+            "more_steps": more_steps,
             "denied": denied[:8],
             "alarms": opened(Alarm.objects.open().editable_by(user)),
             "journal": journal,

@@ -34,7 +34,7 @@ PROVES: Final = {
 }
 """What a file of each scope proves, in its own words."""
 DOES_NOT_PROVE: Final = {
-    "everything": "Nothing of what was written before the first and after the last entry of a chain. Whoever holds the portal's "
+    "everything": "What was written before the first and after the last entry of a chain. Whoever holds the portal's "
     "signing key could sign another history: only a checkpoint that was kept elsewhere (--checkpoint) tells.",
     "part": "That nothing else fits the query, or happened in between: that the query found these entries and no others is what "
     "the portal says, and signed. Whoever holds the portal's signing key could sign another history: only a checkpoint that was "

@@ -90,7 +90,7 @@ def test_a_checkpoint_that_was_kept_is_checked_and_the_page_tells_how_it_ended(
         "from integrations.tasks import check_journal\nfrom policies.models import JournalCheck\n"
         "check_journal(JournalCheck.objects.first().pk)"
     )
-    page.get_by_text("still holds exactly the history that your checkpoint signed").first.wait_for()
+    page.locator("#checks").get_by_text("still holds exactly the history").first.wait_for()
     assert waiting.count() == 0
     page.goto(f"{portal.url}/audit/?q=since:1d")
     with page.expect_download() as download:

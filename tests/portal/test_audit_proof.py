@@ -89,7 +89,7 @@ def test_a_period_is_whole_and_says_what_is_proven(written: list[Checkpoint], ca
     assert (found["query"], found["by"]) == ("since:1d", "rhea@example.com")
     assert found["checkpoints"] == [chain.moment(written[0].at), chain.moment(written[2].at)]
     assert "no entry is left out" in found["proves"]
-    assert "before the first and after the last" in found["does_not_prove"]
+    assert "What was written before the first and after the last" in found["does_not_prove"]
 
 
 def test_a_part_says_that_others_may_be_missing_and_shows_nothing_of_them(

@@ -21,7 +21,7 @@ from policies.actions import Refused
 from policies.counts import count_calls, forget_old_counts
 from policies.journal import close_orphans, write_checkpoint
 from policies.spool import bring_in_orphans, waiting
-from policies.verification import sentence, verify_whole
+from policies.verification import run_check, sentence, verify_whole
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -162,6 +162,12 @@ def verify_journal() -> None:
     found = verify_whole()
     if found.fault is not None:
         log.error("The journal is broken: %s", sentence(found))
+
+
+@task
+def check_journal(check_id: int) -> None:
+    """The same when somebody asks for it on a page."""
+    run_check(check_id)
 
 
 @periodic(minutes=60)

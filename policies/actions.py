@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from django.conf import settings
 from django.contrib.auth.password_validation import validate_password
 from django.contrib.sessions.models import Session
@@ -31,6 +32,7 @@ from django.utils.crypto import salted_hmac
 from django.utils.text import slugify
 
 from policies import keys
+from policies.core import chain
 from policies.core.call import Entry, EntryKind, Risk, State, Tool
 from policies.core.decide import EVERYTHING
 from policies.core.redact import Redactor
@@ -42,6 +44,7 @@ from policies.models import (
     BrowserSession,
     ConfigChange,
     Invitation,
+    JournalCheck,
     Membership,
     PolicyVersion,
     ReadsGoOn,
@@ -56,6 +59,7 @@ from policies.models import (
     User,
 )
 from policies.rehearsal import Rehearsal, rehearse
+from policies.verification import STALE
 
 By = User | str
 
@@ -234,6 +238,55 @@ def do_record_export(*, by: User, team_id: int | None, query: str, form: str, un
     after = {"form": form, "up_to_entry": until}
     told = {"action": "export_audit", "target": _kept(query or "everything")[:LONGEST], "before": None, "after": after}
     _append(by, team_id, timezone.now(), {**told, "reason": "", "team": team})
+
+
+KEPT_CHECKS = 20
+"""Checks of the journal that its page still tells of; that they were asked for stays on record."""
+
+
+@transaction.atomic
+def do_check_journal(*, by: User, held: str = "") -> JournalCheck:
+    """Put on record that ``by`` has the whole journal verified, against the newest checkpoint or the one that they hold (JSON).
+    Whoever calls this leaves the work to the worker, unless the answer is known already.
+
+    Raises ``ValidationError`` where ``held`` is no checkpoint or was edited, and while another check is under way.
+    """
+    if not (by.is_active and (by.is_administrator or by.is_auditor)):
+        raise Refused("Administrators and auditors verify the journal.")
+    now, state, told = timezone.now(), JournalCheck.State.WAITING, ""
+    target = "the newest checkpoint"
+    if held:
+        try:
+            checkpoint = chain.Checkpoint.from_json(held)
+            key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(checkpoint.public_key))
+        except ValueError as error:
+            raise ValidationError(
+                "This is no checkpoint: choose a file that was downloaded here, or copied from the folder of checkpoints."
+            ) from error
+        if not chain.is_signed_by(checkpoint, key):
+            raise ValidationError("This checkpoint was edited since it was signed. Use another copy, or an older one.")
+        target = f"the checkpoint of {shown(checkpoint.at, 40)}, held by them"
+        if key != chain.signing_key(settings.JOURNAL_SIGNING_KEY).public_key():
+            state = JournalCheck.State.UNKNOWN
+            told = "Cannot tell: the checkpoint was signed by another key than JOURNAL_SIGNING_KEY"
+    open_ones = JournalCheck.objects.filter(state__in=[JournalCheck.State.WAITING, JournalCheck.State.RUNNING])
+    if state == JournalCheck.State.WAITING and open_ones.filter(seen_at__gt=now - STALE).exists():
+        raise ValidationError("The journal is being verified already: wait until that is done.")
+    made = JournalCheck.objects.create(at=now, seen_at=now, actor=name_of(by), held=held, state=state, told=told)
+    JournalCheck.objects.filter(pk__in=JournalCheck.objects.order_by("-pk").values_list("pk")[KEPT_CHECKS:]).delete()
+    _append(by, None, now, {"action": "check_journal", "target": target, "before": None, "after": None, "reason": ""})
+    return made
+
+
+@transaction.atomic
+def do_set_digest(*, by: User, wanted: bool) -> None:
+    """Whether ``by`` gets the weekly digest. Nobody's rights change: the policy's version stays."""
+    before = User.objects.values_list("weekly_digest", flat=True).get(pk=by.pk)
+    if before == wanted:
+        return
+    User.objects.filter(pk=by.pk).update(weekly_digest=wanted)
+    told = {"action": "set_weekly_digest", "target": by.email, "before": before, "after": wanted, "reason": ""}
+    _append(by, None, timezone.now(), told)
 
 
 @transaction.atomic

@@ -33,8 +33,10 @@ from policies.models import (
     BrowserSession,
     ConfigChange,
     Counted,
+    Digest,
     Entry,
     Invitation,
+    JournalCheck,
     KeyNetwork,
     Membership,
     PolicyVersion,
@@ -489,6 +491,22 @@ class SignInFailuresAdmin(RecordAdmin):
     list_display = ("began_at", "count", "subject")
     list_filter = ("began_at",)
     search_fields = ("=subject",)
+
+
+@admin.register(JournalCheck)
+class JournalCheckAdmin(RecordAdmin):
+    list_display = ("at", "actor", "state", "done", "total", "told")
+    list_filter = ("state", "at")
+    search_fields = ("=actor",)
+    heavy = ("held",)
+
+
+@admin.register(Digest)
+class DigestAdmin(RecordAdmin):
+    list_display = ("week", "user", "at")
+    list_filter = ("week",)
+    list_select_related = ("user",)
+    search_fields = ("user__email",)
 
 
 @admin.register(PolicyVersion)

@@ -155,3 +155,19 @@ def _week(team_id: int, now: dt.datetime, counts: Iterable[tuple[str, int, int]]
             calls, denied = found.get(name, (0, 0))
             found[name] = (calls + 1, denied + (verdict != Decision.ALLOW.value))
     return Week({name: Calls(*both) for name, both in found.items()}, looked == NEWER)
+
+
+def calls_by_agent(
+    since: dt.datetime, until: dt.datetime, ids: tuple[int, int]
+) -> dict[tuple[int, str], dict[str, Calls]]:
+    """What each agent did: (team, actor) → tool → its calls; the tool is empty where a call had none. ``ids``: between which
+    entries the period lies. For tasks, not for pages: it goes through all of them, in pieces that keep nobody waiting."""
+    found: dict[tuple[int, str], dict[str, Calls]] = defaultdict(dict)
+    for low in range(ids[0], ids[1] + 1, AT_ONCE):
+        part = Entry.objects.filter(id__gte=low, id__lt=min(low + AT_ONCE, ids[1] + 1), at__gte=since, at__lt=until)
+        agents = part.filter(kind=EntryKind.RESULT.value, team_id__isnull=False, actor__startswith="key:")
+        counted = agents.order_by().values_list("team_id", "actor", "tool").annotate(calls=Count("pk"), denied=_DENIED)
+        for team, actor, tool, calls, denied in counted:
+            before = found[team, actor].get(tool, Calls())
+            found[team, actor][tool] = Calls(before.calls + calls, before.denied + denied)
+    return dict(found)

@@ -701,14 +701,37 @@ class ConfirmForm(PageForm):
     reason = forms.CharField(max_length=400, label="Why", help_text="Kept in the record.")
 
 
+class LongSelect(forms.Select):
+    """A choice of one among hundreds, for each of which Django would render a template."""
+
+    def render(self, name: str, value: Any, attrs: dict[str, Any] | None = None, renderer: object = None) -> SafeString:
+        chosen = "" if value is None else str(value)
+        options = format_html_join(
+            "",
+            '<option value="{}"{}>{}</option>',
+            ((key, mark_safe(" selected") if str(key) == chosen else "", said) for key, said in self.choices),
+        )
+        return format_html(
+            '<select name="{}"{}>{}</select>', name, flatatt(self.build_attrs(self.attrs, attrs)), options
+        )
+
+
 class CloneForm(PageForm):
     """Whose tools are set as whose are."""
 
     source = forms.ModelChoiceField(
-        Team.objects.order_by("name"), to_field_name="slug", label="As those of", empty_label="Choose a team"
+        Team.objects.order_by("name"),
+        to_field_name="slug",
+        label="As those of",
+        empty_label="Choose a team",
+        widget=LongSelect,
     )
     target = forms.ModelChoiceField(
-        Team.objects.order_by("name"), to_field_name="slug", label="Set the tools of", empty_label="Choose a team"
+        Team.objects.order_by("name"),
+        to_field_name="slug",
+        label="Set the tools of",
+        empty_label="Choose a team",
+        widget=LongSelect,
     )
 
     def clean(self) -> dict[str, Any]:
@@ -727,7 +750,7 @@ class CategoryForm(PageForm):
     )
     state = forms.ChoiceField(label="Set to", choices=[(state.value, in_words(state.value)) for state in State])
     team = forms.ModelChoiceField(
-        Team.objects.order_by("name"), required=False, to_field_name="slug", empty_label="every team"
+        Team.objects.order_by("name"), required=False, to_field_name="slug", empty_label="every team", widget=LongSelect
     )
 
 
@@ -787,3 +810,36 @@ class ReviewForm(PageForm):
 
 class ViewForm(PageForm):
     name = forms.CharField(max_length=60, label="Save this query as", help_text="For yourself alone.")
+
+
+LARGEST_CHECKPOINT = 5_000_000
+"""Bytes: those of thousands of chains are smaller."""
+
+
+class CheckpointForm(PageForm):
+    """A checkpoint that somebody kept."""
+
+    file = forms.FileField(
+        label="The checkpoint that you kept",
+        help_text="A file checkpoint-….json, at most 5 MB. It is held against the whole journal.",
+        allow_empty_file=True,
+    )
+
+    def clean_file(self) -> str:
+        given = self.cleaned_data["file"]
+        if given.size > LARGEST_CHECKPOINT:
+            raise forms.ValidationError("This file is larger than 5 MB, which no checkpoint is.")
+        if not given.size:
+            raise forms.ValidationError("This file is empty.")
+        try:
+            return str(given.read().decode())
+        except ValueError as error:
+            raise forms.ValidationError("This file is no text: a checkpoint is JSON.") from error
+
+
+class DigestForm(PageForm):
+    weekly_digest = forms.BooleanField(
+        required=False,
+        label="Send me the weekly digest",
+        help_text="On Mondays at 08:00 UTC: what the agents of your teams did, what was denied, what is about to expire.",
+    )

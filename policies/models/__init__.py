@@ -1,7 +1,7 @@
 from policies.models.alarms import Alarm, KeyNetwork
 from policies.models.counts import AgentCalls, Counted, ToolCalls
-from policies.models.journal import Checkpoint, Entry, LastVerification, Stream
-from policies.models.people import AgentKey, BrowserSession, Invitation, Membership, SignInFailures, Team, User
+from policies.models.journal import Checkpoint, Entry, JournalCheck, LastVerification, Stream
+from policies.models.people import AgentKey, BrowserSession, Digest, Invitation, Membership, SignInFailures, Team, User
 from policies.models.policy import ConfigChange, PolicyVersion, ReadsGoOn, Reveal, Stop, ToolRule, ToolSetting
 from policies.models.review import Review, SavedView
 
@@ -13,8 +13,10 @@ __all__ = [
     "Checkpoint",
     "ConfigChange",
     "Counted",
+    "Digest",
     "Entry",
     "Invitation",
+    "JournalCheck",
     "KeyNetwork",
     "LastVerification",
     "Membership",

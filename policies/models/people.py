@@ -54,6 +54,7 @@ class User(AbstractBaseUser):
         blank=True,
         help_text="In which pages tell them times, such as Europe/Berlin; empty: the browser's.",
     )
+    weekly_digest = models.BooleanField(default=True, help_text="Whether they get the weekly digest by e-mail.")
 
     USERNAME_FIELD = "email"
     REQUIRED_FIELDS: ClassVar[list[str]] = []
@@ -256,3 +257,18 @@ class BrowserSession(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} from {self.ip}"
+
+
+class Digest(models.Model):
+    """The weekly digest of one person, claimed by whoever sends it: one a week, however many workers there are."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="digests")
+    week = models.DateField(help_text="The Monday that it was due on.")
+    at = models.DateTimeField(default=timezone.now, help_text="When it was claimed.")
+
+    class Meta:
+        ordering = ["-week", "user__email"]
+        constraints = [models.UniqueConstraint(fields=["user", "week"], name="one_digest_a_week")]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} in the week of {self.week}"

@@ -16,9 +16,16 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
-from policies.actions import do_end_sessions, do_set_password, do_set_time_zone, forgive_guesses, open_session
+from policies.actions import (
+    do_end_sessions,
+    do_set_digest,
+    do_set_password,
+    do_set_time_zone,
+    forgive_guesses,
+    open_session,
+)
 from policies.models import BrowserSession, Membership
-from portal.forms import PasswordForm, ZoneForm
+from portal.forms import DigestForm, PasswordForm, ZoneForm
 from portal.http import Request, one_of, refusals_in, told
 from portal.oidc import do_unlink, providers
 from portal.sign_in import WAYS, how, ip_of, must_have_second_factor
@@ -57,6 +64,7 @@ def index(request: Request) -> HttpResponse:
         "needed": must_have_second_factor(user),
         "providers": [(each, linked.get(each.issuer)) for each in providers()],
         "zone": ZoneForm(initial={"time_zone": user.time_zone}),
+        "digest_form": DigestForm(initial={"weekly_digest": user.weekly_digest}),
     }
     return render(request, "account/index.html", context, status=422 if form.errors else 200)
 
@@ -128,4 +136,15 @@ def time_zone(request: Request) -> HttpResponse:
         return "Your time zone is saved."
 
     told(request, save)
+    return redirect("account")
+
+
+@require_POST
+def digest(request: Request) -> HttpResponse:
+    """Whether one gets the weekly digest."""
+    form = DigestForm(request.POST)
+    if form.is_valid():
+        wanted = form.cleaned_data["weekly_digest"]
+        do_set_digest(by=request.user, wanted=wanted)
+        messages.success(request, f"You get {'the weekly digest' if wanted else 'no weekly digest any more'}.")
     return redirect("account")

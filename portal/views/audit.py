@@ -20,10 +20,11 @@ from django.views.decorators.http import require_POST, require_safe
 
 from policies.actions import Refused, do_delete_view, do_mark_reviewed, do_record_export, do_save_view
 from policies.core.call import EntryKind
+from policies.core.proof import DOES_NOT_PROVE, PROVES
 from policies.core.text import shown
 from policies.models import Checkpoint, Entry, LastVerification, Review, SavedView, Team, User
 from portal.audit.around import Around, around, follows
-from portal.audit.export import FORMS, stream
+from portal.audit.export import FORMS, opening, proven, reach, stream
 from portal.audit.facts import groups
 from portal.audit.query import BadQuery, Query, checked, fields, of_fields, parse
 from portal.audit.rows import LONGEST, Row
@@ -110,6 +111,7 @@ def index(request: Request) -> HttpResponse:
         "newest": found.entries[0].pk if found.entries else 0,
         "form_is_wrong": "form" in request.GET,
         "views": [(view, _address(view.query)) for view in request.user.saved_views.all()] if reads else [],
+        "proof": (PROVES[reached := reach(what.query, request.user)], DOES_NOT_PROVE[reached]),
         "view_form": ViewForm(auto_id="view_%s"),
         **({} if problems else _reviews(request.user, what, found, team_id)),
         "verified": LastVerification.objects.first() if reads else None,
@@ -202,8 +204,12 @@ def export(request: Request) -> HttpResponseBase:
         do_record_export(by=request.user, team_id=where.team_id, query=str(query), form=form, until=ends[1])
     except Refused as error:
         raise PermissionDenied(str(error)) from error
-    answer = StreamingHttpResponse(stream(where.rows, ends, form), content_type=FORMS[form])
-    name = f"pagewarden-audit-{now:%Y%m%dT%H%M%SZ}.{form}"
+    pieces = (
+        proven(*opening(query, where, ends, request.user, now)) if form == "proof" else stream(where.rows, ends, form)
+    )
+    ending, kind = FORMS[form]
+    answer = StreamingHttpResponse(pieces, content_type=kind)
+    name = f"pagewarden-audit-{now:%Y%m%dT%H%M%SZ}.{ending}"
     answer["Content-Disposition"] = f'attachment; filename="{name}"'
     answer["X-Content-Type-Options"] = "nosniff"
     return answer

@@ -49,8 +49,8 @@ def _page(request: Request, form: ReadsGoOnForm | None) -> HttpResponse:
     now, user = timezone.now(), request.user
     lines = dashboard.team_lines(user, now)
     denied = dashboard.denied_lately(user, now)
-    steps = dashboard.first_steps(user, lines)
-    reads_record = user.is_administrator or user.is_auditor
+    steps, more_steps = dashboard.first_steps(user, lines)
+    journal = dashboard.journal_health(now) if user.is_administrator or user.is_auditor else None
     return render(
         request,
         "home/index.html",
@@ -59,15 +59,16 @@ def _page(request: Request, form: ReadsGoOnForm | None) -> HttpResponse:
             "more_teams": len(lines) - dashboard.TEAMS if len(lines) > dashboard.TEAMS else 0,
             "manages": any(line.managed for line in lines),
             "looks": [
+                ("The journal", dashboard.journal_to_look_at(journal, now) if journal else []),
                 ("Connections", dashboard.connections_to_look_at(lines, now)),
                 ("Denied again and again", dashboard.repeated(denied)),
                 ("Keys that expire soon", dashboard.keys_that_expire(user, now)),
             ],
-            "steps": steps[: dashboard.STEPS],
-            "more_steps": len(steps) - dashboard.STEPS if len(steps) > dashboard.STEPS else 0,
+            "steps": steps,
+            "more_steps": more_steps,
             "denied": denied[:8],
             "alarms": opened(Alarm.objects.open().editable_by(user)),
-            "journal": dashboard.journal_health(now) if reads_record else None,
+            "journal": journal,
             "reads_go_on": chosen,
             "database_form": form,
             # Asked where there is no team to show.

@@ -17,14 +17,19 @@ from django.urls import reverse
 from django.utils import timezone
 
 from integrations.fields import seal
-from integrations.models import Attempt, Connection, ConnectionKey, ConnectionTest
+from integrations.models import Attempt, Connection, ConnectionKey, ConnectionTest, RunningTest
 from policies.models import (
+    AgentCalls,
     AgentKey,
     Alarm,
+    BrowserSession,
     Checkpoint,
     ConfigChange,
     Counted,
+    Digest,
     Entry,
+    Invitation,
+    JournalCheck,
     KeyNetwork,
     LastVerification,
     Membership,
@@ -89,6 +94,7 @@ ACTIONS: dict[type[Model], set[str]] = {
     Connection: {"test", "switch_off", "remove"},
     Checkpoint: {"verify"},
     LastVerification: {"verify"},
+    BrowserSession: {"end"},
 }
 
 
@@ -119,6 +125,12 @@ def rows_of_all(cast: Cast) -> dict[type[Model], Model]:
     SavedView.objects.create(user=cast.rhea, name="mine")
     SignInFailures.objects.create(subject="s", began_at=now)
     ReadsGoOn.objects.create(minutes=5, reason="r", actor="x")
+    AgentCalls.objects.create(team_id=cast.payments.pk, begins=now, actor=f"key:{key.pk}", calls=2, denied=1)
+    BrowserSession.objects.create(user=cast.mina, session_key="a-session-key")
+    Invitation.objects.create(email="new@example.com", digest="a-digest", invited_by=cast.ada, expires_at=now)
+    RunningTest.objects.create(connection=Connection.objects.get(), begun_at=now, of_candidate=False, asked_by="x")
+    JournalCheck.objects.create(at=now, actor="x", seen_at=now, held="{}")
+    Digest.objects.create(user=cast.ada, week=now.date())
     return {model: model._default_manager.order_by("pk")[0] for model in OURS}
 
 

@@ -17,7 +17,7 @@ from huey import Huey, RedisHuey, SqliteHuey
 
 from integrations import actions, alarms
 from integrations.models import Connection
-from policies.actions import Refused
+from policies.actions import Refused, forget_expired_sessions
 from policies.counts import count_calls, forget_old_counts
 from policies.journal import close_orphans, write_checkpoint
 from policies.spool import bring_in_orphans, waiting
@@ -149,6 +149,11 @@ def count_new_calls() -> None:
 @periodic(minutes=60)
 def forget_counts() -> None:
     forget_old_counts()
+
+
+@periodic(minutes=60)
+def forget_sessions() -> None:
+    forget_expired_sessions()
 
 
 @periodic(minutes=settings.CHECKPOINT_MINUTES)

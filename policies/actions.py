@@ -1287,6 +1287,11 @@ GUESSES_OF_A_CODE = 10
 """Of a second factor, from anywhere: only whoever knows the password gets that far, and a code is short."""
 
 
+BEGUN_FROM_AN_ADDRESS = 60
+"""Sign-ins that leave a row before anybody is known, by a passkey or a provider, and were not completed: a stranger must not
+fill the disk with them."""
+
+
 class TooManyGuesses(Exception):
     """No further password or code is tried until ``again_at``."""
 
@@ -1322,7 +1327,6 @@ def _guess_subject(what: str, value: str) -> str:
     return salted_hmac("policies.sign-in-failures", f"{what}:{value}", algorithm="sha256").hexdigest()
 
 
-@transaction.atomic
 def count_guess(*, email: str, ip: str, code: bool = False) -> None:
     """Count a password, or a code of a second factor, that is about to be tried as wrong: before it is hashed, so that
     guesses made side by side are all counted, and a flood of them costs no hashing. ``take_back_guess`` and
@@ -1331,11 +1335,21 @@ def count_guess(*, email: str, ip: str, code: bool = False) -> None:
     Raises:
         TooManyGuesses: of this account or from this address too many were wrong; nothing is counted.
     """
+    _count(_guess_subjects(email, ip, code))
+
+
+def count_begun(*, ip: str) -> None:
+    """Count a sign-in that begins without a guess. Raises ``TooManyGuesses``; one that is completed is taken back."""
+    _count({_guess_subject("begun", source_of(ip)): BEGUN_FROM_AN_ADDRESS})
+
+
+@transaction.atomic
+def _count(subjects: Mapping[str, int]) -> None:
     now = timezone.now()
     since = now - dt.timedelta(minutes=GUESSING_MINUTES)
     rows = []
     # In this order here and below: no deadlock.
-    for subject, limit in _guess_subjects(email, ip, code).items():
+    for subject, limit in subjects.items():
         row, _ = SignInFailures.objects.select_for_update().get_or_create(subject=subject, defaults={"began_at": now})
         if row.began_at <= since:
             row.began_at, row.count = now, 0
@@ -1352,8 +1366,16 @@ def count_guess(*, email: str, ip: str, code: bool = False) -> None:
 
 def take_back_guess(*, ip: str) -> None:
     """It was right. Of the address no more than this one is forgiven, or an own account would let one guess on."""
-    address = _guess_subject("address", source_of(ip))
-    SignInFailures.objects.filter(subject=address, count__gt=0).update(count=F("count") - 1)
+    _take_back("address", ip)
+
+
+def take_back_begun(*, ip: str) -> None:
+    _take_back("begun", ip)
+
+
+def _take_back(what: str, ip: str) -> None:
+    counted = SignInFailures.objects.filter(subject=_guess_subject(what, source_of(ip)), count__gt=0)
+    counted.update(count=F("count") - 1)
 
 
 @transaction.atomic
@@ -1439,6 +1461,14 @@ def _note_seen(session_key: str, now: float) -> None:
     if len(_seen) > 10_000:
         _seen.clear()
     _seen[session_key] = now
+
+
+def forget_expired_sessions() -> None:
+    """Those of Django that have expired, and what is kept of them."""
+    expired = Session.objects.filter(expire_date__lt=timezone.now())
+    while keys := list(expired.values_list("session_key", flat=True)[:500]):
+        BrowserSession.objects.filter(session_key__in=keys).delete()
+        Session.objects.filter(session_key__in=keys).delete()
 
 
 def close_session(session_key: str | None) -> None:

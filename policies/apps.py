@@ -22,9 +22,10 @@ def _ip(request: Any) -> str:
 
 
 def _signed_in(sender: Any, request: Any, user: Any, **_: Any) -> None:
-    from policies.actions import forgive_guesses, open_session, record_sign_in
+    from policies.actions import forgive_guesses, open_session, record_sign_in, take_back_begun
 
     forgive_guesses(email=user.email, ip=_ip(request), code=True)
+    take_back_begun(ip=_ip(request))
     how = getattr(request, "signed_in_by", "")
     record_sign_in(user=user, email=user.email, ip=_ip(request), what="signed_in", how=how)
     if not request.session.session_key:

@@ -156,6 +156,7 @@ ACCOUNT_EMAIL_VERIFICATION = "none"
 # Guesses are counted by policies/actions.py: its limits hold across processes, and are not two.
 ACCOUNT_RATE_LIMITS = False
 MFA_RATE_LIMITS = False
+ACCOUNT_LOGIN_TIMEOUT = 900
 MFA_ADAPTER = "portal.sign_in.MFAAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True

@@ -34,6 +34,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from policies.actions import (
     TooManyGuesses,
+    count_begun,
     count_guess,
     do_end_sessions,
     forgive_guesses,
@@ -57,10 +58,20 @@ WAYS = {
 
 CONFIRMED_SECONDS = 300
 """How long who one is need not be said again."""
+UNDER_WAY_SECONDS = 900
+"""How long a sign-in may take."""
 
 
 def ip_of(request: HttpRequest) -> str:
     return str(request.META.get("REMOTE_ADDR", ""))
+
+
+def begin(request: HttpRequest) -> None:
+    """A sign-in that keeps something of a stranger until it is complete: for a while, and not too often from one address.
+    Raises ``TooManyGuesses``."""
+    if not request.user.is_authenticated:
+        count_begun(ip=ip_of(request))
+        request.session.set_expiry(UNDER_WAY_SECONDS)
 
 
 def has_second_factor(request: HttpRequest) -> bool:
@@ -120,6 +131,7 @@ class AccountAdapter(DefaultAccountAdapter):
     def login(self, request: HttpRequest, user: User) -> None:
         request.signed_in_by = how(request, user)  # type: ignore[attr-defined]  # for the journal's entry
         super().login(request, user)
+        request.session.set_expiry(None)  # it was for a sign-in under way
         if getattr(request, "vouched_second_factor", False):
             record_authentication(request, user, "mfa", type="provider")
 

@@ -102,8 +102,8 @@ document.addEventListener("DOMContentLoaded", () => {
   };
   const options = async (form) => {
     if (form.dataset.options) return JSON.parse(form.dataset.options);
-    const answer = await fetch(form.dataset.optionsFrom, { headers: { Accept: "application/json" } });
-    if (!answer.ok) throw new Error(answer.status);
+    const answer = await fetch(form.action, { method: "POST", body: new FormData(form) });
+    if (!answer.ok) throw Object.assign(new Error(), { name: answer.status === 429 ? "TooMany" : "Refused" });
     return answer.json();
   };
   for (const form of window.PublicKeyCredential ? document.querySelectorAll("[data-passkey]") : []) {
@@ -121,9 +121,11 @@ document.addEventListener("DOMContentLoaded", () => {
         });
         form.submit();
       } catch (error) {
-        said.textContent = error.name === "SecurityError"
-          ? "Passkeys do not belong to this address. Open the portal by its own name; on this machine that is localhost."
-          : "No passkey was used: it was cancelled, or this device has none for you here.";
+        said.textContent = {
+          SecurityError: "Passkeys do not belong to this address. Open the portal by its own name; on this machine that is localhost.",
+          TooMany: "Too many sign-ins were begun from your address: try again in a quarter of an hour.",
+          Refused: "The portal did not answer as it should: reload the page.",
+        }[error.name] || "No passkey was used: it was cancelled, or this device has none for you here.";
         said.hidden = false;
       }
     });

@@ -46,7 +46,7 @@ class Row:
         called = in_words(entry.tool) or f"{details.get('method', '')} {details.get('path', '')}"
         what = {
             EntryKind.CONFIG: f"{in_words(str(details.get('action', '')))}: {_target(str(details.get('target', '')))}",
-            EntryKind.SIGN_IN: str(details.get("what", "")).replace("_", " "),
+            EntryKind.SIGN_IN: _signed(details),
             EntryKind.REJECTED: f"{details.get('count')} refused keys from {_sources(details)}",
             EntryKind.ALARM: _alarm(details),
             EntryKind.STREAM: _of_chains(details),
@@ -69,6 +69,12 @@ def targets(details: dict[str, Any]) -> list[tuple[str, str]]:
     told = details.get("targets")
     known = [target for target in told if isinstance(target, dict)] if isinstance(told, list) else []
     return [(str(target.get("type", "")), target["id"]) for target in known if isinstance(target.get("id"), str)]
+
+
+def _signed(details: dict[str, Any]) -> str:
+    """Of a sign-in: what, and with what."""
+    how = details.get("how")
+    return str(details.get("what", "")).replace("_", " ") + (f" ({how})" if isinstance(how, str) else "")
 
 
 def _of_chains(details: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from allauth.account.views import ReauthenticateView
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.mfa.base.views import AuthenticateView
 from allauth.mfa.base.views import ReauthenticateView as CodeView
+from allauth.mfa.webauthn.internal.auth import begin_authentication
 from allauth.mfa.webauthn.views import LoginWebAuthnView, ReauthenticateWebAuthnView
 from allauth.socialaccount.models import SocialAccount
 from allauth.socialaccount.providers.base import AuthProcess
@@ -25,7 +26,7 @@ from django import forms
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import LoginView
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import redirect, render
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
@@ -36,7 +37,7 @@ from policies.models import User
 from portal.forms import SignInForm, styled
 from portal.http import Request
 from portal.oidc import INVITATION, OidcAdapter, OidcProvider, SocialAdapter, providers
-from portal.sign_in import ip_of
+from portal.sign_in import UNDER_WAY_SECONDS, begin, ip_of
 
 
 class SignIn(LoginView):
@@ -48,6 +49,7 @@ class SignIn(LoginView):
 
     def form_valid(self, form: Any) -> HttpResponse:
         user = form.get_user()
+        self.request.session.set_expiry(UNDER_WAY_SECONDS)
         answer: HttpResponse = perform_password_login(
             self.request, {"email": user.email}, Login(user=user, redirect_url=self.get_success_url())
         )
@@ -85,6 +87,16 @@ class SecondFactor(Asks, AuthenticateView):
 @method_decorator(login_not_required, name="dispatch")
 class PasskeyAlone(LoginWebAuthnView):
     """A passkey without a password. What there is to ask the browser is fetched when its button is pressed."""
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return redirect("sign-in")
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if "credential" in request.POST and not request.POST["credential"]:
+            begin(request)
+            return JsonResponse({"request_options": begin_authentication()})
+        answer: HttpResponse = super().post(request, *args, **kwargs)
+        return answer
 
     def form_invalid(self, form: Any) -> HttpResponse:
         record_sign_in(user=None, email="", ip=ip_of(self.request), what="refused", how="passkey")
@@ -131,6 +143,7 @@ def with_provider(request: HttpRequest, provider_id: str) -> HttpResponseBase:
         return redirect("sign-in")
     if links:
         raise_if_reauthentication_required(request, app="allauth.mfa")
+    begin(request)
     if invitation := request.POST.get("invitation", ""):
         request.session[INVITATION] = invitation
 

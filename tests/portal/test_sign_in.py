@@ -13,12 +13,13 @@ import pytest
 from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
 from cryptography.fernet import Fernet
+from django.contrib.sessions.models import Session
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 
 from policies import actions
-from policies.actions import GUESSES_OF_A_CODE, set_up_token
+from policies.actions import BEGUN_FROM_AN_ADDRESS, GUESSES_OF_A_CODE, set_up_token
 from policies.models import BrowserSession, Entry, User
 from portal.sign_in import do_remove_second_factors
 from tests.conftest import PASSWORD, Cast
@@ -33,12 +34,16 @@ def code(secret: str, step: int = 0) -> str:
     return str(format_hotp_value(hotp_value(secret, int(time.time()) // 30 + step)))
 
 
-def password(client: Client, who: str = "mina", typed: str = PASSWORD, **more: Any) -> Any:
-    return client.post("/sign-in/", {"username": f"{who}@example.com", "password": typed, **more})
+def typed(who: str) -> dict[str, str]:
+    return {"username": f"{who}@example.com", "password": PASSWORD}
 
 
-def second(client: Client, typed: str, **more: Any) -> Any:
-    return client.post("/sign-in/second-factor/", {"code": typed}, **more)
+def password(client: Client, who: str = "mina", **more: Any) -> Any:
+    return client.post("/sign-in/", {**typed(who), **more})
+
+
+def second(client: Client, code: str) -> Any:
+    return client.post("/sign-in/second-factor/", {"code": code})
 
 
 def confirmed(client: Client) -> Client:
@@ -85,6 +90,9 @@ def test_with_an_app_the_password_alone_opens_nothing(client: Client, cast: Cast
     assert client.session.session_key != before  # whoever knew the name of the session before is not in it now
     assert [entry["what"] for entry in told()] == ["signed_in", "signed_out", "refused", "signed_in"]
     assert told()[-1]["how"] == "password, authenticator app"
+    rhea = Client()
+    rhea.force_login(cast.rhea)
+    assert "signed in (password, authenticator app)" in rhea.get("/audit/").content.decode()
     [change] = told("config")
     assert (change["action"], change["target"]) == ("add_second_factor", "mina@example.com")
 
@@ -199,6 +207,25 @@ def test_a_second_factor_without_a_first_leads_back(client: Client, cast: Cast, 
     assert client.get(path)["Location"] == "/sign-in/"
     assert client.post(path, {"credential": "{}", "code": "1"}, follow=True).redirect_chain[-1][0] == "/sign-in/"
     assert not signed_in(client)
+
+
+def test_strangers_do_not_fill_the_disk_with_sign_ins_that_they_begin(client: Client, cast: Cast) -> None:
+    def begin(browser: Client) -> int:
+        return int(browser.post("/sign-in/passkey/", {"credential": ""}, REMOTE_ADDR="198.51.100.4").status_code)
+
+    for _ in range(BEGUN_FROM_AN_ADDRESS):
+        assert begin(Client()) == 200
+    kept = Session.objects.count()
+    assert begin(Client()) == 429
+    assert Session.objects.count() == kept
+    # Whoever has a password there signs in, and one who completes what was begun takes it back.
+    assert client.post("/sign-in/", typed("omar"), REMOTE_ADDR="198.51.100.4")["Location"] == "/"
+    assert begin(Client()) == 200
+    # They end soon, and so does what is kept of them; hers goes on.
+    Session.objects.filter(expire_date__lt=timezone.now() + dt.timedelta(minutes=20)).update(expire_date=timezone.now())
+    actions.forget_expired_sessions()
+    assert Session.objects.count() == 1
+    assert signed_in(client)
 
 
 # Where a sign-in leads

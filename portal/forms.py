@@ -149,7 +149,7 @@ class LeaveForm(ReasonForm):
             everywhere = [person for person in next(iter(held)).heirs if all(person in one.heirs for one in held)]
             self.fields["rest"] = forms.ChoiceField(
                 required=False,
-                label="For all that says nothing else",
+                label="For all that is not chosen below",
                 choices=[("", "Choose …"), (END, "Revoke it, or switch it off"), *map(_heir, everywhere)],
             )
         for one in held:
@@ -509,7 +509,7 @@ class ChangeKeyForm(KeyLimitsForm):
 STATES_OF_KEYS = {
     "usable": "usable",
     "expiring": "expiring soon",
-    "unused": "usable, not used for 30 days",
+    "unused": "not used for 30 days",
     "stopped": "stopped",
     "expired": "expired",
     "revoked": "revoked",
@@ -523,14 +523,14 @@ class AgentsForm(PageForm):
     state = forms.ChoiceField(required=False, choices=[("", "any"), *STATES_OF_KEYS.items()])
     sort = forms.ChoiceField(
         required=False,
-        label="In order of",
+        label="Order",
         choices=[
-            ("", "issue, the newest first"),
+            ("", "newest first"),
             ("name", "name"),
-            ("used", "last use, the latest first"),
-            ("calls", "calls, the busiest first"),
-            ("denied", "denials, the most first"),
-            ("expires", "expiry, the next first"),
+            ("used", "last used"),
+            ("calls", "most calls"),
+            ("denied", "most denied"),
+            ("expires", "next to end"),
         ],
     )
 

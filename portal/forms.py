@@ -156,6 +156,7 @@ class LeaveForm(ReasonForm):
             self.fields[one.id] = forms.ChoiceField(
                 required=False,
                 label=one.what,
+                widget=LongSelect,  # somebody may hold hundreds
                 choices=[("", "As for all"), (END, one.ends), *map(_heir, one.heirs)],
             )
         self.order_fields(["seen", "rest", *(one.id for one in held)])

@@ -235,13 +235,14 @@ class LeaveForm(ReasonForm):
             everywhere = [person for person in next(iter(held)).heirs if all(person in one.heirs for one in held)]
             self.fields["rest"] = forms.ChoiceField(
                 required=False,
-                label="For all that says nothing else",
+                label="For all that is not chosen below",
                 choices=[("", "Choose …"), (END, "Revoke it, or switch it off"), *map(_heir, everywhere)],
             )
         for one in held:
             self.fields[one.id] = forms.ChoiceField(
                 required=False,
                 label=one.what,
+                widget=LongSelect,  # somebody may hold hundreds
                 choices=[("", "As for all"), (END, one.ends), *map(_heir, one.heirs)],
             )
         self.order_fields(["seen", "rest", *(one.id for one in held)])
@@ -595,7 +596,7 @@ class ChangeKeyForm(KeyLimitsForm):
 STATES_OF_KEYS = {
     "usable": "usable",
     "expiring": "expiring soon",
-    "unused": "usable, not used for 30 days",
+    "unused": "not used for 30 days",
     "stopped": "stopped",
     "expired": "expired",
     "revoked": "revoked",
@@ -609,14 +610,14 @@ class AgentsForm(PageForm):
     state = forms.ChoiceField(required=False, choices=[("", "any"), *STATES_OF_KEYS.items()])
     sort = forms.ChoiceField(
         required=False,
-        label="In order of",
+        label="Order",
         choices=[
-            ("", "issue, the newest first"),
+            ("", "newest first"),
             ("name", "name"),
-            ("used", "last use, the latest first"),
-            ("calls", "calls, the busiest first"),
-            ("denied", "denials, the most first"),
-            ("expires", "expiry, the next first"),
+            ("used", "last used"),
+            ("calls", "most calls"),
+            ("denied", "most denied"),
+            ("expires", "next to end"),
         ],
     )
 
@@ -699,21 +700,6 @@ class ConfirmForm(PageForm):
 
     seen = forms.CharField(widget=forms.HiddenInput, max_length=64)
     reason = forms.CharField(max_length=400, label="Why", help_text="Kept in the record.")
-
-
-class LongSelect(forms.Select):
-    """A choice of one among hundreds, for each of which Django would render a template."""
-
-    def render(self, name: str, value: Any, attrs: dict[str, Any] | None = None, renderer: object = None) -> SafeString:
-        chosen = "" if value is None else str(value)
-        options = format_html_join(
-            "",
-            '<option value="{}"{}>{}</option>',
-            ((key, mark_safe(" selected") if str(key) == chosen else "", said) for key, said in self.choices),
-        )
-        return format_html(
-            '<select name="{}"{}>{}</select>', name, flatatt(self.build_attrs(self.attrs, attrs)), options
-        )
 
 
 class CloneForm(PageForm):

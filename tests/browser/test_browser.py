@@ -89,6 +89,8 @@ def test_every_page_passes_axe(page: Page, portal: Portal) -> None:
     paths += ["/teams/payments/tools/?text=nonsense", "/teams/payments/tools/history/"]
     paths += [f"/teams/payments/connections/{portal.seeded['connection']}/"]
     paths += [f"/teams/payments/agents/{portal.seeded['key_id']}/{name}/" for name in ("connect", "stop")]
+    paths += [f"/teams/payments/agents/{portal.seeded['key_id']}/change/"]
+    paths += [f"/teams/payments/connections/{portal.seeded['connection']}/delete/"]
     paths += ["/teams/payments/stop/", "/teams/payments/tools/writes-off/"]
     for path in paths[:4] + paths[5:]:
         page.goto(portal.url + path)
@@ -288,6 +290,32 @@ def test_the_configuration_of_a_client_is_copied_with_the_key_that_was_just_issu
         page.get_by_role("button", name="Copy the configuration for Claude Code").press("Enter")
         page.locator("#claude-code [role=status]").get_by_text("Selected").wait_for()
         assert page.evaluate("getSelection().toString()").startswith("claude mcp add --transport http pagewarden")
+
+
+def test_an_administrator_switches_somebody_off_and_hands_over_what_they_held(page: Page, portal: Portal) -> None:
+    theme = page.evaluate("document.documentElement.dataset.bsTheme")
+    portal.shell(
+        "from integrations.actions import do_issue_agent_key\nfrom integrations.models import Connection\n"
+        "from integrations.pagerduty.catalog import TOOLS\nfrom policies.actions import do_set_membership\n"
+        f"from policies.models import Team, User\nlea = User.objects.create_user('lea-{theme}@example.com', name='Lea {theme}')\n"
+        "do_set_membership(Team.objects.get(slug='payments'), user=lea, role='manager', by='x')\n"
+        "do_issue_agent_key(Connection.objects.filter(team__slug='payments')[0], name='lea bot', by=lea, tools=TOOLS)"
+    )
+    page.context.clear_cookies()
+    sign_in(page, portal, "ada")
+    for width in (380, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.goto(f"{portal.url}/people/")
+        assert faults(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.get_by_role("link", name=f"Lea {theme}").click()
+        page.get_by_role("heading", name=f"Lea {theme} leaves").wait_for()
+        assert faults(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.get_by_label("The agent key lea bot").select_option(label="Hand over to Ada (ada@example.com)")
+    page.get_by_role("button", name=f"Switch Lea {theme} off").click()
+    page.get_by_text("1 agent key kept by Ada").wait_for()
+    assert faults(page) == []
 
 
 def test_an_administrator_locks_a_tool_and_sets_several_teams_on_the_grid(page: Page, portal: Portal) -> None:

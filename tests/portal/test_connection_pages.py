@@ -530,7 +530,7 @@ def test_deleting_says_beforehand_exactly_what_stops(mina: Client, cast: Cast, c
     assert re.search(r"busy bot.*?2 days ago.*?1 call<.*?idle bot.*?never", page)
     assert "1 tool that these keys may use now" in page
     assert "List incidents" in page
-    assert "it reached the whole PagerDuty account" in page
+    assert "the whole PagerDuty account. They go with it" in page
     assert "1 write is on the way to PagerDuty now" in page
     assert "A replacement token (…XYEu) waits for its test" in page
     assert "Goes on</dt><dd>Second" in page

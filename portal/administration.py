@@ -16,7 +16,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 
 from policies.models import User
-from portal.http import gave_second_factor
+from portal.sign_in import has_second_factor
 
 
 class Administration(AdminSite):
@@ -24,7 +24,7 @@ class Administration(AdminSite):
     site_title = "Pagewarden"
 
     def has_permission(self, request: HttpRequest) -> bool:
-        return super().has_permission(request) and (not settings.ADMIN_REQUIRES_MFA or gave_second_factor(request))
+        return super().has_permission(request) and (not settings.ADMIN_REQUIRES_MFA or has_second_factor(request))
 
     @method_decorator(never_cache)
     @method_decorator(login_not_required)

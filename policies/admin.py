@@ -411,10 +411,13 @@ class EntryAdmin(RecordAdmin):
     )
     # Not "=", which is to say whatever the capitals are, and has no index.
     search_fields = ("decision_id__exact",)
-    search_help_text = "A whole decision id. Filters look at the newest 10,000 entries; the audit page looks at all."
     list_select_related = ("stream",)
     sortable_by = ()
     heavy = ("record", "hash")
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        subtitle = "The newest 10,000, or any by its decision's whole id. The audit page looks through all of them."
+        return super().changelist_view(request, {"subtitle": subtitle, **(extra_context or {})})
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows = super().get_queryset(request)

@@ -32,12 +32,22 @@ from policies.models import Checkpoint, LastVerification, Membership, Team, Tool
 
 if TYPE_CHECKING:
     TabularInline = admin.TabularInline[Membership, Team]
+    BaseInlineFormSet = forms.BaseInlineFormSet[Any, Any, Any]
 else:
     TabularInline = admin.TabularInline
+    BaseInlineFormSet = forms.BaseInlineFormSet
+
+
+class LabelledRows(BaseInlineFormSet):
+    def add_fields(self, form: Any, index: int | None) -> None:
+        super().add_fields(form, index)
+        if "DELETE" in form.fields:
+            form.fields["DELETE"].widget.attrs["aria-label"] = "Remove"
 
 
 class MembershipInline(TabularInline):
     model = Membership
+    formset = LabelledRows
     extra = 0
     fields = ("user", "role")
     raw_id_fields = ("user",)

@@ -148,7 +148,8 @@ class PortalAdmin(ModelAdmin):
     was typed, is not kept: the record is."""
 
     list_per_page = 50
-    show_full_result_count = False
+    # To say how many rows each filter would find, Django would count them all.
+    show_facets = admin.ShowFacets.NEVER
     heavy: tuple[str, ...] = ()
     """Columns that a list does not read."""
     removable = False
@@ -217,6 +218,7 @@ class RecordList(ChangeList):
 class RecordAdmin(ReadOnlyAdmin):
     """What grows without end: its rows are not counted."""
 
+    show_full_result_count = False
     # Showing all of it at once is not offered.
     list_max_show_all = 0
 

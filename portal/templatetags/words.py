@@ -52,7 +52,7 @@ def when(at: dt.datetime | None, form: str = "minutes") -> SafeString:
 def outcome(value: str) -> SafeString:
     """How a call ended, in plain words with the exact term on hover."""
     if value not in OUTCOMES:
-        return format_html("{}", value or "—")
+        return format_html("{}", value) if value else SafeString('<span class="none">—</span>')
     return format_html('<span title="{1}">{0}</span>', *OUTCOMES[Outcome(value)])
 
 

@@ -32,15 +32,33 @@ from policies.models import Checkpoint, LastVerification, Membership, Team, Tool
 
 if TYPE_CHECKING:
     TabularInline = admin.TabularInline[Membership, Team]
+    BaseInlineFormSet = forms.BaseInlineFormSet[Any, Any, Any]
 else:
     TabularInline = admin.TabularInline
+    BaseInlineFormSet = forms.BaseInlineFormSet
+
+
+class LabelledRows(BaseInlineFormSet):
+    def add_fields(self, form: Any, index: int | None) -> None:
+        super().add_fields(form, index)
+        if "DELETE" in form.fields:
+            form.fields["DELETE"].widget.attrs["aria-label"] = "Remove"
 
 
 class MembershipInline(TabularInline):
     model = Membership
+    formset = LabelledRows
     extra = 0
     fields = ("user", "role")
     raw_id_fields = ("user",)
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if field is not None:
+            # Django names the columns alone.
+            inner: Any = getattr(field.widget, "widget", field.widget)
+            inner.attrs["aria-label"] = db_field.verbose_name.capitalize()
+        return field
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Membership]:
         return super().get_queryset(request).select_related("user", "team")

@@ -153,7 +153,8 @@ class PortalAdmin(ModelAdmin):
     was typed, is not kept: the record is."""
 
     list_per_page = 50
-    show_full_result_count = False
+    # To say how many rows each filter would find, Django would count them all.
+    show_facets = admin.ShowFacets.NEVER
     heavy: tuple[str, ...] = ()
     """Columns that a list does not read."""
     removable = False
@@ -222,6 +223,7 @@ class RecordList(ChangeList):
 class RecordAdmin(ReadOnlyAdmin):
     """What grows without end: its rows are not counted."""
 
+    show_full_result_count = False
     # Showing all of it at once is not offered.
     list_max_show_all = 0
 
@@ -449,10 +451,13 @@ class EntryAdmin(RecordAdmin):
     )
     # Not "=", which is to say whatever the capitals are, and has no index.
     search_fields = ("decision_id__exact",)
-    search_help_text = "A whole decision id. Filters look at the newest 10,000 entries; the audit page looks at all."
     list_select_related = ("stream",)
     sortable_by = ()
     heavy = ("record", "hash")
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        subtitle = "The newest 10,000, or any by its decision's whole id. The audit page looks through all of them."
+        return super().changelist_view(request, {"subtitle": subtitle, **(extra_context or {})})
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows = super().get_queryset(request)

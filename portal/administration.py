@@ -26,6 +26,12 @@ class Administration(AdminSite):
     def has_permission(self, request: HttpRequest) -> bool:
         return super().has_permission(request) and (not settings.ADMIN_REQUIRES_MFA or has_second_factor(request))
 
+    def password_change(  # type: ignore[override]  # Django itself answers with a redirect, too
+        self, request: HttpRequest, extra_context: Any = None
+    ) -> HttpResponse:
+        """Where the change is put on record."""
+        return redirect("account")
+
     @method_decorator(never_cache)
     @method_decorator(login_not_required)
     def login(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:

@@ -623,15 +623,39 @@ class AgentsForm(PageForm):
 
 
 KINDS = {
-    EntryKind.STREAM: "Of a chain",
-    EntryKind.INTENT: "Intent of a write",
-    EntryKind.RESULT: "Result of a call",
+    EntryKind.STREAM: "About the record itself",
+    EntryKind.INTENT: "Write, before it is sent",
+    EntryKind.RESULT: "What became of a call",
     EntryKind.CONFIG: "Configuration change",
     EntryKind.SIGN_IN: "Sign-in",
     EntryKind.REJECTED: "Refused keys",
     EntryKind.ALARM: "Sign of a stolen key",
 }
 """What the entries of the journal are called."""
+KINDS_TOLD = {
+    EntryKind.STREAM: "stream: a process begins a hash chain of its own, or spooled entries were brought into one",
+    EntryKind.INTENT: "intent: on disk before PagerDuty is touched, so that no write is without a record",
+    EntryKind.RESULT: "result: on disk before the caller got the answer",
+    EntryKind.CONFIG: "config: who may do what was changed",
+    EntryKind.SIGN_IN: "sign_in: somebody signed in, or was refused",
+    EntryKind.REJECTED: "rejected: keys that nobody has, counted by where they came from",
+    EntryKind.ALARM: "alarm: an agent key did what a stolen one would do",
+}
+"""The exact terms, as queries and the record have them, and what they mean."""
+OUTCOMES = {
+    Outcome.INTENDED: (
+        "about to be sent",
+        "intended: the write is on record; the entry after it tells what became of it",
+    ),
+    Outcome.DENIED: ("denied", "denied: the policy does not allow it; nothing was sent"),
+    Outcome.INVALID: ("not understood", "invalid: what was asked for could not be sent; nothing was"),
+    Outcome.DONE: ("done", "done: PagerDuty answered that it is so"),
+    Outcome.REFUSED: ("refused by PagerDuty", "refused: PagerDuty answered 4xx"),
+    Outcome.FAILED: ("failed", "failed: PagerDuty answered 5xx or was not reached; nothing was done"),
+    Outcome.UNKNOWN: ("not certain", "unknown: it was sent, and no trustworthy answer came"),
+    Outcome.REPLAYED: ("told again", "replayed: a second try of a write, answered with what became of the first"),
+}
+"""How a call ended in plain words, and the exact term with what it means."""
 
 
 def in_words(value: str) -> str:
@@ -759,7 +783,7 @@ class AuditForm(PageForm):
         required=False, choices=_choices([decision.value for decision in Decision], "every verdict")
     )
     outcome = forms.ChoiceField(
-        required=False, choices=_choices([outcome.value for outcome in Outcome], "every outcome")
+        required=False, choices=[("", "every outcome"), *((one.value, told) for one, (told, _) in OUTCOMES.items())]
     )
     door = forms.ChoiceField(required=False, choices=_choices([door.value for door in Door], "every door"))
     target = forms.CharField(required=False, help_text="An id of PagerDuty's, such as PT4KHLK.")

@@ -43,7 +43,7 @@ def groups(row: Entry) -> list[tuple[str, Facts]]:
     told = [
         ("Request", _request(row, details)),
         ("Verdict", _verdict(row, details)),
-        ("Upstream", _upstream(details, upstream)),
+        ("At PagerDuty", _upstream(details, upstream)),
         ("Timing", _timing(row, details, upstream)),
     ]
     return [(name, [(said, _shown(value)) for said, value in facts if value]) for name, facts in told if facts]

@@ -50,7 +50,7 @@ class Row:
             EntryKind.REJECTED: f"{details.get('count')} refused keys from {_sources(details)}",
             EntryKind.ALARM: _alarm(details),
             EntryKind.STREAM: _of_chains(details),
-            EntryKind.INTENT: f"{called} (intent)",
+            EntryKind.INTENT: f"{called} (about to be sent)",
         }.get(EntryKind(entry.kind), called)
         changed = _changed(details.get("before"), details.get("after")) if entry.kind == EntryKind.CONFIG else ""
         return cls(
@@ -80,7 +80,7 @@ def _signed(details: dict[str, Any]) -> str:
 def _of_chains(details: dict[str, Any]) -> str:
     """Of a chain: that it begins, or what of the spool was brought in."""
     if (spool := details.get("spool")) is None:
-        return "a new chain begins"
+        return "a part of it begins"
     damaged = "; the rest is damaged and was kept aside" if "problem" in spool else ""
     count = spool["entries"]
     return f"{count} spooled {'entry was' if count == 1 else 'entries were'} brought in{damaged}"

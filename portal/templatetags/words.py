@@ -10,6 +10,9 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 
+from policies.core.call import EntryKind, Outcome
+from portal.forms import KINDS, KINDS_TOLD, OUTCOMES
+
 register = template.Library()
 
 
@@ -43,3 +46,17 @@ def when(at: dt.datetime | None, form: str = "minutes") -> SafeString:
         told = dateformat.format(timezone.localtime(at), FORMS[form])
     full = dateformat.format(utc, "j M Y, H:i:s")
     return format_html('<time datetime="{}" title="{} UTC">{}</time>', utc.isoformat(), full, told)
+
+
+@register.filter
+def outcome(value: str) -> SafeString:
+    """How a call ended, in plain words with the exact term on hover."""
+    if value not in OUTCOMES:
+        return format_html("{}", value) if value else SafeString('<span class="none">—</span>')
+    return format_html('<span title="{1}">{0}</span>', *OUTCOMES[Outcome(value)])
+
+
+@register.filter
+def kind(value: str) -> SafeString:
+    """What an entry of the journal is, likewise."""
+    return format_html('<span title="{}">{}</span>', KINDS_TOLD[EntryKind(value)], KINDS[EntryKind(value)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
 import re
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from portal.audit.rows import LONGEST, Row
 from portal.audit.search import Found, page, scope
 from portal.forms import SINCE, AuditForm, ReviewForm, ViewForm
 from portal.http import Request, one_of, told
+from portal.templatetags.words import when
 
 OTHER_NAMES = {"decision_id": "decision"}
 NAMES = ("kind", "team", "tool", "verdict", "outcome", "decision_id", "revealed")
@@ -283,7 +285,7 @@ def entry(request: Request, pk: int) -> HttpResponse:
         "link": f"?{urlencode({'q': what.text})}" if what.text else "",
         "said": Row.of(row, {}),
         "record": json.dumps(record, indent=2),
-        "spooled": {name: shown(str(value), LONGEST) for name, value in record["details"].get("spooled", {}).items()},
+        "spooled": {name: _told(value) for name, value in record["details"].get("spooled", {}).items()},
         "told": shown(" ".join(filter(None, why)), 2 * LONGEST),
         "groups": groups(row),
         "pair": [(entry, Row.of(entry, {}), groups(entry)) for entry in pair] if about.same else [],
@@ -300,6 +302,14 @@ def entry(request: Request, pk: int) -> HttpResponse:
         "session": _address(about.session.query) if about.session else "",
     }
     return render(request, "audit/entry.html", context)
+
+
+def _told(value: Any) -> str:
+    """A time of the record as pages tell times; anything else as it is."""
+    try:
+        return when(dt.datetime.fromisoformat(value), "seconds")
+    except (TypeError, ValueError):
+        return shown(str(value), LONGEST)
 
 
 def _of_targets(about: Around) -> str:

@@ -16,6 +16,7 @@ from django.db.models import Q
 from django.http import Http404, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.cache import patch_vary_headers
 from django.utils.safestring import SafeString
@@ -383,11 +384,15 @@ def preset(request: Request, slug: str, name: str) -> HttpResponse:
         "team": team,
         "name": name,
         "form": form,
-        "changes": [
+        "ready": True,
+        "count": len(changes),
+        "here": request.get_full_path(),
+        "leave": reverse("team-tools", args=[team.slug]),
+        "lines": [
             Change(TOOLS[tool], risk_of(TOOLS[tool], rules), in_words(before.value), in_words(after.value))
             for tool, (before, after) in changes.items()
         ],
-        "seen": [f"{tool}:{before.value}:{after.value}" for tool, (before, after) in changes.items()],
+        "listed": [f"{tool}:{before.value}:{after.value}" for tool, (before, after) in changes.items()],
         "locked": sorted(
             TOOLS[tool].title for tool, rule in rules.items() if rule.locked and tool in PRESETS[name] and tool in TOOLS
         ),

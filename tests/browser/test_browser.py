@@ -479,11 +479,11 @@ def test_a_preset_is_looked_at_and_confirmed(page: Page, portal: Portal) -> None
     page.get_by_role("link", name="observer").click()
     page.get_by_text("Nothing is changed yet").wait_for()
     page.get_by_label("Why").fill("the browser looks only")
-    page.get_by_role("button", name="Set these").click()
+    page.get_by_role("button", name="Change").click()
     page.get_by_text("The preset observer is set").wait_for()
     page.goto(f"{portal.url}/teams/payments/tools/preset/core/")
     page.get_by_label("Why").fill("as it was")
-    page.get_by_role("button", name="Set these").click()
+    page.get_by_role("button", name="Change").click()
     page.get_by_text("The preset core is set").wait_for()
 
 

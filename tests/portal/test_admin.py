@@ -212,6 +212,13 @@ def test_it_is_for_who_gave_a_second_factor(ada: Client, cast: Cast, settings: A
     assert not Stop.objects.exists()
 
 
+def test_a_password_is_changed_where_it_is_on_record(ada: Client, cast: Cast) -> None:
+    given = {"old_password": PASSWORD, "new_password1": "a long pass phrase", "new_password2": "a long pass phrase"}
+    assert ada.post("/admin/password_change/", given).headers["location"] == "/account/"
+    cast.ada.refresh_from_db()
+    assert cast.ada.check_password(PASSWORD)
+
+
 def test_passwords_are_typed_at_one_door(client: Client, cast: Cast) -> None:
     answer = client.post(
         "/admin/login/?next=/admin/policies/user/", {"username": "ada@example.com", "password": PASSWORD}
@@ -221,7 +228,8 @@ def test_passwords_are_typed_at_one_door(client: Client, cast: Cast) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["", "?p=2", "?p=3", "?kind=result", "?verdict=deny&p=2", "?q=d7", "?o=1", "?p=x", "?all="]
+    "query",
+    ["", "?p=2", "?p=3", "?kind=result", "?verdict=deny&p=2", "?q=d7", "?o=1", "?p=x", "?all=", "?_facets=True"],
 )
 def test_the_journal_is_opened_without_counting_it(ada: Client, cast: Cast, query: str) -> None:
     stream = Stream.objects.create(name="s", created_at=timezone.now())

@@ -198,8 +198,6 @@ class Step:
     told: str
     said: Said | None = None
     """None: it has nothing against it."""
-    decides: bool = False
-    """Whether it is the one that decided: the first that said anything."""
 
     @property
     def objects(self) -> bool:
@@ -210,16 +208,20 @@ def steps(policy: Policy, principal: Principal, tool: Tool) -> list[Step]:
     """What each rule says, in the order of asking: those after the one that decided, too, for whoever wants to change the
     verdict must know what else stands in its way."""
     found: list[Step] = []
-    decided = False
     for rule in _RULES:
         kind, looks_at, passes = _TOLD[rule]
         said = rule(policy, principal, tool)
         if kind in (None, principal.kind) or said is not None:
-            found.append(Step(looks_at, said.reason if said else passes, said, said is not None and not decided))
-        decided = decided or said is not None
+            found.append(Step(looks_at, said.reason if said else passes, said))
         if said is not None and said.decision is Decision.ALLOW:
             break
     return found
+
+
+def deciding(found: Sequence[Step]) -> tuple[Step, Said]:
+    """The step that decides, with what it says: the first that objects, or where none does the one that allows."""
+    said = [(step, step.said) for step in found if step.said is not None]
+    return next(((step, word) for step, word in said if step.objects), said[-1])
 
 
 def reveals(policy: Policy, principal: Principal, asked: frozenset[str]) -> frozenset[str]:

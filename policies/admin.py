@@ -36,6 +36,7 @@ from policies.models import (
     Stop,
     Stream,
     ToolCalls,
+    ToolRequest,
     ToolSetting,
     User,
 )
@@ -240,6 +241,7 @@ class EntryAdmin(ReadOnlyAdmin):
     KeyNetwork,
     LastVerification,
     Counted,
+    ToolRequest,
 )
 class RecordAdmin(ReadOnlyAdmin):
     """The rest of the record."""

@@ -6,18 +6,22 @@ from django.urls import path
 
 from portal.forms import SignInForm
 from portal.views import (
+    access,
     account,
     agents,
     audit,
     catalogue,
     connections,
+    explain,
     grid,
     home,
     members,
+    requests,
     reveals,
     stops,
     teams,
     tools,
+    trying,
 )
 
 urlpatterns = [
@@ -46,6 +50,7 @@ urlpatterns = [
     path("teams/<slug:slug>/tools/reveals/", reveals.index, name="team-reveals"),
     path("teams/<slug:slug>/tools/preset/<slug:name>/", tools.preset, name="team-preset"),
     path("teams/<slug:slug>/tools/writes-off/", stops.writes_off, name="team-writes-off"),
+    path("teams/<slug:slug>/try/", trying.index, name="try"),
     path("teams/<slug:slug>/agents/", agents.index, name="team-agents"),
     path("teams/<slug:slug>/agents/<uuid:pk>/connect/", agents.connect, name="agent-connect"),
     path("teams/<slug:slug>/agents/<uuid:pk>/stop/", stops.agent, name="stop-agent"),
@@ -54,6 +59,11 @@ urlpatterns = [
     path("grid/category/", grid.category, name="grid-category"),
     path("grid/tools/<slug:name>/", grid.tool, name="grid-tool"),
     path("catalogue/", catalogue.index, name="catalogue"),
+    path("explain/", explain.index, name="explain"),
+    path("requests/", requests.ask, name="ask"),
+    path("requests/<int:pk>/", requests.detail, name="request"),
+    path("access/", access.index, name="access"),
+    path("access/export/", access.export, name="access-export"),
     path("audit/", audit.index, name="audit"),
     path("audit/export/", audit.export, name="audit-export"),
     path("audit/review/", audit.review, name="audit-review"),

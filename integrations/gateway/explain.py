@@ -8,18 +8,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from integrations.gateway.identity import Identified
+from integrations.gateway.identity import Identified, load_identities
 from integrations.gateway.integration import LookFailed, Refusal
-from integrations.gateway.pipeline import stopped_by, verdict_on
+from integrations.gateway.pipeline import State, stopped_by, verdict_on
 from integrations.gateway.use import operation_of
 from integrations.pagerduty import tools
 from integrations.pagerduty.bounds import Held
-from integrations.pagerduty.catalog import BOUNDS_OF
+from integrations.pagerduty.catalog import BOUNDS_OF, JOB_READS
 from integrations.pagerduty.listing import BOUNDS_TOLD
 from integrations.pagerduty.resolve import resolve
 from integrations.pagerduty.tools.definitions import is_reachable
 from policies.core.call import Call, Decision, Principal, Tool, Verdict
 from policies.core.decide import Policy, Said, Step, deciding, steps
+from policies.snapshot import current_version, load_policy
 
 BARRED: Final = {
     "revoked": ("key_revoked", "The key was revoked: whatever comes with it is refused."),
@@ -62,6 +63,11 @@ class Explained:
     def standing(self) -> tuple[Step, ...]:
         """The steps that stand in the way: each of them must change."""
         return tuple(step for step in self.steps if step.objects)
+
+
+def as_it_is(team_id: int) -> State:
+    """The configuration that decides for one team, read now."""
+    return State(load_policy(current_version(), team_id), load_identities(JOB_READS, team_id))
 
 
 def explain(policy: Policy, identified: Identified, tool: Tool, barred: str = "") -> Explained:

@@ -36,8 +36,10 @@ class Done:
     seconds: float = 0.0
 
 
-def credential_of(user: User, team: Team, connection_id: str) -> PersonCredential:
-    return PersonCredential(user.pk, str(user), team.pk, team.name, connection_id)
+def call_of(by: User, team: Team, connection_id: str, client: Client = Client()) -> Call:  # noqa: B008  (frozen)
+    """What all calls that somebody makes from a page have in common."""
+    credential = PersonCredential(by.pk, str(by), team.pk, team.name, connection_id)
+    return Call(Door.WEB, credential, "", "", content_type="application/json", client=client, at=time.time())
 
 
 def use_tool(
@@ -53,15 +55,7 @@ def use_tool(
     """``by`` uses a tool of ``team`` through one of its connections. Must be called outside ``atomic()``. Whatever happens is
     told, nothing raised."""
     began = time.monotonic()
-    call = Call(
-        Door.WEB,
-        credential_of(by, team, connection_id),
-        "",
-        "",
-        content_type="application/json",
-        client=client,
-        at=time.time(),
-    )
+    call = call_of(by, team, connection_id, client)
     # What is told of a use that is not over in time: how far it came is in here.
     uses: list[Use] = []
 

@@ -3,6 +3,7 @@ from policies.models.counts import Counted, ToolCalls
 from policies.models.journal import Checkpoint, Entry, LastVerification, Stream
 from policies.models.people import AgentKey, Membership, SignInFailures, Team, User
 from policies.models.policy import ConfigChange, PolicyVersion, ReadsGoOn, Reveal, Stop, ToolRule, ToolSetting
+from policies.models.requests import ToolRequest
 from policies.models.review import Review, SavedView
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Stream",
     "Team",
     "ToolCalls",
+    "ToolRequest",
     "ToolRule",
     "ToolSetting",
     "User",

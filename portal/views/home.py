@@ -13,6 +13,7 @@ from integrations.alarms import opened
 from policies.actions import do_set_reads_go_on
 from policies.models import Alarm, ReadsGoOn
 from portal import dashboard
+from portal.explaining import requests_to_answer
 from portal.forms import ReadsGoOnForm
 from portal.http import Request, refusals_in
 
@@ -65,6 +66,7 @@ def _page(request: Request, form: ReadsGoOnForm | None) -> HttpResponse:
             "steps": steps[: dashboard.STEPS],
             "more_steps": len(steps) - dashboard.STEPS if len(steps) > dashboard.STEPS else 0,
             "denied": denied[:8],
+            "tool_requests": requests_to_answer(user) if any(line.managed for line in lines) else [],
             "alarms": opened(Alarm.objects.open().editable_by(user)),
             "journal": dashboard.journal_health(now) if reads_record else None,
             "reads_go_on": chosen,

@@ -10,6 +10,8 @@ from policies.core.text import shown
 
 LONGEST: Final = 2_000
 """Characters of one text."""
+LINE: Final = 300
+"""Characters of a list of words that stands in one line."""
 ROWS: Final = 100
 COLUMNS: Final = 7
 """Of a table; objects of more fields are folds of their own."""
@@ -39,12 +41,22 @@ def readable(value: Any, depth: int = 0) -> Node:
     if isinstance(value, Mapping):
         if set(value) == {"outside"}:
             return Node("text", shown(str(value["outside"]), LONGEST), outside=True)
+        if (named := _named(value)) is not None:
+            return named
         if depth >= DEEPEST:
             return Node("text", shown(str(dict(value)), LONGEST))
         return Node("facts", facts=[(_words(name), readable(item, depth + 1)) for name, item in value.items()])
     if isinstance(value, list):
         return _list(value, depth)
     return Node("text", _text(value))
+
+
+def _named(value: Mapping[str, Any]) -> Node | None:
+    """What is only a reference to something, in one line: its name and its id. None: it is more."""
+    if not (value.keys() <= {"id", "name", "type"} and isinstance(value.get("id"), str) and "name" in value):
+        return None
+    name = readable(value["name"])
+    return Node("text", f"{name.text} ({shown(value['id'], 64)})", outside=name.outside)
 
 
 def _list(value: list[Any], depth: int) -> Node:
@@ -55,7 +67,10 @@ def _list(value: list[Any], depth: int) -> Node:
         return Node("text", "none")
     if depth >= DEEPEST:
         return Node("text", shown(str(value), LONGEST))
-    if len(objects) < len(part):
+    words = [_text(item) for item in part if not isinstance(item, Mapping | list)]
+    if len(words) == len(part) and sum(map(len, words)) <= LINE:
+        return Node("text", ", ".join(words), more=more)
+    if len(objects) < len(part) or all(_named(item) is not None for item in objects):
         return Node("items", items=[readable(item, depth + 1) for item in part], more=more)
     columns = list(dict.fromkeys(str(name) for item in objects for name in item))
     if len(columns) > COLUMNS or depth > 2:

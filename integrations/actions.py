@@ -6,7 +6,6 @@ could bring back a ciphertext that was resealed or replaced meanwhile.
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 import logging
 import math
@@ -824,9 +823,8 @@ def _runner(connection: Connection, by: By, job: str, variant: str = "") -> diag
         raise RuntimeError(
             "A connection cannot be tested inside a transaction: the journal would wait for it for ever."
         )
-    started = runtime.current()
     # A connection that was registered a moment ago may not be in memory yet.
-    asyncio.run_coroutine_threadsafe(started.watch.refresh(), started.loop).result(timeout=30)
+    runtime.wait_for(lambda started: started.watch.refresh(), 30)
 
     def run(method: str, path: str, query: str = "") -> diagnose.Heard:
         answer = runtime.call(

@@ -15,7 +15,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 from huey import Huey, RedisHuey, SqliteHuey
 
-from integrations import actions, alarms
+from integrations import actions, alarms, requests
 from integrations.models import Connection
 from policies.actions import Refused, forget_expired_sessions
 from policies.counts import count_calls, forget_old_counts
@@ -193,3 +193,15 @@ def mail_alarms() -> None:
 def mail_alarms_left() -> None:
     """What could not be mailed at once, or had to wait."""
     mail_alarms()
+
+
+@task
+def mail_requests() -> None:
+    """A page asks for it as soon as somebody has asked for a tool, or was answered."""
+    requests.mail_due(timezone.now())
+
+
+@periodic(minutes=1)
+def mail_requests_left() -> None:
+    """What could not be mailed at once."""
+    mail_requests()

@@ -54,6 +54,7 @@ from policies.models import (
     SignInFailures,
     Stop,
     Team,
+    ToolRequest,
     ToolRule,
     ToolSetting,
     User,
@@ -229,14 +230,17 @@ def require_reader(by: User) -> None:
 
 
 @transaction.atomic
-def do_record_export(*, by: User, team_id: int | None, query: str, form: str, until: int) -> None:
+def do_record_export(
+    *, by: User, team_id: int | None, query: str, form: str, until: int, action: str = "export_audit"
+) -> None:
     """Put on record that ``by`` takes away what ``query`` finds of the record, up to the entry ``until``, before it is given.
-    ``team_id``: the only team that it is of. Nobody's rights change: the policy's version stays.
+    ``team_id``: the only team that it is of. ``action``: what is made of the record; ``export_access`` is who could use what.
+    Nobody's rights change: the policy's version stays.
     """
     require_reader(by)
     team = (Team.objects.filter(pk=team_id).values_list("name", flat=True).first() or "") if team_id else ""
     after = {"form": form, "up_to_entry": until}
-    told = {"action": "export_audit", "target": _kept(query or "everything")[:LONGEST], "before": None, "after": after}
+    told = {"action": action, "target": _kept(query or "everything")[:LONGEST], "before": None, "after": after}
     _append(by, team_id, timezone.now(), {**told, "reason": "", "team": team})
 
 
@@ -867,6 +871,81 @@ def do_switch_all_writes_off(teams: QuerySet[Team], *, tools: Mapping[str, Tool]
     states = {name: State.OFF for name, tool in tools.items() if tool.writes}
     changes = setting_changes(dict.fromkeys(teams, states), tools=tools, locked_too=True)
     return _set_tools(changes, by=by, reason=reason)
+
+
+# Requests
+
+ASKABLE = frozenset({"tool_off", "needs_approval", "narrowed_key"})
+"""Rules that a manager can set aside, and so be asked to."""
+MAXIMUM_REQUESTS_A_DAY = 10
+"""Of one person. Each is a mail to every manager."""
+
+
+@transaction.atomic
+def do_request_tool(
+    team: Team, *, by: User, tool: Tool, subject: str, subject_name: str, rule: str, why: str
+) -> ToolRequest:
+    """Ask the managers of a team to allow a tool: to one of its agents, or to whoever asks (``subject``, a principal's id).
+    ``rule``: what denies it now.
+
+    Raises ``Refused`` for whoever may change it themselves or has asked too often; ``ValidationError`` where it was asked for
+    already, and on a reason that is missing or holds a secret.
+    """
+    if by.is_auditor or not Team.objects.visible_to(by).filter(pk=team.pk).exists():
+        raise Refused(f"Only people of {team.name} may ask its managers for something.")
+    if Team.objects.editable_by(by).filter(pk=team.pk).exists():
+        raise Refused(f"You may change this yourself: you manage {team.name}.")
+    if rule not in ASKABLE:
+        raise Refused("A manager of the team cannot change what stands in the way here.")
+    why = plain(why, "The reason", maximum=500)
+    hold_version()  # before any other row; and two at once are counted one after the other
+    now = timezone.now()
+    asked = ToolRequest.objects.filter(user=by)
+    if asked.open().filter(team=team, subject=subject, tool=tool.name).exists():
+        raise ValidationError("You have asked for this already: it waits for an answer.")
+    if asked.filter(at__gt=now - dt.timedelta(days=1)).count() >= MAXIMUM_REQUESTS_A_DAY:
+        raise Refused(f"You have asked {MAXIMUM_REQUESTS_A_DAY} times within a day: talk to a manager of {team.name}.")
+    made = ToolRequest.objects.create(
+        team=team,
+        user=by,
+        subject=subject,
+        subject_name=_kept(subject_name)[:150],
+        tool=tool.name,
+        why=why,
+        rule=rule,
+        at=now,
+        mail_due_at=now,
+    )
+    after = {"for": made.subject_name, "rule": rule}
+    told = {"action": "request_tool", "target": tool.name, "before": None, "after": after}
+    _append(by, team.pk, now, {**told, "reason": why, "team": team.name})
+    return made
+
+
+@transaction.atomic
+def do_answer_request(
+    request: ToolRequest, *, by: By, allow: bool, word: str, tools: Mapping[str, Tool]
+) -> ToolRequest:
+    """Allow or decline what somebody asked for, with a word to them. To allow it switches the tool on where it is not: whatever
+    else stands in the way stays.
+
+    Raises ``ValidationError`` where it was answered meanwhile.
+    """
+    team = request.team
+    require_manager(by, team, "answer what its people ask for")
+    word = plain(word, "A word to whoever asked", maximum=500)
+    hold_version()  # before any other row
+    now = timezone.now()
+    values = {"closed_at": now, "closed_by": name_of(by), "allowed": allow, "word": word, "mail_due_at": now}
+    if not ToolRequest.objects.open().filter(pk=request.pk).update(**values):
+        raise ValidationError("It was answered meanwhile: look again.")
+    if allow:
+        do_set_tools(team, states={request.tool: State.ON}, tools=tools, by=by, reason=word)
+    after = {"answer": "allowed" if allow else "declined", "for": request.subject_name, "asked_by": request.user.email}
+    told = {"action": "answer_request", "target": request.tool, "before": "asked for", "after": after}
+    _append(by, team.pk, now, {**told, "reason": word, "team": team.name})
+    request.refresh_from_db()
+    return request
 
 
 # Agent keys

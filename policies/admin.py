@@ -48,6 +48,7 @@ from policies.models import (
     Stop,
     Stream,
     ToolCalls,
+    ToolRequest,
     User,
 )
 
@@ -512,6 +513,14 @@ class DigestAdmin(RecordAdmin):
     list_filter = ("week",)
     list_select_related = ("user",)
     search_fields = ("user__email",)
+
+
+@admin.register(ToolRequest)
+class ToolRequestAdmin(RecordAdmin):
+    list_display = ("at", "user", "team", "tool", "subject_name", "closed_at", "closed_by", "allowed")
+    list_filter = ("allowed", "at")
+    list_select_related = ("user", "team")
+    search_fields = ("user__email", "team__name", "=tool", "=subject")
 
 
 @admin.register(PolicyVersion)

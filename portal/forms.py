@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 from collections.abc import Collection
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib.auth.forms import AuthenticationForm
+from django.db.models import QuerySet
 from django.forms.utils import flatatt
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
@@ -21,8 +23,9 @@ from integrations.models import Connection
 from integrations.pagerduty.catalog import CATEGORIES, PRESETS, TOOLS
 from integrations.pagerduty.diagnose import OBJECTS
 from integrations.pagerduty.masking import REVEALABLE
+from integrations.pagerduty.tools.definitions import definition
 from policies.actions import MAXIMUM_MINUTES_OF_READS, facts_digest, time_zones
-from policies.core.call import Decision, Door, EntryKind, Outcome, Risk, State
+from policies.core.call import Decision, Door, EntryKind, Outcome, Risk, State, Tool
 from policies.models import AgentKey, Membership, Team, User
 from portal.connecting import about
 
@@ -853,3 +856,178 @@ class DigestForm(PageForm):
         label="Send me the weekly digest",
         help_text="On Mondays at 08:00 UTC: what the agents of your teams did, what was denied, what is about to expire.",
     )
+
+
+LONG = frozenset({"description", "details", "html_message", "message", "note", "resolution"})
+"""Texts that may have several lines."""
+GIVEN = "given"
+"""Before the names of a tool's arguments in a form."""
+
+
+class Lines(forms.CharField):
+    """A list of texts or whole numbers, one a line."""
+
+    def __init__(self, *args: Any, numbers: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, widget=forms.Textarea(attrs={"rows": 2}), **kwargs)
+        self.numbers = numbers
+
+    def to_python(self, value: Any) -> Any:
+        lines = [line.strip() for line in (value or "").splitlines() if line.strip()]
+        if not self.numbers:
+            return lines
+        try:
+            return [int(line) for line in lines]
+        except ValueError as error:
+            raise forms.ValidationError("Whole numbers, one a line.") from error
+
+    def run_validators(self, value: Any) -> None:
+        """What is in the lines the tool judges."""
+
+
+class ToolForm(PageForm):
+    """The arguments of one tool, from the flat JSON schema that MCP clients get of it. What a browser can check is checked
+    here; the rest the tool judges itself."""
+
+    def __init__(self, tool: Tool, data: Any = None) -> None:
+        super().__init__(data, prefix=GIVEN)
+        schema = definition(tool)["inputSchema"]
+        required = schema.get("required", [])
+        examples = {name: told.get("examples") for name, told in tool.input_schema["properties"].items()}
+        for name in [*required, *(name for name in schema["properties"] if name not in required)]:
+            self.fields[name] = _field(name, schema["properties"][name], name in required, examples.get(name))
+        styled(self)
+
+    def arguments(self) -> dict[str, Any]:
+        """What was filled in. An argument that was left empty is not given."""
+        return {name: value for name, value in self.cleaned_data.items() if value not in ("", None, [])}
+
+
+def _field(name: str, schema: dict[str, Any], required: bool, examples: Any) -> forms.Field:
+    kind, choices = schema["type"], schema.get("enum") or schema.get("items", {}).get("enum")
+    common: dict[str, Any] = {
+        "required": required,
+        "label": name.replace("_", " ").capitalize(),
+        "help_text": schema.get("description", ""),
+    }
+    field: forms.Field
+    if kind == "array" and choices:
+        common["help_text"] = common["help_text"] or "any of these"
+        field = forms.MultipleChoiceField(
+            choices=[(word, word) for word in choices], widget=forms.CheckboxSelectMultiple, **common
+        )
+    elif kind == "array":
+        common["help_text"] = f"{common['help_text']} One a line.".strip()
+        field = Lines(numbers=schema["items"].get("type") == "integer", **common)
+    elif choices:
+        field = forms.ChoiceField(choices=[("", "not given"), *((word, word) for word in choices)], **common)
+    elif kind == "boolean":
+        field = forms.TypedChoiceField(
+            choices=[("", "not given"), ("yes", "yes"), ("no", "no")],
+            coerce=lambda value: value == "yes",
+            empty_value=None,
+            **common,
+        )
+    elif kind == "integer":
+        field = forms.IntegerField(min_value=schema.get("minimum"), max_value=schema.get("maximum"), **common)
+    else:
+        widget = forms.Textarea(attrs={"rows": 3}) if name in LONG else forms.TextInput()
+        field = forms.CharField(strip=False, widget=widget, **common)
+        if schema.get("format") == "date-time":
+            widget.attrs["placeholder"] = "2026-11-30T09:00:00Z"
+    if examples and not choices and kind in ("string", "integer", "array"):
+        first = examples[0]
+        field.widget.attrs["placeholder"] = "\n".join(map(str, first)) if isinstance(first, list) else str(first)
+    field.widget.attrs["autocomplete"] = "off"
+    return field
+
+
+class ExplainDecisionForm(PageForm):
+    """A decision that was made."""
+
+    decision = forms.CharField(
+        max_length=64, strip=True, help_text="As a denial names it: decision_id, or the header X-Pagewarden-Decision."
+    )
+
+
+class WouldForm(PageForm):
+    """A decision that would be made."""
+
+    who = forms.ChoiceField(label="Agent", widget=LongSelect)
+    tool = forms.ChoiceField(
+        choices=[(name, f"{tool.title} ({name})") for name, tool in TOOLS.items()], widget=LongSelect
+    )
+    arguments = forms.CharField(
+        required=False,
+        max_length=20_000,
+        widget=forms.Textarea(attrs={"rows": 3, "placeholder": '{"incident_id": "PT4KHLK"}', "autocomplete": "off"}),
+        help_text="As JSON. Empty: what holds for every call of the tool.",
+    )
+
+    def __init__(self, user: User, data: Any = None) -> None:
+        super().__init__(data)
+        field = self.fields["who"]
+        assert isinstance(field, forms.ChoiceField)  # noqa: S101
+        keys = AgentKey.objects.visible_to(user).select_related("team").order_by("team__name", "name")
+        # An auditor uses no tool.
+        teams = [] if user.is_auditor else list(Team.objects.visible_to(user))
+        field.choices = [
+            *((f"me:{team.slug}", f"Myself, for {team.name}") for team in teams),
+            *((f"key:{key.pk}", f"{key.team.name}: {key.name} (pwk_{key.prefix})") for key in keys),
+        ]
+
+    def clean_arguments(self) -> dict[str, Any] | None:
+        text = self.cleaned_data["arguments"].strip()
+        if not text:
+            return None
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise forms.ValidationError('This is no JSON: write an object, such as {"limit": 5}.') from error
+        if not isinstance(found, dict):
+            raise forms.ValidationError('The arguments are one JSON object, such as {"limit": 5}.')
+        return found
+
+
+class AskForm(PageForm):
+    why = forms.CharField(
+        max_length=500, label="Why it is needed", help_text="Mailed to the managers, and kept in the record."
+    )
+
+
+class AnswerForm(PageForm):
+    word = forms.CharField(
+        max_length=500,
+        label="A word to them",
+        help_text="Mailed to whoever asked, and kept in the record as the reason.",
+    )
+
+
+class AccessForm(PageForm):
+    """Who could do what on a day."""
+
+    day = forms.DateField(widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"), label="On the day (UTC)")
+    what = forms.ChoiceField(label="Could use", widget=LongSelect)
+    team = forms.ChoiceField(required=False, widget=LongSelect)
+
+    def __init__(self, user: User, data: Any = None, initial: Any = None) -> None:
+        super().__init__(data, initial=initial)
+        what, team = self.fields["what"], self.fields["team"]
+        assert isinstance(what, forms.ChoiceField)  # noqa: S101
+        assert isinstance(team, forms.ChoiceField)  # noqa: S101
+        what.choices = [
+            *((f"risk:{risk.value}", f"any tool of {risk.value} risk") for risk in reversed(Risk)),
+            *((f"category:{number}", f"any tool of {category}") for number, category in enumerate(CATEGORIES)),
+            *((f"tool:{name}", f"{tool.title} ({name})") for name, tool in TOOLS.items()),
+        ]
+        team.choices = [("", "every team that you read"), *read_teams(user).values_list("slug", "name")]
+
+    def clean_day(self) -> dt.date:
+        day: dt.date = self.cleaned_data["day"]
+        if day > timezone.now().astimezone(dt.UTC).date():
+            raise forms.ValidationError("This day has not come yet.")
+        return day
+
+
+def read_teams(user: User) -> QuerySet[Team]:
+    """The teams whose record somebody reads: all, or those that they manage."""
+    return Team.objects.all() if user.is_administrator or user.is_auditor else Team.objects.editable_by(user)

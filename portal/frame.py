@@ -46,6 +46,8 @@ PLACES: Final = (
     Place("Teams", "teams", _everybody),
     Place("Catalogue", "catalogue", _everybody),
     Place("Audit", "audit", _readers),
+    Place("Explain", "explain", _everybody),
+    Place("Access", "access", _overseers),
     Place("Grid", "grid", _overseers),
     Place("People", "people", _overseers),
     Place("Administration", "admin:index", _administrators),

@@ -5,17 +5,20 @@ from django.contrib.auth.views import LogoutView
 from django.urls import path
 
 from portal.views import (
+    access,
     account,
     agents,
     audit,
     catalogue,
     connections,
+    explain,
     grid,
     home,
     integrity,
     invitations,
     members,
     people,
+    requests,
     reveals,
     search,
     second_factor,
@@ -23,6 +26,7 @@ from portal.views import (
     stops,
     teams,
     tools,
+    trying,
 )
 
 urlpatterns = [
@@ -79,6 +83,7 @@ urlpatterns = [
     path("teams/<slug:slug>/tools/reveals/", reveals.index, name="team-reveals"),
     path("teams/<slug:slug>/tools/preset/<slug:name>/", tools.preset, name="team-preset"),
     path("teams/<slug:slug>/tools/writes-off/", stops.writes_off, name="team-writes-off"),
+    path("teams/<slug:slug>/try/", trying.index, name="try"),
     path("teams/<slug:slug>/agents/", agents.index, name="team-agents"),
     path("teams/<slug:slug>/agents/<uuid:pk>/connect/", agents.connect, name="agent-connect"),
     path("teams/<slug:slug>/agents/<uuid:pk>/change/", agents.change, name="agent-change"),
@@ -90,6 +95,11 @@ urlpatterns = [
     path("grid/category/", grid.category, name="grid-category"),
     path("grid/tools/<slug:name>/", grid.tool, name="grid-tool"),
     path("catalogue/", catalogue.index, name="catalogue"),
+    path("explain/", explain.index, name="explain"),
+    path("requests/", requests.ask, name="ask"),
+    path("requests/<int:pk>/", requests.detail, name="request"),
+    path("access/", access.index, name="access"),
+    path("access/export/", access.export, name="access-export"),
     path("audit/", audit.index, name="audit"),
     path("audit/export/", audit.export, name="audit-export"),
     path("audit/review/", audit.review, name="audit-review"),

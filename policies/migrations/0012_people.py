@@ -12,7 +12,7 @@ def count_anew(apps: StateApps, schema_editor: BaseDatabaseSchemaEditor) -> None
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("policies", "0010_sign_in"),
+        ("policies", "0011_requests"),
     ]
 
     operations = [

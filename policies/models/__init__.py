@@ -3,6 +3,7 @@ from policies.models.counts import AgentCalls, Counted, ToolCalls
 from policies.models.journal import Checkpoint, Entry, JournalCheck, LastVerification, Stream
 from policies.models.people import AgentKey, BrowserSession, Digest, Invitation, Membership, SignInFailures, Team, User
 from policies.models.policy import ConfigChange, PolicyVersion, ReadsGoOn, Reveal, Stop, ToolRule, ToolSetting
+from policies.models.requests import ToolRequest
 from policies.models.review import Review, SavedView
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Stream",
     "Team",
     "ToolCalls",
+    "ToolRequest",
     "ToolRule",
     "ToolSetting",
     "User",

@@ -69,7 +69,7 @@ def defused(cell: object) -> str:
 async def stream(rows: QuerySet[Entry], ends: tuple[int, int], form: str) -> AsyncIterator[bytes]:
     """The file's pieces: those of ``rows`` from the first to the last id of ``ends``."""
     if form == "csv":
-        yield _csv([COLUMNS])
+        yield csv_of([COLUMNS])
     piece: Callable[[QuerySet[Entry]], bytes] = {"csv": _table, "proof": _places}.get(form, _lines)
     for low in range(ends[0], ends[1] + 1, STEP):
         part = rows.filter(pk__gte=low, pk__lt=min(low + STEP, ends[1] + 1)).order_by("pk")
@@ -195,7 +195,7 @@ def _table(part: QuerySet[Entry]) -> bytes:
     rows = list(part)
     names = _streams({row.stream_id for row in rows})
     teams = dict(Team.objects.filter(pk__in={row.team_id for row in rows if row.team_id}).values_list("pk", "name"))
-    return _csv([_cells(row, names, teams) for row in rows])
+    return csv_of([_cells(row, names, teams) for row in rows])
 
 
 def _streams(ids: set[int]) -> dict[int, str]:
@@ -216,7 +216,8 @@ def _cells(row: Entry, streams: dict[int, str], teams: dict[int, str]) -> tuple[
     )
 
 
-def _csv(rows: Sequence[Sequence[object]]) -> bytes:
+def csv_of(rows: Sequence[Sequence[object]]) -> bytes:
+    """Lines of CSV that no spreadsheet runs anything of."""
     text = io.StringIO()
     csv.writer(text).writerows([defused(cell) for cell in row] for row in rows)
     return text.getvalue().encode()

@@ -13,6 +13,7 @@ from integrations.alarms import opened
 from policies.actions import do_set_reads_go_on
 from policies.models import Alarm, ReadsGoOn
 from portal import dashboard
+from portal.explaining import requests_to_answer
 from portal.forms import ReadsGoOnForm
 from portal.http import Request, refusals_in
 from portal.views.teams import may_own
@@ -67,6 +68,7 @@ def _page(request: Request, form: ReadsGoOnForm | None) -> HttpResponse:
             "steps": steps,
             "more_steps": more_steps,
             "denied": denied[:8],
+            "tool_requests": requests_to_answer(user) if any(line.managed for line in lines) else [],
             "alarms": opened(Alarm.objects.open().editable_by(user)),
             "journal": journal,
             "reads_go_on": chosen,

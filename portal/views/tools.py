@@ -40,6 +40,7 @@ from policies.core.call import Risk, State, Tool
 from policies.counts import Calls, Week, calls_of
 from policies.models import ConfigChange, Team, ToolRule, ToolSetting
 from portal.connecting import about
+from portal.explaining import requests_to_answer
 from portal.forms import PresetForm, ToolsForm, in_words
 from portal.http import Request, managed_team, may_manage, refusals_in, sentences, visible_team
 from portal.views.catalogue import holds, tool_text
@@ -212,6 +213,7 @@ def _page(request: Request, team: Team, rows: list[Row], context: dict[str, Any]
             "changes": [(change, *_told(change)) for change in _history(team)[:8]] if context["reads"] else [],
             "revealed": [REVEALABLE.get(row.kind, row.kind) for row in team.reveals.all()],
             "troubles": [(row, said) for row in team.connections.all() for said in troubles(row, now)],
+            "tool_requests": requests_to_answer(request.user, team) if context["may_manage"] else [],
         }
         answer = render(request, "tools/index.html", context, status=status)
     # Both have the same address.

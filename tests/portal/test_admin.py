@@ -43,6 +43,7 @@ from policies.models import (
     Stream,
     Team,
     ToolCalls,
+    ToolRequest,
     ToolRule,
     ToolSetting,
     User,
@@ -132,6 +133,9 @@ def rows_of_all(cast: Cast) -> dict[type[Model], Model]:
     RunningTest.objects.create(connection=Connection.objects.get(), begun_at=now, of_candidate=False, asked_by="x")
     JournalCheck.objects.create(at=now, actor="x", seen_at=now, held="{}")
     Digest.objects.create(user=cast.ada, week=now.date())
+    ToolRequest.objects.create(
+        team=cast.payments, user=cast.vic, subject="user:1", tool="list_teams", why="w", rule="r"
+    )
     return {model: model._default_manager.order_by("pk")[0] for model in OURS}
 
 

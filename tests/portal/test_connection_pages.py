@@ -496,12 +496,12 @@ def test_a_list_of_connections_costs_the_same_for_one_and_for_many(
 ) -> None:
     page = "/teams/payments/connections/"
     actions.do_replace_token(connection, token="w+" + TOKEN, by="test")
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(9):
         mina.get(page)
     for number in range(5):
         row = register(cast, name=f"More {number}", token=f"{number}+{TOKEN}")
         actions.do_replace_token(row, token=f"x{number}+{TOKEN}", by="test")
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(9):
         mina.get(page)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from policies import past
 from policies.core.call import Kind, Principal, Risk, Role, Tool
@@ -30,12 +30,12 @@ class Holder:
     """Of a key what it is narrowed to, of a person their role."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Access:
     """What one holder could use, and when."""
 
     holder: Holder
-    tools: dict[str, list[Span]] = field(default_factory=dict)
+    tools: Mapping[str, list[Span]]
     """Tool → the times of that day, in order."""
 
 
@@ -55,8 +55,8 @@ class Found:
         return len(spans) == 1 and spans[0] == (self.begin, self.end)
 
 
-Could = dict[tuple[Holder, str], dt.datetime | None]
-"""Holder and tool → when the holder's key expires; None: it does not."""
+Could = dict[Holder, tuple[list[str], dt.datetime | None]]
+"""Holder → the tools that they can use, and when their key expires; None: it does not."""
 
 
 def who_could(
@@ -74,16 +74,19 @@ def who_could(
     """
     there = past.present(teams, tools)
     newest = 0
-    spans: dict[tuple[Holder, str], list[Span]] = {}
+    spans: dict[Holder, dict[str, list[Span]]] = {}
     could: dict[int, Could] = {}
     until: dict[int, dt.datetime] = dict.fromkeys(teams, end)
 
     def close(team_id: int, since: dt.datetime) -> None:
         """What was so of a team from ``since`` until what came after it."""
-        for key, expires_at in could.pop(team_id, {}).items():
+        for holder, (names, expires_at) in could.pop(team_id, {}).items():
             last = min(until[team_id], expires_at) if expires_at else until[team_id]
-            if since < last:
-                told = spans.setdefault(key, [])
+            if since >= last:
+                continue
+            of_holder = spans.setdefault(holder, {})
+            for name in names:
+                told = of_holder.setdefault(name, [])
                 # Backwards: what comes next in time is there already.
                 if told and told[-1][0] == last:
                     told[-1] = (since, told[-1][1])
@@ -96,35 +99,32 @@ def who_could(
         newest = newest or change.id
         if change.at < begin:
             break
-        if change.at < end:
-            if not judged:
-                could, judged = _judged(there, teams, tools, risk), True
-            moved = teams if change.team_id is None else [change.team_id] if change.team_id in until else []
-            for team_id in moved:
-                close(team_id, change.at)
-            there.undo(change)
-            could |= _judged(there, moved, tools, risk)
-        else:
-            there.undo(change)
+        if not judged and change.at < end:
+            could, judged = _judged(there, teams, tools, risk), True
+        if not there.undo(change) or not judged:
+            continue
+        moved = teams if change.team_id is None else [change.team_id] if change.team_id in until else []
+        for team_id in moved:
+            close(team_id, change.at)
+        could |= _judged(there, moved, tools, risk)
     if not judged:
         could = _judged(there, teams, tools, risk)
     for team_id in teams:
         close(team_id, begin)
-    rows: dict[Holder, Access] = {}
     order = {name: place for place, name in enumerate(tools)}
-    for (holder, name), told in sorted(spans.items(), key=lambda pair: order[pair[0][1]]):
-        rows.setdefault(holder, Access(holder)).tools[name] = told[::-1]
-    found = sorted(
-        rows.values(), key=lambda row: (row.holder.team, row.holder.team_id, row.holder.kind, row.holder.name)
-    )
-    return Found(found, begin, end, newest, frozenset(there.unknown))
+    rows = [
+        Access(holder, {name: of_holder[name][::-1] for name in sorted(of_holder, key=order.__getitem__)})
+        for holder, of_holder in spans.items()
+    ]
+    rows.sort(key=lambda row: (row.holder.team, row.holder.team_id, row.holder.kind, row.holder.name, row.holder.id))
+    return Found(rows, begin, end, newest, frozenset(there.unknown))
 
 
 def _judged(
     there: Configuration, teams: Collection[int], tools: Mapping[str, Tool], risk: Risk | None
 ) -> dict[int, Could]:
     """Team → who of it could use what, by the configuration as it is there."""
-    policy = there.policy()
+    policy = there.policy(teams)
     wanted = [tool for tool in tools.values() if risk is None or policy.risk(tool) is risk]
     keys: dict[int, list[Key]] = defaultdict(list)
     for key in there.keys.values():
@@ -134,29 +134,24 @@ def _judged(
     for team_id in teams:
         if team_id not in there.teams:
             continue
-        could: Could = {}
+        could = found[team_id] = {}
         for key in keys[team_id]:
-            if not key.is_revoked:
-                principal = there.agent(key)
-                _add(could, policy, principal, principal.credential, wanted, key.expires_at)
+            principal = there.agent(key)
+            if not key.is_revoked and (names := _allowed(policy, principal, wanted)):
+                could[_holder(principal, principal.credential)] = names, key.expires_at
         for email in (there.members[team_id].keys() | everywhere) & there.people.keys():
-            person = there.people[email]
-            principal = there.person(person, team_id)
-            if principal.role in (Role.MANAGER, Role.MEMBER):
-                _add(could, policy, principal, person.email, wanted, None)
-        found[team_id] = could
+            principal = there.person(there.people[email], team_id)
+            if principal.role in (Role.MANAGER, Role.MEMBER) and (names := _allowed(policy, principal, wanted)):
+                could[_holder(principal, email)] = names, None
     return found
 
 
-def _add(
-    could: Could,
-    policy: Policy,
-    principal: Principal,
-    known_by: str,
-    tools: Sequence[Tool],
-    expires_at: dt.datetime | None,
-) -> None:
-    holder = Holder(
+def _allowed(policy: Policy, principal: Principal, tools: Sequence[Tool]) -> list[str]:
+    return [tool.name for tool in tools if decide(policy, principal, tool, "").allowed]
+
+
+def _holder(principal: Principal, known_by: str) -> Holder:
+    return Holder(
         principal.team_id or 0,
         principal.team,
         principal.kind,
@@ -165,9 +160,6 @@ def _add(
         known_by,
         principal.role.value if principal.kind is Kind.PERSON else _narrowed(principal),
     )
-    for tool in tools:
-        if decide(policy, principal, tool, "").allowed:
-            could[holder, tool.name] = expires_at
 
 
 def _narrowed(principal: Principal) -> str:

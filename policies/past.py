@@ -97,25 +97,27 @@ class Configuration:
     unknown: set[str] = field(default_factory=set)
     """Kinds of changes that were come upon, and that nothing here knows to undo."""
 
-    def policy(self) -> Policy:
+    def policy(self, teams: Collection[int] | None = None) -> Policy:
+        """The policy of these teams, or of all."""
         return Policy(
             version=self.version,
-            teams={team: dict(states) for team, states in self.settings.items()},
+            teams={team: dict(self.settings[team]) for team in (list(self.settings) if teams is None else teams)},
             locked={name: rule["reason"] for name, rule in self.rules.items() if rule["locked"]},
             risks={name: Risk(rule["risk"]) for name, rule in self.rules.items() if rule["risk"]},
             stops=dict(self.stops),
         )
 
-    def undo(self, change: Change) -> None:
-        """Take a change back: the newest that has not been."""
+    def undo(self, change: Change) -> bool:
+        """Take a change back: the newest that has not been. Whether it is one that a decision depends on."""
         details, team = change.details, change.team_id
         action, target, before = str(details.get("action", "")), str(details.get("target", "")), details.get("before")
         if (version := change.version) is not None:
             self.version = version - 1
         match action:
             case "set_tool":
-                if team is not None and (self.tools is None or target in self.tools):
-                    self.settings[team][target] = State(str(before))
+                if team is None or (self.tools is not None and target not in self.tools):
+                    return False
+                self.settings[team][target] = State(str(before))
             case "set_tool_rule":
                 self.rules[target] = {"locked": False, "risk": "", "reason": "", **(before or {})}
             case "stop" | "lift_stop":
@@ -143,6 +145,9 @@ class Configuration:
                     person.is_active = bool(before.get("is_active", person.is_active))
             case _ if action not in ASIDE:
                 self._undo_of_key(action, target, before)
+            case _:
+                return False
+        return True
 
     def _undo_of_key(self, action: str, target: str, before: Any) -> None:
         prefix = _PREFIX.search(target)

@@ -19,7 +19,7 @@ from integrations.pagerduty.listing import BOUNDS_TOLD
 from integrations.pagerduty.resolve import resolve
 from integrations.pagerduty.tools.definitions import is_reachable
 from policies.core.call import Call, Decision, Principal, Tool, Verdict
-from policies.core.decide import Policy, Said, Step, deciding, steps
+from policies.core.decide import Policy, Said, Step, decide, deciding, steps
 from policies.snapshot import current_version, load_policy
 
 BARRED: Final = {
@@ -50,7 +50,9 @@ class Explained:
     tool: Tool
     steps: tuple[Step, ...]
     verdict: Verdict
-    """Of all steps together; else that of the first call that is denied."""
+    """Of all steps together; where calls are foreseen, that of the first one that is denied."""
+    goes_on: bool
+    """Whether a use gets as far as its calls: neither key nor policy keeps the tool from it."""
     calls: tuple[Foreseen, ...] = ()
     wrong: str = ""
     """What is wrong with the arguments: they are judged once the tool is allowed."""
@@ -90,7 +92,8 @@ def explain(policy: Policy, identified: Identified, tool: Tool, barred: str = ""
         tool.name,
         policy.risk(tool),
     )
-    return Explained(identified.principal, tool, tuple(found), verdict)
+    goes_on = not barred and decide(policy, identified.principal, tool, "").allowed
+    return Explained(identified.principal, tool, tuple(found), verdict, goes_on)
 
 
 def _of_connection(policy: Policy, identified: Identified, tool: Tool) -> list[Step]:
@@ -125,8 +128,8 @@ async def foresee(
     """Also what is said of the calls that a use with these arguments begins with, as far as that can be told before
     PagerDuty has answered any. ``call``: what the calls of a use have in common."""
     tool = explained.tool
-    if not explained.verdict.allowed:
-        return explained  # A use that is denied goes no further.
+    if not explained.goes_on:
+        return explained
     calls: list[Foreseen] = []
 
     async def unsent(ask: tools.Ask) -> tools.Told:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import re
@@ -91,7 +92,12 @@ def test_every_page_passes_axe(page: Page, portal: Portal) -> None:
     paths += [f"/teams/payments/agents/{portal.seeded['key_id']}/{name}/" for name in ("connect", "stop")]
     paths += [f"/teams/payments/agents/{portal.seeded['key_id']}/change/"]
     paths += [f"/teams/payments/connections/{portal.seeded['connection']}/delete/"]
-    paths += ["/teams/payments/stop/", "/teams/payments/tools/writes-off/"]
+    paths += ["/teams/payments/stop/", "/teams/payments/tools/writes-off/", "/explain/"]
+    paths += [
+        f"/explain/?decision={denied.headers['x-pagewarden-decision']}",
+        "/teams/payments/try/?tool=merge_incidents",
+        f"/access/?day={dt.datetime.now(dt.UTC):%Y-%m-%d}&what=category:0",
+    ]
     for path in paths[:4] + paths[5:]:
         page.goto(portal.url + path)
         # What is folded away must be as good as the rest.

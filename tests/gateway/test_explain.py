@@ -50,10 +50,10 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "add_note_to_incident": {"incident_id": "PT4KHLK", "note": "Looked."},
     "update_incident": {"incident_id": "PT4KHLK", "status": "acknowledged"},
     "resolve_incident": {"incident_id": "PT4KHLK"},
-    "create_incident": {"service_id": "PSVC001", "title": "Disk is full"},
+    "create_incident": {"service_id": "Checkout", "title": "Disk is full"},
     "delete_escalation_policy": {"escalation_policy_id": "PPOL001"},
 }
-"""Tools of every kind: reads, writes, what bounds cannot hold; with arguments that need no look-up of a name."""
+"""Tools of every kind: reads, writes, what bounds cannot hold, and one that first looks up a name, which takes another tool."""
 
 
 class Unsent(PagerDuty):
@@ -97,6 +97,14 @@ class Nothing:
         return lambda *given, **more: None
 
 
+NAMES = sorted(ARGUMENTS)
+
+
+def seldom(usual: Any, strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Mostly nothing stands in the way: else few would get as far as their calls."""
+    return st.one_of(*[st.just(usual)] * 5, strategy)
+
+
 def connections() -> st.SearchStrategy[Connection | None]:
     bounds = st.sampled_from(
         [
@@ -122,39 +130,41 @@ def connections() -> st.SearchStrategy[Connection | None]:
             is_enabled=not suspended,
         ),
         bounds,
-        st.sampled_from(["", "", "Main is switched off."]),
+        seldom("", st.just("Main is switched off.")),
     )
-    return st.one_of(made, made, made, st.none())
+    return st.one_of(*[made] * 7, st.none())
 
 
 POLICIES = st.builds(
-    lambda version, settings, locked, risks, stops: Policy(version, {1: settings}, locked, risks, stops),
+    lambda version, settings, locked, risks, stops: Policy(
+        version, {1: dict.fromkeys(NAMES, State.ON) | settings}, locked, risks, stops
+    ),
     st.integers(1, 9),
-    st.dictionaries(st.sampled_from(sorted(ARGUMENTS)), st.sampled_from(State)),
-    st.dictionaries(st.sampled_from(sorted(ARGUMENTS)), st.sampled_from(["", "an outage"]), max_size=2),
-    st.dictionaries(st.sampled_from(sorted(ARGUMENTS)), st.just(Risk.HIGH), max_size=2),
-    st.one_of(
-        st.just({}),
+    st.dictionaries(st.sampled_from(NAMES), st.sampled_from(State), max_size=5),
+    seldom({}, st.dictionaries(st.sampled_from(NAMES), st.sampled_from(["", "an outage"]), max_size=4)),
+    st.dictionaries(st.sampled_from(NAMES), st.just(Risk.HIGH), max_size=2),
+    seldom(
+        {},
         st.dictionaries(st.sampled_from(["everything", "team:1", "team:2", "key:k1", "user:5"]), st.just("it loops")),
     ),
 )
-NARROWED = st.one_of(st.none(), st.frozensets(st.sampled_from(sorted(ARGUMENTS)), min_size=1))
-MEMBERSHIPS = st.builds(
+NARROWED = seldom(None, st.frozensets(st.sampled_from(NAMES), min_size=1))
+PEOPLE = st.builds(
     KnownPerson,
-    st.sampled_from(["", "", "administrator", "auditor"]),
-    st.sampled_from([{}, {1: "manager"}, {1: "member"}]),
+    seldom("", st.sampled_from(["administrator", "auditor"])),
+    seldom({1: "manager"}, st.sampled_from([{}, {1: "member"}])),
 )
 
 
-@hypothesis_settings(max_examples=200)
+@hypothesis_settings(max_examples=400)
 @given(
     policy=POLICIES,
     connection=connections(),
     name=st.sampled_from(sorted(ARGUMENTS)),
     narrowed=NARROWED,
-    person=MEMBERSHIPS,
+    person=PEOPLE,
     as_person=st.booleans(),
-    barred=st.sampled_from(["", "", "", "revoked", "expired"]),
+    barred=seldom("", st.sampled_from(["revoked", "expired"])),
 )
 def test_what_is_explained_is_what_the_pipeline_decides(
     policy: Policy,

@@ -210,7 +210,7 @@ def test_a_member_asks_and_a_manager_allows_with_a_word(
     [sent] = mail.outbox
     assert (sent.to, sent.subject) == (["mina@example.com"], "Vic asks for Update incident in Payments")
     assert f"/requests/{row.pk}/" in sent.body
-    assert "it waits for" in shown(client, cast, "vic", {"who": f"key:{key.pk}", "tool": LOW})
+    assert "and it waits for" in shown(client, cast, "vic", {"who": f"key:{key.pk}", "tool": LOW})
     client.force_login(cast.mina)
     for page in ("/", "/teams/payments/tools/"):
         assert f"/requests/{row.pk}/" in client.get(page).content.decode()

@@ -351,7 +351,7 @@ def test_lists_cost_the_same_for_few_and_for_many(
     as_(client, cast, "ada")
     member = Membership.objects.get(user=cast.mina, team=cast.payments)
     paths = {
-        "/people/": 12,
+        "/people/": 14,
         person(cast.mina): 16,
         "/teams/payments/members/": 8,
         f"/teams/payments/members/{member.pk}/leave/": 14,

@@ -203,16 +203,14 @@ def test_only_people_of_the_team_try_its_tools(client: Client, cast: Cast, who: 
         assert client.get(f"{TRY}?connection=nonsense").status_code == 404
 
 
-@pytest.mark.parametrize("name", list(TOOLS))
-def test_every_tool_has_a_form_of_its_schema(name: str) -> None:
-    form = ToolForm(TOOLS[name])
-    shown = form.as_p()
-    properties = TOOLS[name].input_schema["properties"]
-    assert set(properties) <= set(form.fields)
-    assert {field for field, told in form.fields.items() if told.required} == set(TOOLS[name].input_schema["required"])
-    assert all(f'name="given-{field}"' in shown for field in form.fields)
-    empty = ToolForm(TOOLS[name], {})
-    assert empty.is_valid() is not bool(TOOLS[name].input_schema["required"])
+def test_every_tool_has_a_form_of_its_schema() -> None:
+    for tool in TOOLS.values():
+        form, schema = ToolForm(tool), tool.input_schema
+        shown = form.as_p()
+        assert set(schema["properties"]) <= set(form.fields), tool.name
+        assert {name for name, field in form.fields.items() if field.required} == set(schema["required"]), tool.name
+        assert all(f'name="given-{name}"' in shown for name in form.fields), tool.name
+        assert ToolForm(tool, {}).is_valid() is not bool(schema["required"]), tool.name
 
 
 def test_what_is_filled_in_becomes_arguments_of_the_schemas_kinds() -> None:

@@ -26,6 +26,16 @@ ASIDE: Final = frozenset(
     {
         *("set_password", "set_reveals", "reads_go_on", "close_alarm", "rehearse_stop", "rotate_keys"),
         *("export_audit", "export_access", "mark_reviewed", "request_tool", "answer_request"),
+        *(
+            "check_journal",
+            "set_weekly_digest",
+            "invite",
+            "resend_invitation",
+            "revoke_invitation",
+            "accept_invitation",
+        ),
+        *("link_provider", "unlink_provider", "add_second_factor", "remove_second_factor", "remove_second_factors"),
+        *("renew_recovery_codes", "let_go", "hand_over_key", "hand_over_stop", "hand_over_connection"),
         *("use_connection", "register_token", "replace_token", "promote_token", "discard_replacement"),
         *("set_token_expiry", "set_bounds", "set_account_wide_tools", "set_kind", "detect_kind", "set_from_email"),
         *("propose_from_email", "approve_from_email", "discard_from_email"),
@@ -131,6 +141,9 @@ class Configuration:
             case "create_personal_workspace":
                 self.teams.pop(team or 0, None)
                 self.members.pop(team or 0, None)
+            case "hand_over_workspace":
+                owner = before.get("owner") if isinstance(before, dict) else None
+                self.members[team or 0] = {str(owner): Membership.Role.MANAGER.value} if owner else {}
             case "set_membership" | "remove_member":
                 if before is None:
                     self.members[team or 0].pop(target, None)
@@ -160,6 +173,8 @@ class Configuration:
         elif prefix and isinstance(before, dict) and "tools" in before:
             if key is not None:
                 key.narrowed_to = None if before["tools"] is None else frozenset(before["tools"])
+                if "expires_at" in before:
+                    key.expires_at = dt.datetime.fromisoformat(before["expires_at"]) if before["expires_at"] else None
         else:
             self.unknown.add(action)
 

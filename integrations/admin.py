@@ -307,7 +307,7 @@ class ConnectionAdmin(ActionAdmin):
 
         told(self, request, save)
 
-    @confirmed("Test", "Each is tried out at PagerDuty now, one after the other: choose a few.", whole=False)
+    @confirmed("Test", "Each is tried out at PagerDuty now, one after the other: choose a few.", changes=False)
     def test(self, connections: QuerySet[Connection], by: User, reason: str) -> str:
         found: list[str] = []
         failed: list[str] = []
@@ -369,7 +369,11 @@ class ConnectionTestAdmin(RecordAdmin):
 class VerifyingAdmin(RecordAdmin):
     actions = ("verify",)
 
-    @confirmed("Verify the journal", "The worker reads all of the journal and holds it against the newest checkpoint.")
+    @confirmed(
+        "Verify the journal",
+        "The worker reads all of the journal and holds it against the newest checkpoint.",
+        changes=False,
+    )
     def verify(self, rows: QuerySet[Any], by: User, reason: str) -> str:
         verify_journal.enqueue()
         return (

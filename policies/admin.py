@@ -135,9 +135,13 @@ def confirmed(description: str, explained: str, *, changes: bool = True) -> Call
                 }
                 return TemplateResponse(request, "admin/confirm.html", context)
             by, reason = asking(request), request.POST.get("reason", "")
-            with transaction.atomic() if changes else contextlib.nullcontext():
-                chosen = admin_.model._default_manager.filter(pk__in=[row.pk for row in rows])
-                told(admin_, request, lambda: act(admin_, chosen, by, reason))
+            chosen = admin_.model._default_manager.filter(pk__in=[row.pk for row in rows])
+
+            def do() -> str:
+                with transaction.atomic() if changes else contextlib.nullcontext():
+                    return act(admin_, chosen, by, reason)
+
+            told(admin_, request, do)
             return None
 
         return action

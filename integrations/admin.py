@@ -8,6 +8,7 @@ from django import forms
 from django.contrib import admin
 from django.contrib.admin.widgets import AdminDateWidget
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.decorators import method_decorator
@@ -108,12 +109,13 @@ class TeamAdmin(ActionAdmin):
             def save(values: dict[str, Any] = values, row: Any = row) -> str:
                 # Whose membership it was, whoever was typed into its row.
                 was = User.objects.get(pk=row.initial["user"]) if row.instance.pk else None
-                if was is not None and (values.get("DELETE") or values["user"] != was):
-                    actions.do_remove_member(team, user=was, by=by)
-                if values.get("DELETE"):
-                    return f"{was} is removed."
-                made = actions.do_set_membership(team, user=values["user"], role=values["role"], by=by)
-                return f"{made.user} is {made.get_role_display()}."
+                with transaction.atomic():
+                    if was is not None and (values.get("DELETE") or values["user"] != was):
+                        actions.do_remove_member(team, user=was, by=by)
+                    if values.get("DELETE"):
+                        return f"{was} is removed."
+                    made = actions.do_set_membership(team, user=values["user"], role=values["role"], by=by)
+                    return f"{made.user} is {made.get_role_display()}."
 
             told(self, request, save)
 
@@ -307,7 +309,7 @@ class ConnectionAdmin(ActionAdmin):
 
         told(self, request, save)
 
-    @confirmed("Test", "Each is tried out at PagerDuty now, one after the other: choose a few.", whole=False)
+    @confirmed("Test", "Each is tried out at PagerDuty now, one after the other: choose a few.", changes=False)
     def test(self, connections: QuerySet[Connection], by: User, reason: str) -> str:
         found: list[str] = []
         failed: list[str] = []
@@ -369,7 +371,11 @@ class ConnectionTestAdmin(RecordAdmin):
 class VerifyingAdmin(RecordAdmin):
     actions = ("verify",)
 
-    @confirmed("Verify the journal", "The worker reads all of the journal and holds it against the newest checkpoint.")
+    @confirmed(
+        "Verify the journal",
+        "The worker reads all of the journal and holds it against the newest checkpoint.",
+        changes=False,
+    )
     def verify(self, rows: QuerySet[Any], by: User, reason: str) -> str:
         verify_journal.enqueue()
         return (

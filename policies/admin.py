@@ -113,10 +113,11 @@ Action = Callable[[Any, HttpRequest, QuerySet[Any]], HttpResponse | None]
 MOST_AT_ONCE = 1_000
 
 
-def confirmed(description: str, explained: str, *, whole: bool = True) -> Callable[[Act], Action]:
+def confirmed(description: str, explained: str, *, changes: bool = True) -> Callable[[Act], Action]:
     """An action of a list: shows what it would be done to, asks why, and is done once that is confirmed.
 
-    ``act`` gets the rows, who asks and why, and returns what was done as a sentence. ``whole``: to all of them or to none.
+    ``act`` gets the rows, who asks and why, and returns what was done as a sentence. ``changes``: then
+    it is done to all of them or to none, and why is kept.
     """
 
     def decorate(act: Act) -> Action:
@@ -133,15 +134,20 @@ def confirmed(description: str, explained: str, *, whole: bool = True) -> Callab
                     "title": description,
                     "explained": explained,
                     "rows": rows,
+                    "changes": changes,
                     "action": act.__name__,
                     "opts": admin_.opts,
                     "media": admin_.media,
                 }
                 return TemplateResponse(request, "admin/confirm.html", context)
             by, reason = asking(request), request.POST.get("reason", "")
-            with transaction.atomic() if whole else contextlib.nullcontext():
-                chosen = admin_.model._default_manager.filter(pk__in=[row.pk for row in rows])
-                told(admin_, request, lambda: act(admin_, chosen, by, reason))
+            chosen = admin_.model._default_manager.filter(pk__in=[row.pk for row in rows])
+
+            def do() -> str:
+                with transaction.atomic() if changes else contextlib.nullcontext():
+                    return act(admin_, chosen, by, reason)
+
+            told(admin_, request, do)
             return None
 
         return action

@@ -329,6 +329,9 @@ def test_an_administrator_locks_a_tool_and_sets_several_teams_on_the_grid(page: 
     sign_in(page, portal, "ada")
     for width in (380, 1280):
         page.set_viewport_size({"width": width, "height": 800})
+        for path in ("", "policies/entry/", "policies/team/", "integrations/connection/add/"):
+            page.goto(f"{portal.url}/admin/{path}")
+            assert faults(page) == [], path
         page.goto(f"{portal.url}/grid/?category=incidents")
         assert faults(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width

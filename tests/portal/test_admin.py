@@ -492,6 +492,18 @@ def test_members_are_named_by_the_actions_inline_and_in_their_list(ada: Client, 
     assert journalled("remove_member") == 2
 
 
+def test_what_is_refused_of_one_is_done_to_none(ada: Client, cast: Cast) -> None:
+    from policies.actions import do_create_personal_workspace
+
+    do_create_personal_workspace(cast.zed, by=cast.zed)
+    everybody = list(Membership.objects.order_by("pk").values_list("pk", flat=True))
+    chosen = {"action": "remove", "confirmed": "remove", "_selected_action": everybody}
+    answer = ada.post("/admin/policies/membership/", chosen, follow=True).content.decode()
+    assert "A personal workspace has its owner alone." in answer
+    assert list(Membership.objects.order_by("pk").values_list("pk", flat=True)) == everybody
+    assert journalled("remove_member") == 0
+
+
 def test_a_tool_is_set_by_the_action_and_nobody_is_overwritten(ada: Client, cast: Cast) -> None:
     ada.post("/admin/policies/toolsetting/add/", {"team": cast.payments.pk, "tool": "resolve_incident", "state": "on"})
     row = ToolSetting.objects.get()

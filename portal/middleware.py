@@ -18,6 +18,7 @@ from django.utils.deprecation import MiddlewareMixin
 
 from integrations.gateway.http import client_ip
 from policies.actions import TooManyGuesses, note_seen, time_zones
+from policies.core.text import written_out
 from policies.models import User
 from portal.sign_in import has_second_factor, must_have_second_factor
 
@@ -100,6 +101,17 @@ class ReadersZone(MiddlewareMixin):
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         timezone.deactivate()
+        return response
+
+
+class NothingActs(MiddlewareMixin):
+    """Whatever text a page shows, and whoever stored it: nothing in it turns the direction of writing, hides or acts."""
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        if isinstance(response, HttpResponse) and response["Content-Type"].startswith("text/html"):
+            text = response.content.decode()
+            if (fit := written_out(text)) != text:
+                response.content = fit.encode()
         return response
 
 

@@ -42,12 +42,17 @@ def shown(text: str, maximum: int) -> str:
     """
     text = text[: maximum + 1]  # What is shown is never shorter than what it was.
     if not (text.isascii() and text.isprintable()):
-        text = _BREAKS.sub(" ", text)
-        joined = {match.start() for match in _JOINED.finditer(text)}
-        text = "".join(
-            char if place in joined or not _is_hidden(char) else _escape(char) for place, char in enumerate(text)
-        )
+        text = written_out(_BREAKS.sub(" ", text))
     return text if len(text) <= maximum else f"{text[: maximum - 1]}…"
+
+
+def written_out(text: str) -> str:
+    """As ``shown`` has it, but of any length, and with its lines and tabs. Quick where there is nothing to write out."""
+    acting = {char for char in set(text) if char not in "\t\n\r" and _is_hidden(char)}
+    if not acting:
+        return text
+    joined = {match.start() for match in _JOINED.finditer(text)}
+    return "".join(_escape(char) if char in acting and place not in joined else char for place, char in enumerate(text))
 
 
 def _is_hidden(char: str) -> bool:

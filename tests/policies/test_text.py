@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from policies import actions, keys
-from policies.core.text import REDACTED, redacted, shown
+from policies.core.text import REDACTED, redacted, shown, written_out
 from policies.models import ConfigChange, Entry
 from portal.logs import Line
 from tests.conftest import Cast
@@ -56,6 +56,12 @@ def test_what_hides_or_acts_is_written_out(text: str, seen: str) -> None:
 )
 def test_what_people_write_stays_as_it_is(text: str) -> None:
     assert shown(text, 100) == text
+
+
+def test_a_page_keeps_its_lines_and_what_people_write() -> None:
+    page = "<p>\n\tZoë 👩‍💻 … می‌خواهم\r\n</p>"
+    assert written_out(page) == page
+    assert written_out(f"{page}\u202e\u200b") == f"{page}\\u202e\\u200b"
 
 
 def test_a_joiner_that_joins_nothing_is_written_out() -> None:

@@ -1,5 +1,5 @@
 """Names and messages from outside, at each place where people or programs read them: a finding, a page, a terminal, a mail, an
-entry. ``tests/policies/test_text.py`` tells what becomes of them."""
+entry. ``tests/policies/test_text.py`` tells what becomes of them; ``test_hostile_pages.py`` goes through every page."""
 
 from __future__ import annotations
 

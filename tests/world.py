@@ -1,0 +1,223 @@
+"""The cast with one of everything that a page can show, for a team, for another team, and for a personal workspace."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from django.apps import apps
+from django.db import models
+from django.utils import timezone
+
+from integrations.actions import (
+    do_issue_agent_key,
+    do_propose_from_email,
+    do_register_token,
+    do_replace_token,
+)
+from integrations.models import Attempt, Connection, ConnectionTest
+from integrations.pagerduty.catalog import TOOLS
+from policies.actions import (
+    count_guess,
+    do_create_personal_workspace,
+    do_mark_reviewed,
+    do_save_view,
+    do_set_membership,
+    do_set_reads_go_on,
+    do_set_reveals,
+    do_set_tool_rule,
+    do_set_tools,
+    do_stop,
+    record_sign_in,
+)
+from policies.alarms import Kind, Sign, note
+from policies.core.call import Entry as NewEntry
+from policies.core.call import EntryKind, Outcome, State
+from policies.journal import append_in_transaction, write_checkpoint
+from policies.models import (
+    AgentKey,
+    Alarm,
+    ConfigChange,
+    Counted,
+    Entry,
+    LastVerification,
+    Team,
+    ToolCalls,
+    User,
+)
+from tests.conftest import PASSWORD, Cast, make_cast
+
+NETWORKS = ("198.51.100.7", "203.0.113.9")
+
+
+@dataclass(frozen=True)
+class World:
+    cast: Cast
+    pia: User
+    """Manages her own workspace, and is in no other team."""
+    dora: User
+    """Managed Payments once, and is deactivated."""
+    workspace: Team
+
+
+def make_world() -> World:
+    """In the transaction that is open. Each team has a connection with a replacement and a proposed address that wait, a key with
+    an alarm, a key that is stopped, calls that were let through and denied, and what its people keep."""
+    cast = make_cast()
+    pia, dora = (
+        User.objects.create_user(f"{who}@example.com", PASSWORD, name=who.capitalize()) for who in ("pia", "dora")
+    )
+    workspace = do_create_personal_workspace(pia, by=pia)
+    do_set_membership(cast.payments, user=dora, role="manager", by=cast.ada)
+    for number, (team, manager) in enumerate(((cast.payments, cast.mina), (cast.search, cast.omar), (workspace, pia))):
+        _furnish(number, team, manager, cast.ada)
+    # One tool that the two teams do not have alike.
+    do_set_tools(cast.payments, states={"add_note_to_incident": State.ON}, tools=TOOLS, by=cast.mina)
+    User.objects.filter(pk=dora.pk).update(is_active=False)
+    for reader in (cast.ada, cast.rhea):
+        do_save_view(by=reader, name="Denied", query="verdict:deny")
+    do_set_tool_rule("snooze_incident", tools=TOOLS, by=cast.ada, locked=True, risk="", reason="never")
+    do_set_reads_go_on(by=cast.ada, on=True, reason="people on call need to see", minutes=15)
+    count_guess(email="mina@example.com", ip="203.0.113.9")
+    record_sign_in(user=cast.mina, email="", ip="203.0.113.9", what="signed_in")
+    write_checkpoint()
+    now = timezone.now()
+    LastVerification.objects.create(at=now, status="intact", entries=1, told="Every entry is as it was written.")
+    Counted.objects.get_or_create(pk=1)
+    return World(cast, pia, dora, workspace)
+
+
+def _furnish(number: int, team: Team, manager: User, ada: User) -> None:
+    connection = _connection(number, team, manager, ada)
+    assistant, stopped = (
+        do_issue_agent_key(connection, name=f"{name} of {team.slug}", by=manager, tools=TOOLS)[0]
+        for name in ("assistant", "stopped")
+    )
+    for ip in NETWORKS:
+        note(Sign(Kind.NEW_NETWORK, str(assistant.pk), time.time(), ip, "list_incidents", f"seen-{number}"))
+    do_stop(by=manager, reason="it loops", key=stopped)
+    do_set_tools(team, states={"create_incident": State.ON}, tools=TOOLS, by=manager, reason="on trial")
+    do_set_reveals(team, kinds=["addresses"], known=["addresses"], by=ada, reason="asked for")
+    do_save_view(by=manager, name="Denied", query="verdict:deny")
+    do_mark_reviewed(by=manager, team_id=team.pk, query="verdict:deny", first=1, last=2, note="Looked at.")
+    _calls(number, team, assistant)
+
+
+def _connection(number: int, team: Team, manager: User, ada: User) -> Connection:
+    connection = do_register_token(
+        team,
+        name="Main",
+        token=f"y_NbAkKc66ryYTWUXYE{number}",
+        kind="user",
+        region="us",
+        from_email=manager.email,
+        by=ada,
+        team_ids=["PTEAM01"],
+    )
+    do_replace_token(connection, token=f"u_NbAkKc66ryYTWUXYE{number}", by=ada)
+    do_propose_from_email(connection, email="night@example.com", by=manager)
+    Connection.objects.filter(pk=connection.pk).update(detected_kind="oauth")
+    ConnectionTest.objects.create(
+        connection=connection, passed=False, message="PagerDuty refused it.", asked_by=manager.email
+    )
+    return connection
+
+
+def _calls(number: int, team: Team, key: AgentKey) -> None:
+    now = timezone.now()
+    actor = f"key:{key.pk}"
+    told: dict[str, Any] = {
+        "actor": {"kind": "agent", "id": actor, "name": key.name},
+        "method": "GET",
+        "path": "/incidents",
+    }
+    for decision, verdict, outcome in (("let", "allow", Outcome.DONE), ("denied", "deny", Outcome.DENIED)):
+        append_in_transaction(
+            NewEntry(
+                EntryKind.RESULT,
+                now,
+                f"{decision}-{number}",
+                team.pk,
+                actor,
+                "list_incidents",
+                verdict,
+                outcome=outcome,
+                details=told,
+            )
+        )
+    begins = now.replace(hour=now.hour - now.hour % 6, minute=0, second=0, microsecond=0)
+    ToolCalls.objects.create(team_id=team.pk, begins=begins, tool="list_incidents", calls=2, denied=1)
+    Attempt.objects.create(
+        scope=f"{number:064}",
+        request="r" * 64,
+        is_keyed=True,
+        actor=actor,
+        operation="createIncident",
+        decision_id=f"let-{number}",
+        at=now,
+        expires_at=now + dt.timedelta(days=1),
+    )
+
+
+HOSTILE = "\"'><b data-hostile onclick=alert(1)><script>alert(1)</script>\u202e\u200b\x1b[31m" + "W" * 10_000
+"""Breaks out of an attribute and of an element, turns the direction of writing, hides, and is a word of ten thousand letters."""
+ACTING = frozenset("\u202e\u200b\x1b")
+CODES = frozenset(["id", "kind", "what", "method", "action", "rule", "revealed", "door", "schema", "at", "seq"])
+"""Of an entry, what the portal itself writes in words of its own."""
+
+
+def spoil() -> None:
+    """All text that people, clients or PagerDuty may have written is hostile: an earlier release stored it, say, or somebody
+    who reached the database."""
+    for label in ("policies", "integrations"):
+        for model in apps.get_app_config(label).get_models():
+            texts = {
+                field.name: HOSTILE[: field.max_length]
+                for field in model._meta.concrete_fields
+                if type(field) is models.CharField and _is_free(field)
+            }
+            if texts:
+                model._default_manager.update(**texts)
+    ConfigChange.objects.update(before=HOSTILE, after={HOSTILE: [HOSTILE]})
+    check = {"ok": False, "message": HOSTILE, "derived": False}
+    tool = {"serves": "no", "tool": "list_incidents", "message": HOSTILE, "derived": False}
+    ConnectionTest.objects.update(findings={"remedy": HOSTILE, "checks": [check], "tools": [tool]})
+    Connection.objects.update(bound_team_ids=[HOSTILE], bound_service_ids=[HOSTILE])
+    AgentKey.objects.update(networks=[HOSTILE], tools=[HOSTILE])
+    for alarm in Alarm.objects.all():
+        alarm.signs = [{**sign, "ip": HOSTILE, "network": HOSTILE, "tool": HOSTILE} for sign in alarm.signs]
+        alarm.save()
+    for entry in Entry.objects.all():
+        record = json.loads(entry.record)
+        record["details"] = _spoiled(record["details"])
+        Entry.objects.filter(pk=entry.pk).update(
+            record=json.dumps(record), tool=HOSTILE[:64], resource=HOSTILE[:64], actor=HOSTILE[:254]
+        )
+
+
+def _is_free(field: models.CharField[Any, Any]) -> bool:
+    """Whether it holds more than a word or a digest of the portal's own."""
+    codes = {
+        "password",
+        "digest",
+        "signature",
+        "operation",
+        "tool",
+        "action",
+        "request",
+        "public_key",
+        "hash",
+        "network",
+    }
+    return not (field.choices or field.unique or field.name in codes or (field.max_length or 0) < 49)
+
+
+def _spoiled(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: inner if key in CODES else _spoiled(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_spoiled(inner) for inner in value]
+    return HOSTILE if isinstance(value, str) else value

@@ -35,7 +35,13 @@ setup: .venv/.ready
 		release@npm:@modelcontextprotocol/conformance@0.1.16 next@npm:@modelcontextprotocol/conformance@0.2.0-alpha.12
 	@touch $@
 
-CLIENTS := .tools/pagerduty-5.3/.ready .tools/mcp-1.30/.ready $(if $(shell command -v npm),.tools/conformance/.ready)
+# A certified OIDC provider, for the tests of signing in by one. It runs on the node of the conformance tests.
+.tools/oidc-provider/.ready:
+	npm install --silent --no-save --no-audit --no-fund --prefix .tools/oidc-provider oidc-provider@9.13.3
+	@touch $@
+
+CLIENTS := .tools/pagerduty-5.3/.ready .tools/mcp-1.30/.ready \
+	$(if $(shell command -v npm),.tools/conformance/.ready .tools/oidc-provider/.ready)
 
 demo: setup
 	.venv/bin/python manage.py demo $(ARGS)

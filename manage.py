@@ -19,6 +19,12 @@ def main() -> None:
 
         demo(sys.argv[2:])
         return
+    if sys.argv[1:2] == ["verify_export"]:
+        # For machines that have nothing of the portal's but its code.
+        from portal.management.commands.verify_export import Command
+
+        Command().run_from_argv(sys.argv)
+        return
     try:
         _ = settings.SECRET_KEY  # reads all of them
     except (ImproperlyConfigured, OSError) as error:

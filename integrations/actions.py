@@ -6,14 +6,14 @@ could bring back a ciphertext that was resealed or replaced meanwhile.
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 import logging
 import math
 import re
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 from uuid import UUID
@@ -31,7 +31,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from integrations.fields import reseal, seal, sealed_by
 from integrations.gateway.integration import Bounds
-from integrations.models import Connection, ConnectionKey, ConnectionTest
+from integrations.models import Connection, ConnectionKey, ConnectionTest, RunningTest
 from integrations.pagerduty import catalog, diagnose
 from policies.actions import (
     By,
@@ -53,7 +53,12 @@ from policies.snapshot import current_version, load_policy
 
 log = logging.getLogger(__name__)
 
-KEPT_TESTS: Final = 20
+KEPT_TESTS: Final = 100
+"""Of a connection, the newest."""
+KEPT_FINDINGS: Final = 20
+"""Of the newest tests, those of which all that they found is kept (some 15 kB each), not its sum alone."""
+LONGEST_TEST: Final = dt.timedelta(minutes=2)
+"""A test that has not ended by then never will: its process is gone."""
 REMINDER_DAYS: Final = (30, 14, 7, 1, 0)
 """Days before a token's end at which its managers are reminded, once each."""
 BEARER_DAYS: Final = 30
@@ -479,6 +484,23 @@ def do_approve_from_email(connection: Connection, *, email: str, by: By, reason:
     return row
 
 
+def do_hand_over_connection(connection: Connection, *, to: User, by: By, held: str, reason: str = "") -> Connection:
+    """Say who answers for a connection now that the person with the address ``held`` has left. What was made as them is made
+    as ``to``: at once where ``by`` is that person or an administrator; else as ``by`` until an administrator has signed."""
+    require_manager(by, connection.team, "hand over a connection")
+    now, proposed = _from_email(to.email, by)
+    with _changing(connection) as row:
+        before = {**_facts(row), "kept_by": row.kept_by or row.registered_by}
+        row.kept_by = to.email
+        if row.from_email.lower() == held.lower():
+            # What somebody else waits for goes on waiting.
+            row.from_email, row.from_email_proposed = now, proposed or row.from_email_proposed
+        row.save(update_fields=["kept_by", "from_email", "from_email_proposed"])
+        after = {**_facts(row), "kept_by": row.kept_by}
+        _record(row, by, "hand_over_connection", before, after, reason)
+    return row
+
+
 def do_discard_from_email(connection: Connection, *, by: By, reason: str = "") -> Connection:
     """Withdraw or turn down the proposed address."""
     require_manager(by, connection.team, "withdraw a proposed address")
@@ -518,15 +540,27 @@ def do_set_enabled(connection: Connection, enabled: bool, *, by: By, reason: str
     return row
 
 
-def do_delete_connection(connection: Connection, *, by: By, reason: str = "") -> None:
-    """Delete a connection with its sealed token and tests, and revoke the agent keys that use it."""
+def do_delete_connection(
+    connection: Connection, *, by: By, reason: str = "", seen: Iterable[str] | None = None
+) -> list[AgentKey]:
+    """Delete a connection with its sealed token and tests, and revoke the agent keys that use it. Returns these.
+
+    ``seen``: the ids of the keys that whoever asks was told of. Raises ``ValidationError`` where another would be revoked.
+    """
     require_manager(by, connection.team, "delete a connection")
+    told = None if seen is None else set(seen)
     with _changing(connection) as row:
-        for link in row.keys.select_related("key"):
-            if link.key.revoked_at is None:
-                do_revoke_key(link.key, by=by, reason=f"its connection {row.name} was deleted")
+        links = row.keys.select_related("key__team").filter(key__revoked_at=None).order_by("key__name")
+        revoked = [link.key for link in links]
+        if told is not None and not {str(key.pk) for key in revoked} <= told:
+            raise ValidationError(
+                "Another key was issued for this connection meanwhile: look again at what would stop."
+            )
+        for key in revoked:
+            do_revoke_key(key, by=by, reason=f"its connection {row.name} was deleted")
         _record(row, by, "delete_connection", _facts(row), None, reason)
         row.delete()
+    return revoked
 
 
 def do_issue_agent_key(
@@ -789,9 +823,8 @@ def _runner(connection: Connection, by: By, job: str, variant: str = "") -> diag
         raise RuntimeError(
             "A connection cannot be tested inside a transaction: the journal would wait for it for ever."
         )
-    started = runtime.current()
     # A connection that was registered a moment ago may not be in memory yet.
-    asyncio.run_coroutine_threadsafe(started.watch.refresh(), started.loop).result(timeout=30)
+    runtime.wait_for(lambda started: started.watch.refresh(), 30)
 
     def run(method: str, path: str, query: str = "") -> diagnose.Heard:
         answer = runtime.call(
@@ -814,10 +847,16 @@ def _runner(connection: Connection, by: By, job: str, variant: str = "") -> diag
     return run
 
 
-def test_connection(connection: Connection, *, by: By, candidate: bool = False) -> ConnectionTest:  # noqa: PT028
+def test_connection(
+    connection: Connection,
+    *,
+    by: By,
+    candidate: bool = False,  # noqa: PT028
+    step: Step | None = None,  # noqa: PT028
+) -> ConnectionTest:
     """Test a connection, or its replacement token, keep the finding, and put a replacement that passes into service.
 
-    Must be called outside ``atomic()``. Takes up to a minute.
+    Must be called outside ``atomic()``. Takes up to a minute. ``step`` is told of each call that was made.
 
     Raises:
         Refused: ``by`` does not manage the team.
@@ -830,6 +869,8 @@ def test_connection(connection: Connection, *, by: By, candidate: bool = False) 
         raise ValidationError("There is no replacement token to test.")
     tested = connection.candidate_fingerprint if candidate else connection.fingerprint
     run = _runner(connection, by, "connection_test", "candidate" if candidate else "")
+    if step is not None:
+        run = _watched(run, step)
     found = diagnose.diagnose(
         run, kind=connection.kind, region=connection.get_region_display(), tools=enabled_tools(connection.team)
     )
@@ -840,6 +881,83 @@ def test_connection(connection: Connection, *, by: By, candidate: bool = False) 
 
 # pytest would take it for a test of its own wherever it is imported.
 test_connection.__test__ = False  # type: ignore[attr-defined]  # a function takes any attribute
+
+
+Step = Callable[[str, str], None]
+"""Takes what was asked and what came of it, in a few words each."""
+
+
+def _watched(run: diagnose.Run, step: Step) -> diagnose.Run:
+    def watched(method: str, path: str, query: str = "") -> diagnose.Heard:
+        heard = run(method, path, query)
+        step(f"{method} {path}", diagnose.in_short(heard))
+        return heard
+
+    return watched
+
+
+def is_running(test: RunningTest, now: dt.datetime) -> bool:
+    return test.ended_at is None and test.begun_at > now - LONGEST_TEST
+
+
+def begin_test(connection: Connection, *, by: User, candidate: bool = False) -> RunningTest:
+    """Test a connection in a thread of this process, so that whoever asks can watch. One that runs already goes on.
+
+    Raises:
+        Refused: ``by`` does not manage the team.
+        ValidationError: there is no replacement to test.
+    """
+    require_manager(by, connection.team, "test a connection")
+    now = timezone.now()
+    with _changing(connection) as row:
+        if candidate and row.candidate is None:
+            raise ValidationError("There is no replacement token to test.")
+        standing = RunningTest.objects.filter(pk=row.pk).first()
+        if standing is not None and is_running(standing, now):
+            return standing
+        made, _ = RunningTest.objects.update_or_create(
+            pk=row.pk,
+            defaults={
+                "begun_at": now,
+                "ended_at": None,
+                "of_candidate": candidate,
+                "asked_by": name_of(by),
+                "steps": [],
+                "passed": None,
+                "told": "",
+            },
+        )
+    threading.Thread(target=_run_test, args=(made, by), name="connection-test", daemon=True).start()
+    return made
+
+
+def _run_test(running: RunningTest, by: User) -> None:
+    # Only this very run: the connection may be deleted meanwhile, or tested anew.
+    own = RunningTest.objects.filter(pk=running.pk, begun_at=running.begun_at)
+    steps: list[tuple[str, str]] = []
+
+    def step(asked: str, came: str) -> None:
+        steps.append((asked, shown(came, 200)))
+        own.update(steps=steps)
+
+    passed = None
+    try:
+        connection = Connection.objects.select_related("team").get(pk=running.pk)
+        found = test_connection(connection, by=by, candidate=running.of_candidate, step=step)
+        passed, told = found.passed, " ".join(filter(None, (found.message, found.findings.get("remedy", ""))))
+    except (CannotTest, Refused) as error:
+        told = str(error)
+    except ValidationError as error:
+        told = " ".join(error.messages)
+    except Connection.DoesNotExist:
+        told = "This connection is deleted."
+    except Exception:
+        log.exception("The test of the connection %s broke off", running.pk)
+        told = "The test broke off by an error of the portal's own: test again, and tell an administrator if it stays."
+    try:
+        own.update(ended_at=timezone.now(), passed=passed, told=told[:1_000])
+    finally:
+        database.close()
 
 
 def _keep(connection: Connection, found: diagnose.Diagnosis, *, tested: str, by: By, candidate: bool) -> ConnectionTest:
@@ -859,11 +977,13 @@ def _keep(connection: Connection, found: diagnose.Diagnosis, *, tested: str, by:
             passed=found.passed,
             problem=found.problem,
             message=found.message[:500],
+            latency_ms=found.latency_ms,
             findings=found.as_json(),
             asked_by=name_of(by),
         )
-        kept = row.tests.order_by("-id").values_list("pk", flat=True)[:KEPT_TESTS]
-        row.tests.exclude(pk__in=list(kept)).delete()
+        newest = list(row.tests.order_by("-id").values_list("pk", flat=True)[:KEPT_TESTS])
+        row.tests.exclude(pk__in=newest).delete()
+        row.tests.exclude(pk__in=newest[:KEPT_FINDINGS]).update(findings={})
         refused: Refused | None = None
         if candidate and found.passed:
             try:

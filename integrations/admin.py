@@ -7,56 +7,137 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.widgets import AdminDateWidget
+from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
 
-from integrations.actions import do_register_token, do_replace_token, do_set_enabled, end_of_day
-from integrations.models import Attempt, Connection, ConnectionKey, ConnectionTest
+from integrations.actions import (
+    CannotTest,
+    do_delete_connection,
+    do_register_token,
+    do_replace_token,
+    do_set_enabled,
+    end_of_day,
+    test_connection,
+)
+from integrations.models import Attempt, Connection, ConnectionKey, ConnectionTest, RunningTest
 from integrations.pagerduty.catalog import TOOLS
+from integrations.tasks import verify_journal
 from policies import actions
-from policies.admin import ActionAdmin, ModelForm, ReadOnlyAdmin, ReasonForm, asking, told
-from policies.models import Membership, Team, ToolRule
+from policies.admin import ActionAdmin, ModelForm, ReadOnlyAdmin, RecordAdmin, asking, choice, confirmed, told
+from policies.core.call import Outcome, Risk, State
+from policies.models import Checkpoint, LastVerification, Membership, Team, ToolRule, ToolSetting, User
 
 if TYPE_CHECKING:
     TabularInline = admin.TabularInline[Membership, Team]
+    BaseInlineFormSet = forms.BaseInlineFormSet[Any, Any, Any]
 else:
     TabularInline = admin.TabularInline
+    BaseInlineFormSet = forms.BaseInlineFormSet
+
+
+class LabelledRows(BaseInlineFormSet):
+    def add_fields(self, form: Any, index: int | None) -> None:
+        super().add_fields(form, index)
+        if "DELETE" in form.fields:
+            form.fields["DELETE"].widget.attrs["aria-label"] = "Remove"
 
 
 class MembershipInline(TabularInline):
     model = Membership
+    formset = LabelledRows
     extra = 0
-    can_delete = False
+    fields = ("user", "role")
+    raw_id_fields = ("user",)
 
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if field is not None:
+            # Django names the columns alone.
+            inner: Any = getattr(field.widget, "widget", field.widget)
+            inner.attrs["aria-label"] = db_field.verbose_name.capitalize()
+        return field
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Membership]:
+        return super().get_queryset(request).select_related("user", "team")
 
 
 @admin.register(Team)
-class TeamAdmin(ReadOnlyAdmin):
-    list_display = ("name", "slug", "kind", "owner")
-    search_fields = ("name", "slug")
+class TeamAdmin(ActionAdmin):
+    list_display = ("name", "slug", "kind", "owner", "created_at")
+    list_filter = ("kind", "created_at")
+    list_select_related = ("owner",)
+    search_fields = ("name", "slug", "owner__email")
+    fields = ("name", "slug")
+    prepopulated_fields: ClassVar = {"slug": ("name",)}
     inlines: ClassVar = [MembershipInline]
-    actions = ("switch_all_writes_off",)
-    action_form = ReasonForm
+    actions = ("switch_all_writes_off", "stop")
 
-    @admin.action(description="Switch all writes off", permissions=["view"])
-    def switch_all_writes_off(self, request: HttpRequest, queryset: QuerySet[Team]) -> None:
-        def switch() -> str:
-            changed = actions.do_switch_all_writes_off(
-                queryset, tools=TOOLS, by=asking(request), reason=request.POST.get("reason", "")
-            )
-            return f"All writes are off for {queryset.count()} teams: {changed} tools changed."
+    def get_fields(self, request: HttpRequest, obj: Team | None = None) -> Any:
+        return ("name", "slug", "kind", "owner", "created_at") if obj else self.fields
 
-        told(self, request, switch)
+    def get_readonly_fields(self, request: HttpRequest, obj: Team | None = None) -> tuple[str, ...]:
+        return ("name", "slug", "kind", "owner", "created_at") if obj else ()
+
+    def get_prepopulated_fields(self, request: HttpRequest, obj: Team | None = None) -> Any:
+        return {} if obj else self.prepopulated_fields
+
+    def get_inlines(self, request: HttpRequest, obj: Team | None) -> Any:
+        # A team is there before it has members.
+        return self.inlines if obj else []
+
+    def save_model(self, request: HttpRequest, obj: Team, form: Any, change: bool) -> None:
+        def save() -> str:
+            obj.pk = actions.do_create_team(obj.name, slug=obj.slug, by=asking(request)).pk
+            return f"{obj.name} is made. Name its members."
+
+        if not change:
+            told(self, request, save)
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        by, team = asking(request), form.instance
+        # It says what would be saved, which Django's own history asks for, and saves nothing.
+        formset.save(commit=False)
+        for row in formset.forms:
+            values = row.cleaned_data
+            if not values or not (row.has_changed() or values.get("DELETE")):
+                continue
+
+            def save(values: dict[str, Any] = values, row: Any = row) -> str:
+                # Whose membership it was, whoever was typed into its row.
+                was = User.objects.get(pk=row.initial["user"]) if row.instance.pk else None
+                with transaction.atomic():
+                    if was is not None and (values.get("DELETE") or values["user"] != was):
+                        actions.do_remove_member(team, user=was, by=by)
+                    if values.get("DELETE"):
+                        return f"{was} is removed."
+                    made = actions.do_set_membership(team, user=values["user"], role=values["role"], by=by)
+                    return f"{made.user} is {made.get_role_display()}."
+
+            told(self, request, save)
+
+    @confirmed("Switch all writes off", "Every tool that writes is switched off in these teams, at once.")
+    def switch_all_writes_off(self, teams: QuerySet[Team], by: User, reason: str) -> str:
+        changed = actions.do_switch_all_writes_off(teams, tools=TOOLS, by=by, reason=reason)
+        return f"All writes are off for {teams.count()} teams: {changed} tools changed."
+
+    @confirmed(
+        "Stop: nothing goes out until it is lifted",
+        "Nothing of these teams goes out any more until the stop is lifted. Say why.",
+    )
+    def stop(self, teams: QuerySet[Team], by: User, reason: str) -> str:
+        chosen = list(teams)
+        for team in chosen:
+            actions.do_stop(by=by, reason=reason, team=team)
+        return f"{len(chosen)} team{'s are' if len(chosen) != 1 else ' is'} stopped."
 
 
-class ToolRuleForm(ModelForm):
+class ToolChoice(ModelForm):
+    """A tool of the catalogue; which one it is stays as it was."""
+
     tool = forms.ChoiceField()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -65,6 +146,47 @@ class ToolRuleForm(ModelForm):
         if self.instance.pk:
             self.fields["tool"].disabled = True
 
+
+class ToolSettingForm(ToolChoice):
+    reason = forms.CharField(max_length=500, required=False, label="Why", help_text="Kept in the record.")
+
+    class Meta:
+        model = ToolSetting
+        fields = ("team", "tool", "state")
+
+
+@admin.register(ToolSetting)
+class ToolSettingAdmin(ActionAdmin):
+    """What teams said of tools; of the others the catalogue's default holds."""
+
+    form = ToolSettingForm
+    list_display = ("team", "tool", "state", "updated_at")
+    list_filter = ("state", "updated_at")
+    list_select_related = ("team",)
+    search_fields = ("team__name", "tool")
+    raw_id_fields = ("team",)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: ToolSetting | None = None) -> tuple[str, ...]:
+        return ("team",) if obj else ()
+
+    def save_model(self, request: HttpRequest, obj: ToolSetting, form: Any, change: bool) -> None:
+        values = form.cleaned_data
+        state = State(values["state"])
+        # Whoever set it meanwhile is not overwritten.
+        seen = {obj.tool: State(form.initial["state"])} if change else None
+
+        def save() -> str:
+            actions.do_set_tools(
+                obj.team, states={obj.tool: state}, tools=TOOLS, by=asking(request), reason=values["reason"], seen=seen
+            )
+            row = ToolSetting.objects.filter(team=obj.team, tool=obj.tool).first()
+            obj.pk = row.pk if row else None
+            return f"{TOOLS[obj.tool].title} is {state.value.replace('_', ' ')} for {obj.team}."
+
+        told(self, request, save)
+
+
+class ToolRuleForm(ToolChoice):
     class Meta:
         model = ToolRule
         fields = ("tool", "locked", "risk", "reason")
@@ -76,6 +198,8 @@ class ToolRuleAdmin(ActionAdmin):
 
     form = ToolRuleForm
     list_display = ("tool", "locked", "risk", "reason", "actor", "updated_at")
+    list_filter = ("locked", choice("risk", "risk", [(risk.value, risk.value) for risk in Risk]), "updated_at")
+    search_fields = ("tool", "reason", "actor")
 
     def save_model(self, request: HttpRequest, obj: ToolRule, form: Any, change: bool) -> None:
         values = form.cleaned_data
@@ -121,19 +245,25 @@ class ConnectionForm(ModelForm):
         fields = ("team", "name", "region", "kind", "from_email", "whole_account")
 
 
+TESTED_AT_ONCE = 10
+
+
 def _ids(typed: str) -> list[str]:
     return typed.replace(",", " ").split()
 
 
 @admin.register(Connection)
 class ConnectionAdmin(ActionAdmin):
-    """The token goes in and never comes out; all else, deleting too, is done on the connection's page."""
+    """The token goes in and never comes out; what else there is to set is set on the connection's page."""
 
     form = ConnectionForm
-    list_display = ("name", "team", "region", "kind", "last4", "health", "is_enabled")
-    list_filter = ("team", "health")
-    actions = ("switch_off",)
-    action_form = ReasonForm
+    list_display = ("name", "team", "region", "kind", "last4", "health", "health_at", "token_expires_at", "is_enabled")
+    list_filter = ("region", "kind", "whole_account", "is_enabled", "token_expires_at")
+    list_select_related = ("team",)
+    search_fields = ("name", "team__name", "last4", "from_email")
+    raw_id_fields = ("team",)
+    actions = ("test", "switch_off", "remove")
+    removable = True
 
     @method_decorator(sensitive_post_parameters("new_token"))
     def changeform_view(self, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -179,25 +309,96 @@ class ConnectionAdmin(ActionAdmin):
 
         told(self, request, save)
 
-    @admin.action(description="Switch off", permissions=["view"])
-    def switch_off(self, request: HttpRequest, queryset: QuerySet[Connection]) -> None:
-        def switch() -> str:
-            for row in queryset.select_related("team"):
-                do_set_enabled(row, False, by=asking(request), reason=request.POST.get("reason", ""))
-            return f"{queryset.count()} connections are switched off."
+    @confirmed("Test", "Each is tried out at PagerDuty now, one after the other: choose a few.", changes=False)
+    def test(self, connections: QuerySet[Connection], by: User, reason: str) -> str:
+        found: list[str] = []
+        failed: list[str] = []
+        for row in list(connections.select_related("team")[:TESTED_AT_ONCE]):
+            try:
+                test = test_connection(row, by=by)
+            except (CannotTest, actions.Refused) as error:
+                failed.append(f"{row.name} of {row.team}: {error}")
+            else:
+                (found if test.passed else failed).append(f"{row.name} of {row.team}: {test.message}")
+        if failed:
+            raise ValidationError([*failed, *found])
+        return " ".join(found)
 
-        told(self, request, switch)
+    @confirmed("Switch off", "Every call through these connections is denied until they are switched on.")
+    def switch_off(self, connections: QuerySet[Connection], by: User, reason: str) -> str:
+        chosen = list(connections.select_related("team"))
+        for row in chosen:
+            do_set_enabled(row, False, by=by, reason=reason)
+        return f"{len(chosen)} connection{'s are' if len(chosen) != 1 else ' is'} switched off."
+
+    @confirmed(
+        "Delete", "Their sealed tokens and tests are deleted, and the agent keys that use them are revoked, for good."
+    )
+    def remove(self, connections: QuerySet[Connection], by: User, reason: str) -> str:
+        chosen = list(connections.select_related("team"))
+        for row in chosen:
+            do_delete_connection(row, by=by, reason=reason)
+        return f"{', '.join(row.name for row in chosen)} {'are' if len(chosen) != 1 else 'is'} deleted."
 
 
 @admin.register(Attempt)
-class AttemptAdmin(ReadOnlyAdmin):
+class AttemptAdmin(RecordAdmin):
     """Writes that a second try is answered from. The answers stay sealed."""
 
     list_display = ("at", "operation", "actor", "is_keyed", "outcome", "decision_id", "expires_at")
-    search_fields = ("decision_id", "actor")
+    list_filter = ("is_keyed", choice("outcome", "outcome", [(one.value, one.value) for one in Outcome if one.value]))
+    search_fields = ("=decision_id", "=actor")
     exclude = ("answer",)
+    heavy = ("answer",)
 
 
-@admin.register(ConnectionKey, ConnectionTest)
-class ConnectionRecordAdmin(ReadOnlyAdmin):
-    """Which connection a key uses, and what tests found."""
+@admin.register(ConnectionKey)
+class ConnectionKeyAdmin(ReadOnlyAdmin):
+    list_display = ("key", "connection")
+    list_select_related = ("key", "connection")
+    search_fields = ("key__name", "key__prefix", "connection__name")
+
+
+@admin.register(ConnectionTest)
+class ConnectionTestAdmin(RecordAdmin):
+    list_display = ("at", "connection", "passed", "of_candidate", "problem", "message", "asked_by")
+    list_filter = ("passed", "of_candidate", "at")
+    list_select_related = ("connection",)
+    search_fields = ("connection__name", "connection__team__name", "problem")
+    heavy = ("findings",)
+
+
+class VerifyingAdmin(RecordAdmin):
+    actions = ("verify",)
+
+    @confirmed(
+        "Verify the journal",
+        "The worker reads all of the journal and holds it against the newest checkpoint.",
+        changes=False,
+    )
+    def verify(self, rows: QuerySet[Any], by: User, reason: str) -> str:
+        verify_journal.enqueue()
+        return (
+            "The worker verifies the journal now (manage.py run_worker). What it finds stands under Last verifications and on "
+            "the home page."
+        )
+
+
+@admin.register(Checkpoint)
+class CheckpointAdmin(VerifyingAdmin):
+    list_display = ("at", "public_key")
+    list_filter = ("at",)
+    heavy = ("document", "signature")
+
+
+@admin.register(LastVerification)
+class LastVerificationAdmin(VerifyingAdmin):
+    list_display = ("at", "status", "entries", "told")
+
+
+@admin.register(RunningTest)
+class RunningTestAdmin(RecordAdmin):
+    list_display = ("connection", "begun_at", "ended_at", "passed", "of_candidate", "asked_by")
+    list_filter = ("passed", "of_candidate", "begun_at")
+    list_select_related = ("connection",)
+    search_fields = ("connection__name", "connection__team__name")

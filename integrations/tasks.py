@@ -15,13 +15,13 @@ from django.db.models import F, Q
 from django.utils import timezone
 from huey import Huey, RedisHuey, SqliteHuey
 
-from integrations import actions, alarms
+from integrations import actions, alarms, requests
 from integrations.models import Connection
-from policies.actions import Refused
+from policies.actions import Refused, forget_expired_sessions
 from policies.counts import count_calls, forget_old_counts
 from policies.journal import close_orphans, write_checkpoint
 from policies.spool import bring_in_orphans, waiting
-from policies.verification import sentence, verify_whole
+from policies.verification import run_check, sentence, verify_whole
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -151,6 +151,11 @@ def forget_counts() -> None:
     forget_old_counts()
 
 
+@periodic(minutes=60)
+def forget_sessions() -> None:
+    forget_expired_sessions()
+
+
 @periodic(minutes=settings.CHECKPOINT_MINUTES)
 def sign_checkpoint() -> None:
     write_checkpoint()
@@ -162,6 +167,12 @@ def verify_journal() -> None:
     found = verify_whole()
     if found.fault is not None:
         log.error("The journal is broken: %s", sentence(found))
+
+
+@task
+def check_journal(check_id: int) -> None:
+    """The same when somebody asks for it on a page."""
+    run_check(check_id)
 
 
 @periodic(minutes=60)
@@ -182,3 +193,15 @@ def mail_alarms() -> None:
 def mail_alarms_left() -> None:
     """What could not be mailed at once, or had to wait."""
     mail_alarms()
+
+
+@task
+def mail_requests() -> None:
+    """A page asks for it as soon as somebody has asked for a tool, or was answered."""
+    requests.mail_due(timezone.now())
+
+
+@periodic(minutes=1)
+def mail_requests_left() -> None:
+    """What could not be mailed at once."""
+    mail_requests()

@@ -7,18 +7,24 @@ entry of the journal, all or nothing. Views, admin and commands call these; noth
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import hashlib
 import ipaddress
+import secrets
 import threading
 import time
+import zoneinfo
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from django.conf import settings
 from django.contrib.auth.password_validation import validate_password
+from django.contrib.sessions.models import Session
 from django.core.exceptions import ValidationError
+from django.core.signing import BadSignature, Signer
 from django.db import transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
@@ -26,6 +32,7 @@ from django.utils.crypto import salted_hmac
 from django.utils.text import slugify
 
 from policies import keys
+from policies.core import chain
 from policies.core.call import Entry, EntryKind, Risk, State, Tool
 from policies.core.decide import EVERYTHING
 from policies.core.redact import Redactor
@@ -34,7 +41,10 @@ from policies.journal import append_in_transaction
 from policies.models import (
     AgentKey,
     Alarm,
+    BrowserSession,
     ConfigChange,
+    Invitation,
+    JournalCheck,
     Membership,
     PolicyVersion,
     ReadsGoOn,
@@ -44,11 +54,13 @@ from policies.models import (
     SignInFailures,
     Stop,
     Team,
+    ToolRequest,
     ToolRule,
     ToolSetting,
     User,
 )
 from policies.rehearsal import Rehearsal, rehearse
+from policies.verification import STALE
 
 By = User | str
 
@@ -218,15 +230,67 @@ def require_reader(by: User) -> None:
 
 
 @transaction.atomic
-def do_record_export(*, by: User, team_id: int | None, query: str, form: str, until: int) -> None:
+def do_record_export(
+    *, by: User, team_id: int | None, query: str, form: str, until: int, action: str = "export_audit"
+) -> None:
     """Put on record that ``by`` takes away what ``query`` finds of the record, up to the entry ``until``, before it is given.
-    ``team_id``: the only team that it is of. Nobody's rights change: the policy's version stays.
+    ``team_id``: the only team that it is of. ``action``: what is made of the record; ``export_access`` is who could use what.
+    Nobody's rights change: the policy's version stays.
     """
     require_reader(by)
     team = (Team.objects.filter(pk=team_id).values_list("name", flat=True).first() or "") if team_id else ""
     after = {"form": form, "up_to_entry": until}
-    told = {"action": "export_audit", "target": _kept(query or "everything")[:LONGEST], "before": None, "after": after}
+    told = {"action": action, "target": _kept(query or "everything")[:LONGEST], "before": None, "after": after}
     _append(by, team_id, timezone.now(), {**told, "reason": "", "team": team})
+
+
+KEPT_CHECKS = 20
+"""Checks of the journal that its page still tells of; that they were asked for stays on record."""
+
+
+@transaction.atomic
+def do_check_journal(*, by: User, held: str = "") -> JournalCheck:
+    """Put on record that ``by`` has the whole journal verified, against the newest checkpoint or the one that they hold (JSON).
+    Whoever calls this leaves the work to the worker, unless the answer is known already.
+
+    Raises ``ValidationError`` where ``held`` is no checkpoint or was edited, and while another check is under way.
+    """
+    if not (by.is_active and (by.is_administrator or by.is_auditor)):
+        raise Refused("Administrators and auditors verify the journal.")
+    now, state, told = timezone.now(), JournalCheck.State.WAITING, ""
+    target = "the newest checkpoint"
+    if held:
+        try:
+            checkpoint = chain.Checkpoint.from_json(held)
+            key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(checkpoint.public_key))
+        except ValueError as error:
+            raise ValidationError(
+                "This is no checkpoint: choose a file that was downloaded here, or copied from the folder of checkpoints."
+            ) from error
+        if not chain.is_signed_by(checkpoint, key):
+            raise ValidationError("This checkpoint was edited since it was signed. Use another copy, or an older one.")
+        target = f"the checkpoint of {shown(checkpoint.at, 40)}, held by them"
+        if key != chain.signing_key(settings.JOURNAL_SIGNING_KEY).public_key():
+            state = JournalCheck.State.UNKNOWN
+            told = "Cannot tell: the checkpoint was signed by another key than JOURNAL_SIGNING_KEY"
+    open_ones = JournalCheck.objects.filter(state__in=[JournalCheck.State.WAITING, JournalCheck.State.RUNNING])
+    if state == JournalCheck.State.WAITING and open_ones.filter(seen_at__gt=now - STALE).exists():
+        raise ValidationError("The journal is being verified already: wait until that is done.")
+    made = JournalCheck.objects.create(at=now, seen_at=now, actor=name_of(by), held=held, state=state, told=told)
+    JournalCheck.objects.filter(pk__in=JournalCheck.objects.order_by("-pk").values_list("pk")[KEPT_CHECKS:]).delete()
+    _append(by, None, now, {"action": "check_journal", "target": target, "before": None, "after": None, "reason": ""})
+    return made
+
+
+@transaction.atomic
+def do_set_digest(*, by: User, wanted: bool) -> None:
+    """Whether ``by`` gets the weekly digest. Nobody's rights change: the policy's version stays."""
+    before = User.objects.values_list("weekly_digest", flat=True).get(pk=by.pk)
+    if before == wanted:
+        return
+    User.objects.filter(pk=by.pk).update(weekly_digest=wanted)
+    told = {"action": "set_weekly_digest", "target": by.email, "before": before, "after": wanted, "reason": ""}
+    _append(by, None, timezone.now(), told)
 
 
 @transaction.atomic
@@ -295,10 +359,21 @@ def do_create_user(email: str, *, by: By, password: str | None, name: str = "", 
 
 @transaction.atomic
 def do_update_user(
-    user: User, *, by: By, name: str | None = None, role: str | None = None, is_active: bool | None = None
+    user: User,
+    *,
+    by: By,
+    name: str | None = None,
+    role: str | None = None,
+    is_active: bool | None = None,
+    reason: str = "",
 ) -> None:
-    """Keys that a person issued belong to the team, and stay."""
+    """Keys that a person issued belong to the team, and stay: ``integrations.leaving`` deals with what somebody held.
+
+    Raises ``Refused`` where nobody would be left who administers.
+    """
     require_administrator(by, "change people")
+    reason = clean_reason(reason)
+    hold_version()  # two administrators do not end each other's administration at once
     before = {"name": user.name, "role": user.role, "is_active": user.is_active}
     after = {
         "name": user.name if name is None else plain(name, "The name", maximum=150, required=False),
@@ -308,23 +383,50 @@ def do_update_user(
     stays = after["is_active"] and after["role"] == User.Role.ADMINISTRATOR
     if isinstance(by, User) and by.pk == user.pk and not stays:
         raise Refused("You cannot take your own administration away: ask another administrator.")
+    others = User.objects.get_queryset().filter(role=User.Role.ADMINISTRATOR, is_active=True).exclude(pk=user.pk)
+    if before["role"] == User.Role.ADMINISTRATOR and before["is_active"] and not stays and not others.exists():
+        raise Refused(f"{user} is the last administrator: make somebody else one first.")
     for field, value in after.items():
         setattr(user, field, value)
     user.full_clean(exclude=["password"])
     user.save()
-    record_change(by=by, team=None, action="update_user", target=user.email, before=before, after=after)
+    record_change(by=by, team=None, action="update_user", target=user.email, before=before, after=after, reason=reason)
 
 
 @transaction.atomic
 def do_set_password(user: User, *, by: By, password: str) -> None:
-    if not (isinstance(by, User) and by.pk == user.pk):
+    own = isinstance(by, User) and by.pk == user.pk
+    if not own:
         require_administrator(by, "set another's password")
     validate_password(password, user)
     user.set_password(password)
     user.save(update_fields=["password"])
+    # With the old password every session of theirs has ended.
+    Session.objects.filter(session_key__in=list(user.sessions.values_list("session_key", flat=True))).delete()
+    user.sessions.all().delete()
     # Whoever gets a new password is not kept out by what others guessed at the old one.
-    SignInFailures.objects.filter(subject=_guess_subject("account", user.email.lower())).delete()
+    guessed = [_guess_subject(what, user.email.lower()) for what in (["account"] if own else ["account", "code"])]
+    SignInFailures.objects.filter(subject__in=guessed).delete()
     record_change(by=by, team=None, action="set_password", target=user.email, before=None, after=None)
+
+
+@functools.cache
+def time_zones() -> frozenset[str]:
+    """The names that zones have, such as Europe/Berlin."""
+    return frozenset(zoneinfo.available_timezones())
+
+
+def do_set_time_zone(user: User, *, by: User, time_zone: str) -> None:
+    """The zone in which pages tell somebody times; empty: their browser's. It changes nobody's rights, and is not on record.
+
+    Raises ``ValidationError`` on what is no zone.
+    """
+    if by.pk != user.pk:
+        raise Refused("Everybody chooses their own time zone.")
+    if time_zone and time_zone not in time_zones():
+        raise ValidationError("There is no such time zone. Choose one from the list.")
+    user.time_zone = time_zone
+    user.save(update_fields=["time_zone"])
 
 
 @transaction.atomic
@@ -352,17 +454,41 @@ def do_create_personal_workspace(user: User, *, by: By) -> Team:
     """A team of one, of which the person is the manager."""
     if isinstance(by, User) and by.pk != user.pk:
         require_administrator(by, "create another's personal workspace")
+    elif isinstance(by, User) and not settings.PERSONAL_WORKSPACES:
+        raise Refused("This portal has no personal workspaces: ask an administrator for a team.")
+    hold_version()
     if user.is_auditor:
         raise Refused("An auditor changes nothing, and so has no personal workspace.")
     if Team.objects.filter(owner=user).exists():
         raise ValidationError("There is one personal workspace for each person, and this one exists already.")
-    name = f"{user.name or user.email.partition('@')[0]}'s workspace"[:100]
+    whose = (user.name or user.email.partition("@")[0])[:80]
+    name = f"{whose}'s workspace"
     team = Team.objects.create(name=name, slug=_free_slug(name), kind=Team.Kind.PERSONAL, owner=user)
     Membership.objects.create(team=team, user=user, role=Membership.Role.MANAGER)
     record_change(
         by=by, team=team, action="create_personal_workspace", target=team.name, before=None, after={"owner": user.email}
     )
     return team
+
+
+@transaction.atomic
+def do_hand_over_workspace(team: Team, *, to: User, by: By, reason: str = "") -> None:
+    """Make a personal workspace a shared team with ``to`` as its manager: its owner has left, and it shall go on."""
+    require_administrator(by, "hand over a personal workspace")
+    reason = clean_reason(reason)
+    hold_version()
+    row = Team.objects.select_related("owner").get(pk=team.pk)
+    if row.kind != Team.Kind.PERSONAL or row.owner is None:
+        raise ValidationError(f"{row.name} is no personal workspace.")
+    before = {"kind": row.kind, "owner": row.owner.email}
+    row.memberships.all().delete()
+    row.kind, row.owner = Team.Kind.SHARED, None
+    row.save(update_fields=["kind", "owner"])
+    Membership.objects.create(team=row, user=to, role=Membership.Role.MANAGER)
+    after = {"kind": row.kind, "manager": to.email}
+    record_change(
+        by=by, team=row, action="hand_over_workspace", target=row.name, before=before, after=after, reason=reason
+    )
 
 
 def _free_slug(name: str) -> str:
@@ -375,6 +501,7 @@ def _free_slug(name: str) -> str:
 def do_set_membership(team: Team, *, user: User, role: str, by: By, reason: str = "") -> Membership:
     require_manager(by, team, "choose its members")
     reason = clean_reason(reason)
+    hold_version()  # two managers do not remove each other at once
     if team.kind == Team.Kind.PERSONAL and user.pk != team.owner_id:
         raise Refused("A personal workspace has its owner alone.")
     if role not in Membership.Role.values:
@@ -396,27 +523,35 @@ def do_set_membership(team: Team, *, user: User, role: str, by: By, reason: str 
 
 
 @transaction.atomic
-def do_remove_member(team: Team, *, user: User, by: By, reason: str = "") -> None:
+def do_remove_member(team: Team, *, user: User, by: By, reason: str = "", leaderless: bool = False) -> None:
+    """``leaderless``: an administrator means to leave the team without a manager."""
     require_manager(by, team, "choose its members")
     reason = clean_reason(reason)
+    hold_version()
     if team.kind == Team.Kind.PERSONAL:
         raise Refused("A personal workspace has its owner alone.")
     existing = Membership.objects.filter(team=team, user=user).first()
     if existing is None:
         return
-    if existing.role == Membership.Role.MANAGER:
+    if existing.role == Membership.Role.MANAGER and not leaderless:
         _keep_a_manager(team, user, by)
+    if leaderless:
+        require_administrator(by, f"leave {team.name} without a manager")
     existing.delete()
     record_change(
         by=by, team=team, action="remove_member", target=user.email, before=existing.role, after=None, reason=reason
     )
 
 
-def _keep_a_manager(team: Team, user: User, by: By) -> None:
+def leads_alone(team: Team, user: User) -> bool:
+    """Whether nobody but ``user`` manages a team."""
     managers = Membership.objects.filter(team=team, role=Membership.Role.MANAGER, user__is_active=True)
     # Whoever became an auditor since changes nothing, and so is no manager that a team could be left with.
-    others = managers.exclude(user=user).exclude(user__role=User.Role.AUDITOR)
-    if not others.exists() and isinstance(by, User) and not by.is_administrator:
+    return not managers.exclude(user=user).exclude(user__role=User.Role.AUDITOR).exists()
+
+
+def _keep_a_manager(team: Team, user: User, by: By) -> None:
+    if isinstance(by, User) and leads_alone(team, user):
         raise Refused(f"{team.name} would be left without a manager: name another one first.")
 
 
@@ -738,6 +873,81 @@ def do_switch_all_writes_off(teams: QuerySet[Team], *, tools: Mapping[str, Tool]
     return _set_tools(changes, by=by, reason=reason)
 
 
+# Requests
+
+ASKABLE = frozenset({"tool_off", "needs_approval", "narrowed_key"})
+"""Rules that a manager can set aside, and so be asked to."""
+MAXIMUM_REQUESTS_A_DAY = 10
+"""Of one person. Each is a mail to every manager."""
+
+
+@transaction.atomic
+def do_request_tool(
+    team: Team, *, by: User, tool: Tool, subject: str, subject_name: str, rule: str, why: str
+) -> ToolRequest:
+    """Ask the managers of a team to allow a tool: to one of its agents, or to whoever asks (``subject``, a principal's id).
+    ``rule``: what denies it now.
+
+    Raises ``Refused`` for whoever may change it themselves or has asked too often; ``ValidationError`` where it was asked for
+    already, and on a reason that is missing or holds a secret.
+    """
+    if by.is_auditor or not Team.objects.visible_to(by).filter(pk=team.pk).exists():
+        raise Refused(f"Only people of {team.name} may ask its managers for something.")
+    if Team.objects.editable_by(by).filter(pk=team.pk).exists():
+        raise Refused(f"You may change this yourself: you manage {team.name}.")
+    if rule not in ASKABLE:
+        raise Refused("A manager of the team cannot change what stands in the way here.")
+    why = plain(why, "The reason", maximum=500)
+    hold_version()  # before any other row; and two at once are counted one after the other
+    now = timezone.now()
+    asked = ToolRequest.objects.filter(user=by)
+    if asked.open().filter(team=team, subject=subject, tool=tool.name).exists():
+        raise ValidationError("You have asked for this already: it waits for an answer.")
+    if asked.filter(at__gt=now - dt.timedelta(days=1)).count() >= MAXIMUM_REQUESTS_A_DAY:
+        raise Refused(f"You have asked {MAXIMUM_REQUESTS_A_DAY} times within a day: talk to a manager of {team.name}.")
+    made = ToolRequest.objects.create(
+        team=team,
+        user=by,
+        subject=subject,
+        subject_name=_kept(subject_name)[:150],
+        tool=tool.name,
+        why=why,
+        rule=rule,
+        at=now,
+        mail_due_at=now,
+    )
+    after = {"for": made.subject_name, "rule": rule}
+    told = {"action": "request_tool", "target": tool.name, "before": None, "after": after}
+    _append(by, team.pk, now, {**told, "reason": why, "team": team.name})
+    return made
+
+
+@transaction.atomic
+def do_answer_request(
+    request: ToolRequest, *, by: By, allow: bool, word: str, tools: Mapping[str, Tool]
+) -> ToolRequest:
+    """Allow or decline what somebody asked for, with a word to them. To allow it switches the tool on where it is not: whatever
+    else stands in the way stays.
+
+    Raises ``ValidationError`` where it was answered meanwhile.
+    """
+    team = request.team
+    require_manager(by, team, "answer what its people ask for")
+    word = plain(word, "A word to whoever asked", maximum=500)
+    hold_version()  # before any other row
+    now = timezone.now()
+    values = {"closed_at": now, "closed_by": name_of(by), "allowed": allow, "word": word, "mail_due_at": now}
+    if not ToolRequest.objects.open().filter(pk=request.pk).update(**values):
+        raise ValidationError("It was answered meanwhile: look again.")
+    if allow:
+        do_set_tools(team, states={request.tool: State.ON}, tools=tools, by=by, reason=word)
+    after = {"answer": "allowed" if allow else "declined", "for": request.subject_name, "asked_by": request.user.email}
+    told = {"action": "answer_request", "target": request.tool, "before": "asked for", "after": after}
+    _append(by, team.pk, now, {**told, "reason": word, "team": team.name})
+    request.refresh_from_db()
+    return request
+
+
 # Agent keys
 
 
@@ -764,10 +974,45 @@ def do_issue_key(
         )
     reason = clean_reason(reason)
     name = plain(name, "The key's name", maximum=100)
+    held = _key_limits(
+        by, tools=tools, expires_at=expires_at, networks=networks, narrowed_to=narrowed_to, limit=calls_per_minute
+    )
+    prefix, secret = keys.new_key()
+    key = AgentKey.objects.create(
+        team=team,
+        name=name,
+        prefix=prefix,
+        digest=keys.digest_of(prefix, secret),
+        created_by=name_of(by),
+        **held,
+    )
+    record_change(
+        by=by,
+        team=team,
+        action="issue_key",
+        target=f"{name} (pwk_{prefix})",
+        before=None,
+        after=key_facts(key),
+        reason=reason,
+    )
+    return key, keys.shown(prefix, secret)
+
+
+def _key_limits(
+    by: By,
+    *,
+    tools: Mapping[str, Tool],
+    expires_at: dt.datetime | None,
+    networks: Iterable[str],
+    narrowed_to: Iterable[str] | None,
+    limit: int | None,
+    unlimited_already: bool = False,
+) -> dict[str, Any]:
+    """What holds a key back, as the fields of its row; the order of ``networks`` and tools does not count."""
     if expires_at is not None and expires_at <= timezone.now():
         raise ValidationError("The key would have expired already: choose a later time.")
     try:
-        blocks = [str(ipaddress.ip_network(block.strip(), strict=False)) for block in networks if block.strip()]
+        blocks = sorted({str(ipaddress.ip_network(block.strip(), strict=False)) for block in networks if block.strip()})
     except ValueError as error:
         raise ValidationError(f"A source network is no CIDR block: {error}.") from error
     narrowed = None if narrowed_to is None else sorted(set(narrowed_to))
@@ -776,39 +1021,129 @@ def do_issue_key(
             raise ValidationError("A key that is narrowed to no tool could do nothing: choose at least one.")
         if unknown := [tool for tool in narrowed if tool not in tools]:
             raise ValidationError(f"There is no tool {unknown[0][:64]!r} in the catalogue.")
-    limit = settings.CALLS_PER_MINUTE if calls_per_minute is None else calls_per_minute
-    if limit == 0 and isinstance(by, User) and not by.is_administrator:
-        raise Refused("Only an administrator may issue a key without a call limit.")
+    limit = settings.CALLS_PER_MINUTE if limit is None else limit
+    if limit == 0 and isinstance(by, User) and not by.is_administrator and not unlimited_already:
+        raise Refused("Only an administrator may leave a key without a call limit.")
     if not 0 <= limit <= MAXIMUM_CALLS_PER_MINUTE:
         raise ValidationError(f"The call limit is between 1 and {MAXIMUM_CALLS_PER_MINUTE} a minute.")
-    prefix, secret = keys.new_key()
-    key = AgentKey.objects.create(
-        team=team,
-        name=name,
-        prefix=prefix,
-        digest=keys.digest_of(prefix, secret),
-        created_by=name_of(by),
-        expires_at=expires_at,
-        networks=blocks,
-        tools=narrowed,
-        calls_per_minute=limit,
-    )
-    after = {
-        "expires_at": expires_at.isoformat() if expires_at else None,
-        "networks": blocks,
-        "tools": narrowed,
-        "calls_per_minute": limit,
+    return {"expires_at": expires_at, "networks": blocks, "tools": narrowed, "calls_per_minute": limit}
+
+
+def key_facts(key: AgentKey) -> dict[str, Any]:
+    """What holds a key back, as the record keeps it; a page sends its ``facts_digest`` back to say what it had shown."""
+    return {
+        "expires_at": key.expires_at.isoformat() if key.expires_at else None,
+        "networks": sorted(key.networks),
+        "tools": None if key.tools is None else sorted(key.tools),
+        "calls_per_minute": key.calls_per_minute,
     }
-    record_change(
-        by=by,
-        team=team,
-        action="issue_key",
-        target=f"{name} (pwk_{prefix})",
-        before=None,
-        after=after,
-        reason=reason,
+
+
+def facts_digest(key: AgentKey) -> str:
+    return hashlib.sha256(repr(sorted(key_facts(key).items())).encode()).hexdigest()
+
+
+def _widened(before: AgentKey, after: Mapping[str, Any], tools: Mapping[str, Tool]) -> list[str]:
+    """What ``after`` lets a key do that ``before`` does not, a sentence for each of the four."""
+    found = []
+    if before.tools is not None:
+        if after["tools"] is None:
+            found.append("It could use all that its team allows, now and later.")
+        elif more := [name for name in after["tools"] if name not in before.tools]:
+            found.append(f"It could also use {', '.join(tools[name].title for name in more)}.")
+    if before.networks and not after["networks"]:
+        found.append("It could come from anywhere.")
+    elif before.networks:
+        old = [ipaddress.ip_network(block) for block in before.networks]
+        new = [ipaddress.ip_network(block) for block in after["networks"]]
+        if outside := [str(block) for block in new if not any(_holds(whole, block) for whole in old)]:
+            found.append(f"It could also come from {', '.join(outside)}.")
+    if before.calls_per_minute and not after["calls_per_minute"]:
+        found.append("It could make calls without a limit.")
+    elif before.calls_per_minute and after["calls_per_minute"] > before.calls_per_minute:
+        found.append(f"It could make up to {after['calls_per_minute']} calls a minute.")
+    if before.expires_at is not None and (after["expires_at"] is None or after["expires_at"] > before.expires_at):
+        until = after["expires_at"]
+        found.append(f"It could be used until {until:%Y-%m-%d %H:%M} UTC." if until else "It would never expire.")
+    return found
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _holds(whole: Network, part: Network) -> bool:
+    if isinstance(whole, ipaddress.IPv4Network):
+        return isinstance(part, ipaddress.IPv4Network) and part.subnet_of(whole)
+    return isinstance(part, ipaddress.IPv6Network) and part.subnet_of(whole)
+
+
+class Widens(ValidationError):
+    """It may be done, once each of ``sentences`` is confirmed: what a key could do then and cannot do now."""
+
+    def __init__(self, sentences: list[str]) -> None:
+        super().__init__("This lets the key do more than now: confirm each point, or take it back.")
+        self.sentences = sentences
+
+
+@transaction.atomic
+def do_change_key(
+    key: AgentKey,
+    *,
+    by: By,
+    tools: Mapping[str, Tool],
+    expires_at: dt.datetime | None,
+    networks: Iterable[str],
+    narrowed_to: Iterable[str] | None,
+    calls_per_minute: int,
+    widening: Collection[str] = (),
+    seen: str | None = None,
+    reason: str = "",
+) -> AgentKey:
+    """Change what holds an issued key back: it binds the next write at once, and the next read within a second.
+
+    ``widening``: the sentences of ``Widens`` that whoever asks has confirmed; ``seen``: the ``facts_digest`` of what they saw.
+
+    Raises:
+        Widens: the key could do more than now, and not all of it was confirmed.
+        ValidationError: bad input; the key is revoked; or somebody else has changed it meanwhile.
+        Refused: it takes an administrator (no call limit; any widening while an administrator stops the team or its keys).
+    """
+    require_manager(by, key.team, "change agent keys")
+    reason = clean_reason(reason)
+    hold_version()  # before any other row
+    row = AgentKey.objects.select_related("team").get(pk=key.pk)
+    if row.revoked_at is not None:
+        raise ValidationError("The key is revoked, for good: issue another.")
+    if seen is not None and seen != facts_digest(row):
+        raise ValidationError("The key was changed by somebody else meanwhile: look again at what it may do.")
+    held = _key_limits(
+        by,
+        tools=tools,
+        expires_at=expires_at,
+        networks=networks,
+        narrowed_to=narrowed_to,
+        limit=calls_per_minute,
+        unlimited_already=row.calls_per_minute == 0,
     )
-    return key, keys.shown(prefix, secret)
+    wider, before = _widened(row, held, tools), key_facts(row)
+    if wider and Stop.objects.filter(team_id=row.team_id, by_administrator=True).exists():
+        require_administrator(by, f"let keys of {row.team.name} do more while an administrator stops it or one of them")
+    if not set(wider) <= set(widening):
+        raise Widens(wider)
+    for field, value in held.items():
+        setattr(row, field, value)
+    if key_facts(row) != before:
+        row.save(update_fields=list(held))
+        record_change(
+            by=by,
+            team=row.team,
+            action="widen_key" if wider else "narrow_key",
+            target=f"{row.name} (pwk_{row.prefix})",
+            before=before,
+            after=key_facts(row),
+            reason=reason,
+        )
+    return row
 
 
 @transaction.atomic
@@ -829,6 +1164,27 @@ def do_revoke_key(key: AgentKey, *, by: By, reason: str = "") -> None:
         target=f"{key.name} (pwk_{key.prefix})",
         before="usable",
         after="revoked",
+        reason=reason,
+    )
+
+
+@transaction.atomic
+def do_hand_over_key(key: AgentKey, *, to: User, by: By, reason: str = "") -> None:
+    """Say who answers for a key now that whoever issued it has left. What it may do stays as it is."""
+    require_manager(by, key.team, "hand over agent keys")
+    reason = clean_reason(reason)
+    hold_version()
+    row = AgentKey.objects.select_related("team").get(pk=key.pk)
+    before = row.kept_by or row.created_by
+    row.kept_by = to.email
+    row.save(update_fields=["kept_by"])
+    record_change(
+        by=by,
+        team=row.team,
+        action="hand_over_key",
+        target=f"{row.name} (pwk_{row.prefix})",
+        before=before,
+        after=to.email,
         reason=reason,
     )
 
@@ -872,6 +1228,7 @@ def do_stop(*, by: By, reason: str, team: Team | None = None, key: AgentKey | No
             "team_id": team.pk if team else None,
             "reason": reason,
             "actor": name_of(by),
+            "kept_by": "",
             "by_administrator": is_administrators or (standing is not None and standing.by_administrator),
             "at": timezone.now(),
         },
@@ -941,6 +1298,27 @@ def do_lift_stop(stop: Stop, *, by: By, reason: str) -> None:
     )
 
 
+@transaction.atomic
+def do_hand_over_stop(stop: Stop, *, to: User, by: By, reason: str = "") -> None:
+    """Say whom to ask about a stop now that whoever made it has left. It goes on, and who may lift it stays."""
+    hold_version()
+    standing = Stop.objects.filter(pk=stop.pk).first()
+    if standing is None:
+        return
+    team = Team.objects.filter(pk=standing.team_id).first() if standing.team_id is not None else None
+    if team is None:
+        require_administrator(by, "hand over a stop of everything")
+    else:
+        require_manager(by, team, "hand over its stops")
+    reason = clean_reason(reason)
+    before = standing.kept_by or standing.actor
+    standing.kept_by = to.email
+    standing.save(update_fields=["kept_by"])
+    record_change(
+        by=by, team=team, action="hand_over_stop", target=standing.target, before=before, after=to.email, reason=reason
+    )
+
+
 # When the database is away
 
 MAXIMUM_MINUTES_OF_READS = 60
@@ -984,10 +1362,17 @@ GUESSES_OF_AN_ACCOUNT_FROM_AN_ADDRESS = 10
 GUESSES_FROM_AN_ADDRESS = 30
 GUESSES_OF_AN_ACCOUNT = 100
 """From anywhere: one source alone cannot keep somebody out of their account. A new password ends it at once."""
+GUESSES_OF_A_CODE = 10
+"""Of a second factor, from anywhere: only whoever knows the password gets that far, and a code is short."""
+
+
+BEGUN_FROM_AN_ADDRESS = 60
+"""Sign-ins that leave a row before anybody is known, by a passkey or a provider, and were not completed: a stranger must not
+fill the disk with them."""
 
 
 class TooManyGuesses(Exception):
-    """No further password is tried until ``again_at``."""
+    """No further password or code is tried until ``again_at``."""
 
     def __init__(self, again_at: dt.datetime) -> None:
         super().__init__("Too many wrong passwords.")
@@ -1006,33 +1391,44 @@ def source_of(ip: str) -> str:
     return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
 
 
-def _guess_subjects(email: str, ip: str) -> dict[str, int]:
+def _guess_subjects(email: str, ip: str, code: bool) -> dict[str, int]:
     """What a guess is counted for, with its limit. The address comes first: a source that is at its limit adds no rows."""
     source, account = source_of(ip), email.strip().lower()
-    return {
+    subjects = {
         _guess_subject("address", source): GUESSES_FROM_AN_ADDRESS,
         _guess_subject("both", f"{source} {account}"): GUESSES_OF_AN_ACCOUNT_FROM_AN_ADDRESS,
         _guess_subject("account", account): GUESSES_OF_AN_ACCOUNT,
     }
+    return {**subjects, _guess_subject("code", account): GUESSES_OF_A_CODE} if code else subjects
 
 
 def _guess_subject(what: str, value: str) -> str:
     return salted_hmac("policies.sign-in-failures", f"{what}:{value}", algorithm="sha256").hexdigest()
 
 
-@transaction.atomic
-def count_guess(*, email: str, ip: str) -> None:
-    """Count a password that is about to be tried as wrong: before it is hashed, so that guesses made side by side are all
-    counted, and a flood of them costs no hashing. ``forgive_guess`` takes it back.
+def count_guess(*, email: str, ip: str, code: bool = False) -> None:
+    """Count a password, or a code of a second factor, that is about to be tried as wrong: before it is hashed, so that
+    guesses made side by side are all counted, and a flood of them costs no hashing. ``take_back_guess`` and
+    ``forgive_guesses`` undo it.
 
     Raises:
         TooManyGuesses: of this account or from this address too many were wrong; nothing is counted.
     """
+    _count(_guess_subjects(email, ip, code))
+
+
+def count_begun(*, ip: str) -> None:
+    """Count a sign-in that begins without a guess. Raises ``TooManyGuesses``; one that is completed is taken back."""
+    _count({_guess_subject("begun", source_of(ip)): BEGUN_FROM_AN_ADDRESS})
+
+
+@transaction.atomic
+def _count(subjects: Mapping[str, int]) -> None:
     now = timezone.now()
     since = now - dt.timedelta(minutes=GUESSING_MINUTES)
     rows = []
     # In this order here and below: no deadlock.
-    for subject, limit in _guess_subjects(email, ip).items():
+    for subject, limit in subjects.items():
         row, _ = SignInFailures.objects.select_for_update().get_or_create(subject=subject, defaults={"began_at": now})
         if row.began_at <= since:
             row.began_at, row.count = now, 0
@@ -1047,13 +1443,26 @@ def count_guess(*, email: str, ip: str) -> None:
     SignInFailures.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:200])).delete()
 
 
+def take_back_guess(*, ip: str) -> None:
+    """It was right. Of the address no more than this one is forgiven, or an own account would let one guess on."""
+    _take_back("address", ip)
+
+
+def take_back_begun(*, ip: str) -> None:
+    _take_back("begun", ip)
+
+
+def _take_back(what: str, ip: str) -> None:
+    counted = SignInFailures.objects.filter(subject=_guess_subject(what, source_of(ip)), count__gt=0)
+    counted.update(count=F("count") - 1)
+
+
 @transaction.atomic
-def forgive_guess(*, email: str, ip: str) -> None:
-    """The password was right: the account starts anew. The address does not, or an own account would let one guess on."""
-    address, both, account = _guess_subjects(email, ip)
-    SignInFailures.objects.filter(subject=address, count__gt=0).update(count=F("count") - 1)
-    SignInFailures.objects.filter(subject=both).update(count=0)
-    SignInFailures.objects.filter(subject=account).update(count=0)
+def forgive_guesses(*, email: str, ip: str, code: bool = False) -> None:
+    """The account starts anew. Codes do with ``code`` alone: with a password that is right, guesses at the code go on."""
+    _, *subjects = _guess_subjects(email, ip, code)
+    for subject in subjects:
+        SignInFailures.objects.filter(subject=subject).update(count=0)
 
 
 FAILED_SIGN_INS_A_MINUTE = 10
@@ -1061,8 +1470,9 @@ _failures: dict[str, tuple[int, int]] = {}
 _failures_lock = threading.Lock()
 
 
-def record_sign_in(*, user: User | None, email: str, ip: str, what: str) -> None:
-    """``what``: signed_in, signed_out or refused. A flood of refusals from one source is counted, not a row each."""
+def record_sign_in(*, user: User | None, email: str, ip: str, what: str, how: str = "") -> None:
+    """``what``: signed_in, signed_out or refused. A flood of refusals from one source is counted, not a row each.
+    ``how``: what a session was opened with, or tried to be."""
     count = 1
     if what == "refused":
         minute = int(time.time() // 60)
@@ -1086,6 +1496,239 @@ def record_sign_in(*, user: User | None, email: str, ip: str, what: str) -> None
                 decision_id=f"sgn-{uuid4().hex[:28]}",
                 actor=f"user:{known.pk}" if known else "",
                 verdict="deny" if what == "refused" else "allow",
-                details={"what": what, "who": who, "ip": ip, "count": count},
+                details={"what": what, "who": who, "ip": ip, "count": count, **({"how": how} if how else {})},
             )
         )
+
+
+def record_account_change(user: User, *, by: By, action: str, what: str) -> None:
+    """Put on record, in the caller's transaction, that how somebody signs in was changed: a second factor, a provider's
+    account. ``what`` names it. Nobody's rights change: the policy's version stays."""
+    told = {"action": action, "target": user.email, "before": None, "after": _kept(what), "reason": "", "team": ""}
+    _append(by, None, timezone.now(), told)
+
+
+def open_session(user: User, *, session_key: str, ip: str, device: str, how: str) -> None:
+    """Keep where somebody signed in. The sessions that ended by themselves are forgotten."""
+    kept = BrowserSession.objects.filter(user=user)
+    keys = list(kept.values_list("session_key", flat=True))
+    alive = Session.objects.filter(session_key__in=keys, expire_date__gt=timezone.now())
+    kept.exclude(session_key__in=list(alive.values_list("session_key", flat=True))).delete()
+    device = redacted(shown(device, 200))[:200]
+    BrowserSession.objects.update_or_create(
+        session_key=session_key, defaults={"user": user, "ip": ip[:45], "device": device, "how": how[:200]}
+    )
+    _note_seen(session_key, time.monotonic())
+
+
+SEEN_SECONDS = 300
+_seen: dict[str, float] = {}
+
+
+def note_seen(user: User, *, session_key: str, ip: str, device: str) -> None:
+    """Keep when a session was last used, and from where: by each process every five minutes at most, not by every page."""
+    now = time.monotonic()
+    if now - _seen.get(session_key, -SEEN_SECONDS) < SEEN_SECONDS:
+        return
+    _note_seen(session_key, now)
+    rows = BrowserSession.objects.filter(session_key=session_key)
+    if not rows.update(seen_at=timezone.now(), ip=ip[:45]):
+        open_session(user, session_key=session_key, ip=ip, device=device, how="")  # older than this list
+
+
+def _note_seen(session_key: str, now: float) -> None:
+    if len(_seen) > 10_000:
+        _seen.clear()
+    _seen[session_key] = now
+
+
+def forget_expired_sessions() -> None:
+    """Those of Django that have expired, and what is kept of them."""
+    expired = Session.objects.filter(expire_date__lt=timezone.now())
+    while keys := list(expired.values_list("session_key", flat=True)[:500]):
+        BrowserSession.objects.filter(session_key__in=keys).delete()
+        Session.objects.filter(session_key__in=keys).delete()
+
+
+def close_session(session_key: str | None) -> None:
+    """Somebody signed out there."""
+    BrowserSession.objects.filter(session_key=session_key).delete()
+
+
+@transaction.atomic
+def do_end_sessions(sessions: QuerySet[BrowserSession], *, by: User) -> int:
+    """Sign out where these sessions are: one's own, or anybody's for an administrator. Returns how many."""
+    ended = list(sessions.select_related("user"))
+    for row in ended:
+        if row.user_id != by.pk:
+            require_administrator(by, "sign others out")
+        Session.objects.filter(session_key=row.session_key).delete()
+        row.delete()
+        record_sign_in(user=row.user, email=row.user.email, ip=row.ip, what="signed_out", how=f"ended by {by.email}")
+    return len(ended)
+
+
+# Coming in
+
+INVITATION_DAYS = 7
+
+
+def invitation_digest(token: str) -> str:
+    return salted_hmac("policies.invitations", token, algorithm="sha256").hexdigest()
+
+
+def _require_inviter(by: By, team: Team | None, role: str) -> None:
+    if team is None or role:
+        require_administrator(by, "invite to the portal")
+    if team is not None:
+        require_manager(by, team, "invite to it")
+
+
+@transaction.atomic
+def do_invite(
+    email: str, *, by: User, role: str = "", team: Team | None = None, team_role: str = Membership.Role.MEMBER
+) -> tuple[Invitation, str]:
+    """Invite somebody who does not sign in yet. Returns the invitation, and the secret of its link, which is kept nowhere.
+
+    Raises:
+        ValidationError: the address is none, signs in already or is invited already.
+    """
+    _require_inviter(by, team, role)
+    if team is not None and team.kind == Team.Kind.PERSONAL:
+        raise Refused("A personal workspace has its owner alone.")
+    if role == User.Role.AUDITOR and team is not None and team_role == Membership.Role.MANAGER:
+        raise Refused("An auditor changes nothing, and so manages no team.")
+    token, now = secrets.token_urlsafe(32), timezone.now()
+    made = Invitation(
+        email=email.strip().lower(),
+        role=role,
+        team=team,
+        team_role=team_role,
+        digest=invitation_digest(token),
+        invited_by=by,
+        sent_at=now,
+        expires_at=now + dt.timedelta(days=INVITATION_DAYS),
+    )
+    made.full_clean(exclude=["team", "invited_by"])
+    hold_version()  # of two who invite the same person at once, one learns of the other
+    known = User.objects.get_queryset().filter(email__iexact=made.email).first()
+    if known is not None:
+        add = "add them to the team" if team is not None else "no invitation is needed"
+        told = f"signs in here already: {add}." if known.is_active else "was switched off: ask an administrator."
+        raise ValidationError(f"{made.email} {told}")
+    waiting = Invitation.objects.filter(email=made.email, team=team, accepted_at=None, revoked_at=None)
+    if waiting.exists():
+        raise ValidationError(f"{made.email} is invited already: send that invitation again, or revoke it.")
+    made.save()
+    _record_invitation(made, by=by, action="invite", after=_invited_as(made))
+    return made, token
+
+
+def _invited_as(invitation: Invitation) -> dict[str, str]:
+    return {
+        **({"role": invitation.role} if invitation.role else {}),
+        **({"team_role": invitation.team_role} if invitation.team_id else {}),
+        "expires_at": invitation.expires_at.isoformat(),
+    }
+
+
+def _record_invitation(invitation: Invitation, *, by: By, action: str, after: Any) -> None:
+    record_change(by=by, team=invitation.team, action=action, target=invitation.email, before=None, after=after)
+
+
+def _open_invitation(invitation: Invitation, by: By) -> Invitation:
+    """The row, locked; refused where it was accepted or revoked, or is not the asker's."""
+    _require_inviter(by, invitation.team, invitation.role)
+    row = Invitation.objects.select_for_update().get(pk=invitation.pk)
+    if row.accepted_at or row.revoked_at:
+        raise ValidationError(f"This invitation of {row.email} was {row.state} already.")
+    return row
+
+
+@transaction.atomic
+def do_resend_invitation(invitation: Invitation, *, by: User) -> tuple[Invitation, str]:
+    """A new link, for as long as the first; the old one is void. ``by`` stands for it from now on."""
+    row = _open_invitation(invitation, by)
+    token, now = secrets.token_urlsafe(32), timezone.now()
+    row.digest, row.invited_by, row.sent_at = invitation_digest(token), by, now
+    row.expires_at = now + dt.timedelta(days=INVITATION_DAYS)
+    row.save()
+    _record_invitation(row, by=by, action="resend_invitation", after=_invited_as(row))
+    return row, token
+
+
+@transaction.atomic
+def do_revoke_invitation(invitation: Invitation, *, by: User) -> None:
+    row = _open_invitation(invitation, by)
+    row.revoked_at = timezone.now()
+    row.save(update_fields=["revoked_at"])
+    _record_invitation(row, by=by, action="revoke_invitation", after=None)
+
+
+def invitation_of(token: str) -> Invitation | None:
+    """The invitation that a link is of, as long as it may be accepted."""
+    rows = Invitation.objects.select_related("team", "invited_by").filter(digest=invitation_digest(token))
+    return next((row for row in rows if row.state == Invitation.State.WAITING), None)
+
+
+@transaction.atomic
+def do_accept_invitation(
+    token: str, *, person: User | None = None, name: str = "", password: str | None = None
+) -> User:
+    """Come in, once. ``person``: whoever signs in already, by the address that was invited; else an account is made, which
+    without a ``password`` signs in by a provider alone.
+
+    Raises:
+        Refused: it is no longer open, is for another address, or whoever invited may no longer do so.
+        ValidationError: the password is none to take, or the address signs in already.
+    """
+    row = Invitation.objects.select_for_update().filter(digest=invitation_digest(token)).first()
+    if row is None or row.state != Invitation.State.WAITING:
+        raise Refused("This invitation is no longer open: ask for a new one.")
+    inviter = row.invited_by
+    try:
+        if not inviter.is_active:
+            raise Refused("switched off")
+        _require_inviter(inviter, row.team, row.role)
+    except Refused:
+        raise Refused("Whoever invited you may no longer do so: ask for a new invitation.") from None
+    if person is None:
+        by = f"invitation by {inviter.email}"
+        person = do_create_user(row.email, by=by, password=password, name=name, role=row.role)
+    elif person.email.lower() != row.email:
+        raise Refused(f"This invitation is for {row.email}, and you are signed in as {person.email}.")
+    elif row.role and not person.role:
+        do_update_user(person, by=inviter, role=row.role)
+    if row.team is not None and not Membership.objects.filter(team=row.team, user=person).exists():
+        do_set_membership(row.team, user=person, role=row.team_role, by=inviter)
+    row.accepted_at = timezone.now()
+    row.save(update_fields=["accepted_at"])
+    _record_invitation(row, by=person, action="accept_invitation", after=None)
+    return person
+
+
+SET_UP_HOURS = 24
+
+
+def set_up_token(now: dt.datetime) -> str:
+    """The secret of the set-up link: one for all processes that start within the same hour. It is signed, not kept."""
+    hour = int(now.timestamp()) // 3_600 * 3_600
+    return Signer(salt="policies.set-up").sign_object({"until": hour + (SET_UP_HOURS + 1) * 3_600})
+
+
+def may_set_up(token: str) -> bool:
+    """Whether this link makes the first administrator: nobody is here yet, and it has not expired."""
+    try:
+        until = int(Signer(salt="policies.set-up").unsign_object(token)["until"])
+    except (BadSignature, ValueError, KeyError, TypeError):
+        return False
+    return until > time.time() and not User.objects.get_queryset().exists()
+
+
+@transaction.atomic
+def do_set_up(token: str, *, email: str, name: str, password: str) -> User:
+    """Make the first administrator. Works once: with somebody here, no link does."""
+    hold_version()
+    if not may_set_up(token):
+        raise Refused("This link no longer sets the portal up: somebody is here already, or it has expired.")
+    return do_create_user(email, by="the set-up link", password=password, name=name, role=User.Role.ADMINISTRATOR)

@@ -22,15 +22,23 @@ def _ip(request: Any) -> str:
 
 
 def _signed_in(sender: Any, request: Any, user: Any, **_: Any) -> None:
-    from policies.actions import record_sign_in
+    from policies.actions import forgive_guesses, open_session, record_sign_in, take_back_begun
 
-    record_sign_in(user=user, email=user.email, ip=_ip(request), what="signed_in")
+    forgive_guesses(email=user.email, ip=_ip(request), code=True)
+    take_back_begun(ip=_ip(request))
+    how = getattr(request, "signed_in_by", "")
+    record_sign_in(user=user, email=user.email, ip=_ip(request), what="signed_in", how=how)
+    if not request.session.session_key:
+        request.session.save()
+    device = request.META.get("HTTP_USER_AGENT", "")
+    open_session(user, session_key=request.session.session_key, ip=_ip(request), device=device, how=how)
 
 
 def _signed_out(sender: Any, request: Any, user: Any, **_: Any) -> None:
-    from policies.actions import record_sign_in
+    from policies.actions import close_session, record_sign_in
 
     if user is not None:
+        close_session(request.session.session_key)
         record_sign_in(user=user, email=user.email, ip=_ip(request), what="signed_out")
 
 

@@ -637,13 +637,18 @@ class Verification:
     """Why ``checkpoint`` proves nothing here; empty: it does."""
 
 
-def verify(checkpoint: chain.Checkpoint | None) -> Verification:
+PROGRESS: Final = 5_000
+"""Entries after which a verification tells how far it is."""
+
+
+def verify(checkpoint: chain.Checkpoint | None, progress: Callable[[int], None] = lambda done: None) -> Verification:
     """Walk every stream, and hold their heads against ``checkpoint`` and against what streams' first entries name.
 
     Memory stays bounded however long the journal is. One read transaction: what is appended meanwhile is not half seen.
+    ``progress`` is told now and then how many entries were gone through; it must not use this thread's connection.
     """
     with _reading():
-        return _verify(checkpoint)
+        return _verify(checkpoint, progress)
 
 
 @contextlib.contextmanager
@@ -665,7 +670,7 @@ def _reading() -> Iterator[None]:
         here.transaction_mode = usual
 
 
-def _verify(checkpoint: chain.Checkpoint | None) -> Verification:
+def _verify(checkpoint: chain.Checkpoint | None, progress: Callable[[int], None]) -> Verification:
     names = dict(Stream.objects.order_by("id").values_list("name", "id"))
     wanted: dict[str, dict[int, str]] = {name: {} for name in names}
     fault: chain.Fault | None = None
@@ -698,7 +703,7 @@ def _verify(checkpoint: chain.Checkpoint | None) -> Verification:
                 name, None, None, "the whole stream was removed: a checkpoint or another stream names it"
             )
             continue
-        result = chain.walk(_rows(names[name], name), name, frozenset(expected))
+        result = chain.walk(_telling(_rows(names[name], name), entries, progress), name, frozenset(expected))
         entries += result.entries
         anchored += min(anchors.get(name, 0), result.entries)
         fault = fault or result.fault or _against(name, expected, result)
@@ -739,6 +744,13 @@ def _rows(stream_id: int, name: str) -> Iterator[chain.Row]:
     fields = ("id", "seq", "at_text" if as_text else "at", *COLUMNS[3:])
     for row_id, seq, at, *rest in query.values_list(*fields).iterator(chunk_size=2_000):
         yield chain.Row(row_id, name, seq, _time(at) if as_text else at, *rest)
+
+
+def _telling(rows: Iterator[chain.Row], before: int, progress: Callable[[int], None]) -> Iterator[chain.Row]:
+    for done, row in enumerate(rows, before):
+        if done % PROGRESS == 0:
+            progress(done)
+        yield row
 
 
 def _time(text: object) -> dt.datetime | str:

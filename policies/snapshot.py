@@ -14,10 +14,12 @@ def current_version() -> int:
     return PolicyVersion.objects.filter(pk=1).values_list("version", flat=True).first() or 0
 
 
-def load_policy(version: int) -> Policy:
-    """The policy of all teams. ``version`` was read before: a change in between moves it, and the reader starts again."""
+def load_policy(version: int, team_id: int | None = None) -> Policy:
+    """The policy of all teams, or of one. ``version`` was read before: a change in between moves it, and the reader starts
+    again."""
+    of_team = {} if team_id is None else {"team_id": team_id}
     teams: dict[int, dict[str, State]] = defaultdict(dict)
-    for team_id, tool, state in ToolSetting.objects.values_list("team_id", "tool", "state"):
+    for team_id, tool, state in ToolSetting.objects.filter(**of_team).values_list("team_id", "tool", "state"):
         teams[team_id][tool] = State(state)
     locked: dict[str, str] = {}
     risks: dict[str, Risk] = {}
@@ -28,7 +30,7 @@ def load_policy(version: int) -> Policy:
             risks[tool] = Risk(risk)
     stops = dict(Stop.objects.values_list("subject", "reason"))
     reveals: dict[int, set[str]] = defaultdict(set)
-    for team_id, kind in Reveal.objects.values_list("team_id", "kind"):
+    for team_id, kind in Reveal.objects.filter(**of_team).values_list("team_id", "kind"):
         reveals[team_id].add(kind)
     kinds = {team_id: frozenset(found) for team_id, found in reveals.items()}
     reads_go_on = ReadsGoOn.objects.values_list("minutes", flat=True).first() or 0

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import datetime as dt
 import json
 import logging
+from collections.abc import Callable
+from typing import Final
 
 from django.db import Error, transaction
 from django.utils import timezone
 
 from policies.core import chain
 from policies.core.text import shown
-from policies.journal import Verification, newest_checkpoint_file, verify
-from policies.models import Checkpoint, LastVerification
+from policies.journal import Verification, newest_checkpoint_file, own_connection, verify
+from policies.models import Checkpoint, Entry, JournalCheck, LastVerification
 
 log = logging.getLogger(__name__)
 Status = LastVerification.Status
 
 
-def verify_whole(checkpoint: chain.Checkpoint | None = None) -> Verification:
+def verify_whole(
+    checkpoint: chain.Checkpoint | None = None, progress: Callable[[int], None] = lambda done: None
+) -> Verification:
     """Hold the journal against ``checkpoint``, else against the newest there is, and keep the finding.
 
     Raises:
@@ -28,13 +34,43 @@ def verify_whole(checkpoint: chain.Checkpoint | None = None) -> Verification:
         edited = None
         if checkpoint is None:
             checkpoint, edited = _newest_checkpoint()
-        found = verify(checkpoint)
+        found = verify(checkpoint, progress)
     except (OSError, ValueError, Error) as error:
         _keep(Status.UNKNOWN, 0, f"Cannot tell: {type(error).__name__}: {error}")
         raise
     found = dataclasses.replace(found, fault=found.fault or edited)
     _keep(status_of(found), found.entries, sentence(found))
     return found
+
+
+STALE: Final = dt.timedelta(minutes=10)
+"""A check that did not get on for so long never will: its worker ended, or there is none."""
+
+
+def run_check(pk: int) -> None:
+    """Do a check that somebody asked for, unless another worker does, and keep how far it is and what was found."""
+    mine = JournalCheck.objects.filter(pk=pk, state=JournalCheck.State.WAITING)
+    about = Entry.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+    if not mine.update(state=JournalCheck.State.RUNNING, seen_at=timezone.now(), total=about):
+        return
+    held = JournalCheck.objects.values_list("held", flat=True).get(pk=pk)
+    # The verification reads one moment of the database in a transaction of its own: what it got to is told beside it.
+    beside = own_connection()
+
+    def progress(done: int) -> None:
+        now = beside.ops.adapt_datetimefield_value(timezone.now())
+        with contextlib.suppress(Error), beside.cursor() as cursor:
+            cursor.execute("UPDATE policies_journalcheck SET done = %s, seen_at = %s WHERE id = %s", [done, now, pk])
+
+    done = 0
+    try:
+        found = verify_whole(chain.Checkpoint.from_json(held) if held else None, progress)
+        state, told, done = str(status_of(found)), sentence(found), found.entries
+    except (OSError, ValueError, Error) as error:
+        state, told = str(Status.UNKNOWN), f"Cannot tell: {type(error).__name__}: {error}"
+    finally:
+        beside.close()
+    JournalCheck.objects.filter(pk=pk).update(state=state, told=shown(told, 2_000), done=done, seen_at=timezone.now())
 
 
 def status_of(found: Verification) -> LastVerification.Status:

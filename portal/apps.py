@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.contrib.admin import apps as admin_apps
 
 
 class PortalConfig(AppConfig):
@@ -7,3 +8,9 @@ class PortalConfig(AppConfig):
 
     def ready(self) -> None:
         from portal import checks  # noqa: F401  (registers them)
+
+
+class AdministrationConfig(admin_apps.AdminConfig):
+    # Of the two here the one above is the portal's.
+    default = False
+    default_site = "portal.administration.Administration"

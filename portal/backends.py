@@ -8,7 +8,7 @@ from django.contrib.auth.backends import ModelBackend
 from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
 
-from policies.actions import TooManyGuesses, count_guess, forgive_guess, record_sign_in
+from policies.actions import TooManyGuesses, count_guess, record_sign_in, take_back_guess
 from policies.models import User
 
 
@@ -28,5 +28,6 @@ class LimitedBackend(ModelBackend):
             raise
         user = super().authenticate(request, username, password, **kwargs)
         if user is not None:
-            forgive_guess(email=email, ip=ip)
+            # The account starts anew once the sign-in is complete: a second factor may be asked for yet.
+            take_back_guess(ip=ip)
         return user

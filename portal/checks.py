@@ -16,6 +16,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError
 
 from integrations.outbound import proxy_of, tls
+from portal.oidc import providers
+from portal.sign_in import ROLES
 
 Messages = list[CheckMessage]
 _NEW_FERNET = "python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'"
@@ -111,6 +113,24 @@ def ways_out(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Messages
             judge()
         except ImproperlyConfigured as error:
             messages.append(Error(str(error), hint="docs/operations.md says what it may be.", id=f"portal.{number}"))
+    return messages
+
+
+@register(Tags.security)
+def signing_in(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Messages:
+    messages: Messages = []
+    if unknown := set(settings.REQUIRE_MFA) - set(ROLES):
+        messages.append(
+            Error(
+                f"REQUIRE_MFA names {', '.join(sorted(unknown))}: nobody is called so here.",
+                hint=f"It is a list of these: {', '.join(ROLES)}.",
+                id="portal.E008",
+            )
+        )
+    try:
+        providers()
+    except ImproperlyConfigured as error:
+        messages.append(Error(str(error), hint="docs/operations.md says what it may be.", id="portal.E009"))
     return messages
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 from django.conf import settings
 from django.db.models import Count, Q
 from django.urls import reverse
@@ -44,23 +44,49 @@ class Look:
     """Another page: the newest call of several."""
 
 
-@dataclass(frozen=True)
+class _Details(msgspec.Struct):
+    """What a denied call's record says of it, whatever somebody made of the row."""
+
+    actor: Any = None
+    method: Any = None
+    path: Any = None
+    rule: Any = None
+
+
+class _Record(msgspec.Struct):
+    details: _Details
+
+
+_RECORD: Final = msgspec.json.Decoder(_Record)
+DENIED: Final = ("pk", "at", "team_id", "actor", "tool", "record")
+
+
+@dataclass(frozen=True, slots=True)
 class Denied:
     """A denied call in words."""
 
-    entry: Entry
+    pk: int
+    at: dt.datetime
+    team_id: int | None
+    actor: str
+    tool: str
     who: str
     what: str
     rule: str
 
     @classmethod
-    def of(cls, entry: Entry) -> Denied:
-        details: dict[str, Any] = json.loads(entry.record)["details"]
-        asked = " ".join(part for part in (details.get("method"), details.get("path")) if isinstance(part, str))
-        what = in_words(entry.tool) or asked or "a call"
-        who = str(details.get("actor", {}).get("name", entry.actor))
+    def of(cls, pk: int, at: dt.datetime, team_id: int | None, actor: str, tool: str, record: str) -> Denied:
+        """Of the columns ``DENIED``: a page makes a thousand of them, so of nothing more."""
+        try:
+            details = _RECORD.decode(record).details
+        except msgspec.MsgspecError:
+            details = _Details()  # It was edited, which verification names: that must not take the page away.
+        asked = " ".join(part for part in (details.method, details.path) if isinstance(part, str))
+        who = details.actor.get("name", actor) if isinstance(details.actor, dict) else actor
+        what = in_words(tool) or asked or "a call"
         # They were made fit to be shown when they were written; the record's rows could be edited.
-        return cls(entry, shown(who, LONGEST), shown(what, LONGEST), str(details.get("rule", "")))
+        told = shown(str(who), LONGEST), shown(what, LONGEST), str(details.rule or "")
+        return cls(pk, at, team_id, actor, tool, *told)
 
 
 @dataclass(frozen=True)
@@ -120,32 +146,53 @@ def _connection(row: Connection) -> str:
     return reverse("connection", args=[row.team.slug, row.pk])
 
 
-def denied_lately(user: User, now: dt.datetime) -> list[Denied]:
+def denied_lately(user: User, now: dt.datetime, span: dt.timedelta = DAY) -> list[Denied]:
     """The denied calls of the last day, the newest first."""
-    rows = Entry.objects.denied_to(user, now - DAY)[:LOOKED_AT]
-    return [Denied.of(row) for row in rows]
+    rows = Entry.objects.denied_to(user, now - span).values_list(*DENIED)[:LOOKED_AT]
+    return [Denied.of(*row) for row in rows]
 
 
-def repeated(denied: list[Denied]) -> list[Look]:
+@dataclass(frozen=True)
+class Repeat:
+    """Denied calls of the same caller, tool and rule."""
+
+    newest: Denied
+    team: Team | None
+    count: int
+
+    @property
+    def why(self) -> str:
+        return WHY.get(self.newest.rule, in_words(self.newest.rule) or "no rule")
+
+    @property
+    def entry(self) -> str:
+        """The page of the newest one."""
+        return reverse("audit-entry", args=[self.newest.pk])
+
+    @property
+    def mended(self) -> str:
+        """The page on which it is changed, or at least told of."""
+        return _mended(self.newest, self.team) or self.entry
+
+
+def repeats(denied: list[Denied]) -> list[Repeat]:
     """Calls of the same caller, tool and rule that were denied again and again, the most frequent first. What is stopped is
     on every page already."""
-    counts = Counter(
-        (row.entry.team_id, row.entry.actor, row.what, row.rule) for row in denied if row.rule != "stopped"
-    )
+    counts = Counter((row.team_id, row.actor, row.what, row.rule) for row in denied if row.rule != "stopped")
     often = {place: count for place, count in counts.most_common() if count >= REPEATS}
     newest: dict[tuple[int | None, str, str, str], Denied] = {}
     for row in denied:
-        newest.setdefault((row.entry.team_id, row.entry.actor, row.what, row.rule), row)
+        newest.setdefault((row.team_id, row.actor, row.what, row.rule), row)
     teams = Team.objects.in_bulk([place[0] for place in often if place[0] is not None])
+    return [Repeat(newest[place], teams.get(place[0] or 0), count) for place, count in often.items()]
+
+
+def repeated(denied: list[Denied]) -> list[Look]:
     looks = []
-    for place, count in often.items():
-        row, team = newest[place], teams.get(place[0] or 0)
-        entry = reverse("audit-entry", args=[row.entry.pk])
-        of = f" of {team.name}" if team else ""
-        said = (
-            f"{row.what} was denied {count} times within a day ({WHY.get(row.rule, in_words(row.rule) or 'no rule')})."
-        )
-        looks.append(Look(f"{row.who}{of}", said, _mended(row, team) or entry, entry))
+    for repeat in repeats(denied):
+        row, of = repeat.newest, f" of {repeat.team.name}" if repeat.team else ""
+        said = f"{row.what} was denied {repeat.count} times within a day ({repeat.why})."
+        looks.append(Look(f"{row.who}{of}", said, repeat.mended, repeat.entry))
     return looks
 
 
@@ -173,8 +220,8 @@ def _mended(row: Denied, team: Team | None) -> str:
     if team is None:
         return ""
     match row.rule:
-        case "tool_off" | "needs_approval" | "locked" if row.entry.tool in TOOLS:
-            return f"{reverse('team-tools', args=[team.slug])}#tool-{row.entry.tool}"
+        case "tool_off" | "needs_approval" | "locked" if row.tool in TOOLS:
+            return f"{reverse('team-tools', args=[team.slug])}#tool-{row.tool}"
         case "narrowed_key" | "key_revoked" | "call_limit":
             return reverse("team-agents", args=[team.slug])
         case "role":
@@ -191,7 +238,7 @@ def keys_that_expire(user: User, now: dt.datetime) -> list[Look]:
     return [
         Look(
             f"{key.name} of {key.team.name}",
-            f"The key pwk_{key.prefix}_… expires {_in_days(key.expires_at - now)}: issue another and revoke this one.",
+            f"The key pwk_{key.prefix}_… expires {in_days(key.expires_at - now)}: issue another and revoke this one.",
             reverse("team-agents", args=[key.team.slug]),
         )
         for key in soon.select_related("team").order_by("expires_at")
@@ -199,31 +246,52 @@ def keys_that_expire(user: User, now: dt.datetime) -> list[Look]:
     ]
 
 
-def _in_days(left: dt.timedelta) -> str:
+def in_days(left: dt.timedelta) -> str:
     days = left // DAY
     return "within a day" if days == 0 else f"in {days} day{'' if days == 1 else 's'}"
 
 
-def first_steps(user: User, lines: list[TeamLine]) -> list[Look]:
-    """What to do first where nothing works as yet: of each team that one manages the next step."""
+def first_steps(user: User, lines: list[TeamLine]) -> tuple[list[Look], int]:
+    """What to do first where nothing works as yet: of the first teams that one manages the next step, and of how many more."""
     if user.is_administrator and not lines:
-        return [Look("Make a team", "Connections, agent keys and tools belong to teams.", reverse("teams"))]
-    steps = []
-    for line in lines:
-        if not line.managed:
-            continue
-        name, slug = line.team.name, line.team.slug
-        if not line.connections:
-            said = "Its PagerDuty token: assistants use it and never see it."
-            steps.append(Look(f"Register a connection for {name}", said, reverse("team-connections", args=[slug])))
-        elif all(row.health == "untested" for row in line.connections):
-            steps.append(
-                Look(f"Test the connection of {name}", "It tells what works.", _connection(line.connections[0]))
-            )
-        elif not line.live_keys:
-            said = "With it an assistant calls. It is shown once, with what connects a client."
-            steps.append(Look(f"Issue an agent key of {name}", said, reverse("team-agents", args=[slug])))
-    return steps
+        return [Look("Make a team", "Connections, agent keys and tools belong to teams.", reverse("teams"))], 0
+    steps = [step for line in lines if line.managed and (step := _step(line)) is not None]
+    looks = [Look(subject, said, reverse(view, args=args)) for subject, said, view, args in steps[:STEPS]]
+    return looks, len(steps) - len(looks)
+
+
+def _step(line: TeamLine) -> tuple[str, str, str, list[object]] | None:
+    """The next step of one team, and the page where it is done; None: all are done."""
+    name, slug = line.team.name, line.team.slug
+    if not line.connections:
+        said = "Its PagerDuty token: assistants use it and never see it."
+        return f"Register a connection for {name}", said, "team-connections", [slug]
+    if all(row.health == "untested" for row in line.connections):
+        return f"Test the connection of {name}", "It tells what works.", "connection", [slug, line.connections[0].pk]
+    if not line.live_keys:
+        said = "With it an assistant calls. It is shown once, with what connects a client."
+        return f"Issue an agent key of {name}", said, "team-agents", [slug]
+    return None
+
+
+VERIFIED_LATE: Final = 2 * DAY
+"""Without a verification for so long something is wrong with the worker, which verifies daily."""
+
+
+def journal_to_look_at(health: JournalHealth, now: dt.datetime) -> list[Look]:
+    """What is wrong with the journal, the worst first."""
+    page, found, looks = reverse("audit-integrity"), health.verification, []
+    if found is not None and found.status != LastVerification.Status.INTACT:
+        looks.append(Look(f"The journal: {found.get_status_display()}", found.told, page))
+    if found is not None and now - found.at > VERIFIED_LATE:
+        said = "Nothing has verified it for two days: see whether the worker runs (manage.py run_worker)."
+        looks.append(Look("The journal's verification", said, page))
+    if health.overdue:
+        said = "The next one is overdue: see whether the worker runs (manage.py run_worker)."
+        looks.append(Look("The journal's checkpoint", said, page))
+    if health.spool_problem:
+        looks.append(Look("The spool", health.spool_problem, page))
+    return looks
 
 
 def journal_health(now: dt.datetime) -> JournalHealth:

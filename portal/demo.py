@@ -76,6 +76,7 @@ def environment(options: argparse.Namespace, folder: Path) -> dict[str, str]:
         "PUBLIC_URL": f"http://127.0.0.1:{options.port}",
         "PAGERDUTY_SANDBOX_URL": f"http://127.0.0.1:{options.sandbox_port}",
         "DATA_DIR": str(folder),
+        "ADMIN_REQUIRES_MFA": "false",
         "DATABASE_URL": f"sqlite:///{folder}/pagewarden.sqlite3",
         "REDIS_URL": "",
         "STATIC_ROOT": str(folder / "static"),

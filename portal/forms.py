@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 from collections.abc import Collection
 from typing import Any
@@ -10,18 +11,21 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib.auth.forms import AuthenticationForm
+from django.db.models import QuerySet
 from django.forms.utils import flatatt
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from integrations.actions import clean_bounds, end_of_day, suspension
+from integrations.leaving import END, Held, digest_of
 from integrations.models import Connection
 from integrations.pagerduty.catalog import CATEGORIES, PRESETS, TOOLS
 from integrations.pagerduty.diagnose import OBJECTS
 from integrations.pagerduty.masking import REVEALABLE
-from policies.actions import MAXIMUM_MINUTES_OF_READS
-from policies.core.call import Decision, Door, EntryKind, Outcome, Risk, State
+from integrations.pagerduty.tools.definitions import definition
+from policies.actions import MAXIMUM_MINUTES_OF_READS, facts_digest, time_zones
+from policies.core.call import Decision, Door, EntryKind, Outcome, Risk, State, Tool
 from policies.models import AgentKey, Membership, Team, User
 from portal.connecting import about
 
@@ -31,7 +35,7 @@ ACT_AS = (
 )
 
 
-def _styled(form: forms.BaseForm) -> None:
+def styled(form: forms.BaseForm) -> None:
     for field in form.fields.values():
         widget = field.widget
         if isinstance(widget, forms.CheckboxInput):
@@ -51,7 +55,7 @@ class PageForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        _styled(self)
+        styled(self)
 
 
 class ReasonForm(PageForm):
@@ -62,13 +66,10 @@ class ReasonForm(PageForm):
         self.fields["reason"] = forms.CharField(
             required=False, max_length=500, label="Why", help_text="Kept in the record."
         )
-        _styled(self)
+        styled(self)
 
 
-class PasswordForm(PageForm):
-    old = forms.CharField(
-        strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}), label="Your password now"
-    )
+class NewPasswordForm(PageForm):
     new = forms.CharField(
         strip=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
@@ -87,12 +88,101 @@ class PasswordForm(PageForm):
         return str(self.cleaned_data["again"])
 
 
+class PasswordForm(NewPasswordForm):
+    old = forms.CharField(
+        strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}), label="Your password now"
+    )
+    field_order: tuple[str, ...] = ("old", "new", "again")
+
+
+class ComeInForm(NewPasswordForm):
+    """Of somebody who was invited."""
+
+    name = forms.CharField(
+        max_length=150,
+        required=False,
+        label="Your name",
+        help_text="As others see it.",
+        widget=forms.TextInput(attrs={"autocomplete": "name"}),
+    )
+    field_order: tuple[str, ...] = ("name", "new", "again")
+
+
+class SetUpForm(ComeInForm):
+    email = forms.EmailField(label="Your e-mail", widget=forms.EmailInput(attrs={"autocomplete": "username"}))
+    field_order = ("email", "name", "new", "again")
+
+
+class InviteForm(PageForm):
+    """Into a team."""
+
+    email = forms.EmailField(label="E-mail", help_text="Of somebody who does not sign in here yet.")
+    team_role = forms.ChoiceField(
+        choices=Membership.Role.choices, initial=Membership.Role.MEMBER, label="Role in the team"
+    )
+
+
+class PortalInviteForm(InviteForm):
+    """Into the portal, with a role, and perhaps into a team at once."""
+
+    role = forms.ChoiceField(
+        required=False,
+        label="In the portal",
+        choices=[("", "no portal-wide role"), *((value, label) for value, label in User.Role.choices if value)],
+    )
+    team = forms.ModelChoiceField(
+        Team.objects.filter(kind=Team.Kind.SHARED).order_by("name"),
+        required=False,
+        to_field_name="slug",
+        empty_label="none",
+    )
+    field_order = ("email", "role", "team", "team_role")
+
+
+class LongSelect(forms.Select):
+    """A choice of one among hundreds, for each of which Django would render a template."""
+
+    def render(self, name: str, value: Any, attrs: dict[str, Any] | None = None, renderer: object = None) -> SafeString:
+        chosen = "" if value is None else str(value)
+        options = format_html_join(
+            "",
+            '<option value="{}"{}>{}</option>',
+            ((key, mark_safe(" selected") if key == chosen else "", said) for key, said in self.choices),
+        )
+        return format_html(
+            '<select name="{}"{}>{}</select>', name, flatatt(self.build_attrs(self.attrs, attrs)), options
+        )
+
+
+class ZoneForm(PageForm):
+    """In which zone pages tell times."""
+
+    time_zone = forms.ChoiceField(
+        required=False,
+        widget=LongSelect,
+        label="Tell times in",
+        help_text="Wherever a time stands, pointing at it tells it in UTC.",
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Areas and cities; the rest are other names of the same.
+        offered = sorted(name for name in time_zones() if "/" in name and not name.startswith(("Etc/", "SystemV/")))
+        field = self.fields["time_zone"]
+        assert isinstance(field, forms.ChoiceField)  # noqa: S101
+        field.choices = [
+            ("", "this browser's zone"),
+            ("UTC", "UTC"),
+            *((name, name.replace("_", " ")) for name in offered),
+        ]
+
+
 class SignInForm(AuthenticationForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["username"].label = "E-mail"
         self.fields["username"].widget = forms.EmailInput(attrs={"autocomplete": "username", "autofocus": True})
-        _styled(self)
+        styled(self)
 
 
 class Words(forms.CharField):
@@ -133,6 +223,67 @@ class MemberForm(ReasonForm):
         if user is None:
             raise forms.ValidationError("Nobody signs in with this address. An administrator can add them.")
         return user
+
+
+class LeaveForm(ReasonForm):
+    """What becomes of each thing that somebody holds who leaves; ``rest`` is for all that say nothing."""
+
+    seen = forms.CharField(widget=forms.HiddenInput, max_length=64)
+
+    def __init__(self, held: Collection[Held], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, initial={"seen": digest_of(held)}, **kwargs)
+        self.held = held
+        if held:
+            # Who may keep all of it.
+            everywhere = [person for person in next(iter(held)).heirs if all(person in one.heirs for one in held)]
+            self.fields["rest"] = forms.ChoiceField(
+                required=False,
+                label="For all that is not chosen below",
+                choices=[("", "Choose …"), (END, "Revoke it, or switch it off"), *map(_heir, everywhere)],
+            )
+        for one in held:
+            self.fields[one.id] = forms.ChoiceField(
+                required=False,
+                label=one.what,
+                widget=LongSelect,  # somebody may hold hundreds
+                choices=[("", "As for all"), (END, one.ends), *map(_heir, one.heirs)],
+            )
+        self.order_fields(["seen", "rest", *(one.id for one in held)])
+        styled(self)
+        for one in held:
+            self.fields[one.id].widget.attrs |= {"class": "form-select form-select-sm", "aria-label": one.what}
+
+    @property
+    def rows(self) -> list[tuple[Held, forms.BoundField]]:
+        return [(one, self[one.id]) for one in self.held]
+
+    def choices(self) -> dict[str, str]:
+        """As ``do_let_go`` takes them."""
+        values = self.cleaned_data
+        return {"": values.get("rest", ""), **{one.id: values[one.id] for one in self.held}}
+
+
+def _heir(person: User) -> tuple[str, str]:
+    name = f"{person} ({person.email})" if person.name else person.email
+    return f"keep:{person.pk}", f"Hand over to {name}"
+
+
+class PeopleForm(PageForm):
+    """Whom to show."""
+
+    text = forms.CharField(required=False, max_length=100, label="Name or e-mail")
+    role = forms.ChoiceField(
+        required=False,
+        choices=[("", "any"), *((value, label) for value, label in User.Role.choices if value), ("none", "none")],
+    )
+    state = forms.ChoiceField(
+        required=False,
+        choices=[("", "any"), ("active", "active"), ("off", "switched off"), ("never", "never signed in")],
+    )
+
+
+class RoleForm(ReasonForm):
+    role = forms.ChoiceField(required=False, choices=User.Role.choices, label="Role in the whole portal")
 
 
 class ReadsGoOnForm(PageForm):
@@ -179,7 +330,7 @@ class RevealsForm(PageForm):
             if not user.is_administrator and kind not in now:
                 box.widget.attrs["disabled"] = True
         self.fields["reason"] = forms.CharField(max_length=500, label="Why", help_text="Kept in the record.")
-        _styled(self)
+        styled(self)
 
     def kinds(self) -> list[str]:
         return [kind for kind in REVEALABLE if self.cleaned_data[kind]]
@@ -228,7 +379,7 @@ class AccountWideForm(ReasonForm):
 class ConnectionForm(BoundsForm):
     field_order = ("name", "region", "kind", "token", "token_expires_on", "from_email")
 
-    name = forms.CharField(max_length=100, help_text="How your team calls it, such as “Production account”.")
+    name = forms.CharField(max_length=100, help_text="What you call it, such as “Production account”.")
     region = forms.ChoiceField()
     kind = forms.ChoiceField(
         choices=Connection.Kind.choices,
@@ -284,6 +435,26 @@ class FromForm(ReasonForm):
     )
 
 
+class DeleteConnectionForm(ReasonForm):
+    """Where keys would stop, the connection's name is typed: nobody deletes that by a slip."""
+
+    typed = forms.CharField(
+        max_length=100, label="The connection's name", widget=forms.TextInput(attrs={"autocomplete": "off"})
+    )
+
+    def __init__(self, connection: Connection, stops_keys: bool, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.connection = connection
+        if not stops_keys:
+            del self.fields["typed"]
+
+    def clean_typed(self) -> str:
+        typed = str(self.cleaned_data["typed"])
+        if " ".join(typed.split()) != " ".join(self.connection.name.split()):
+            raise forms.ValidationError("This is not the connection's name: type it as it stands above.")
+        return typed
+
+
 class ExplainForm(PageForm):
     type = forms.ChoiceField(choices=[(name, what.title) for name, what in OBJECTS.items()], label="What")
     id_or_name = forms.CharField(max_length=100, label="Id or name", help_text="Such as PQ9K7I8, or Checkout.")
@@ -301,17 +472,9 @@ class ConnectionChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # not
 CHOSEN = "Only the tools that are chosen below"
 
 
-class KeyForm(ReasonForm):
-    name = forms.CharField(max_length=100, help_text="The assistant that will hold it.")
-    connection = ConnectionChoice(Connection.objects.none(), help_text="The PagerDuty token that it works through.")
-    days = forms.IntegerField(
-        min_value=1,
-        max_value=3650,
-        required=False,
-        initial=90,
-        label="Expires in days",
-        help_text="Empty: it does not.",
-    )
+class KeyLimitsForm(ReasonForm):
+    """What holds an agent key back."""
+
     networks = Words(
         required=False, label="Source networks", help_text="Such as 10.0.0.0/8. Empty: it may come from anywhere."
     )
@@ -329,18 +492,11 @@ class KeyForm(ReasonForm):
         choices=[(name, tool.title) for name, tool in TOOLS.items()],
         widget=forms.CheckboxSelectMultiple,
         label="Choose the tools",
-        help_text="it may then use these at most, whatever the team switches on later",
+        help_text="it may then use these at most, whatever is switched on later",
     )
 
     def __init__(self, team: Team, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        field = self.fields["connection"]
-        assert isinstance(field, forms.ModelChoiceField)  # noqa: S101
-        # Those that can be used come first, so one of them is chosen unless somebody chooses otherwise.
-        field.queryset = Connection.objects.filter(team=team).order_by("-whole_account", "-is_enabled", "name")
-        field.empty_label = None
-        now = timezone.now()
-        field.initial = next((row.pk for row in field.queryset if not suspension(row, now)), None)
         self.team = team
         may = self.fields["may"]
         assert isinstance(may, forms.ChoiceField)  # noqa: S101
@@ -350,15 +506,8 @@ class KeyForm(ReasonForm):
             ("team", f"All that {team.name} allows, now and later"),
             ("tools", CHOSEN),
         ]
-
-    def clean_name(self) -> str:
-        name = str(self.cleaned_data["name"])
-        keys = AgentKey.objects.filter(team=self.team, name__iexact=name, revoked_at=None)
-        if keys.exclude(expires_at__lte=timezone.now()).exists():
-            raise forms.ValidationError(
-                f"A usable key of this team is called {name} already: revoke it first, or give this one another name."
-            )
-        return name
+        if team.kind == Team.Kind.PERSONAL:
+            may.help_text = str(may.help_text).replace("Of what the team has on", "Of what you have on")
 
     def clean(self) -> dict[str, Any]:
         values: dict[str, Any] = super().clean() or {}
@@ -376,21 +525,140 @@ class KeyForm(ReasonForm):
         chosen: list[str] = self.cleaned_data["tools"]
         return {"core": PRESETS["core"], "team": None, "tools": chosen}[self.cleaned_data["may"]]
 
+
+class KeyForm(KeyLimitsForm):
+    field_order = ("name", "connection", "days")
+
+    name = forms.CharField(max_length=100, help_text="The assistant that will hold it.")
+    connection = ConnectionChoice(Connection.objects.none(), help_text="The PagerDuty token that it works through.")
+    days = forms.IntegerField(
+        min_value=1,
+        max_value=3650,
+        required=False,
+        initial=90,
+        label="Expires in days",
+        help_text="Empty: it does not.",
+    )
+
+    def __init__(self, team: Team, *args: Any, **kwargs: Any) -> None:
+        super().__init__(team, *args, **kwargs)
+        field = self.fields["connection"]
+        assert isinstance(field, forms.ModelChoiceField)  # noqa: S101
+        # Those that can be used come first, so one of them is chosen unless somebody chooses otherwise.
+        field.queryset = Connection.objects.filter(team=team).order_by("-whole_account", "-is_enabled", "name")
+        field.empty_label = None
+        now = timezone.now()
+        field.initial = next((row.pk for row in field.queryset if not suspension(row, now)), None)
+
+    def clean_name(self) -> str:
+        name = str(self.cleaned_data["name"])
+        keys = AgentKey.objects.filter(team=self.team, name__iexact=name, revoked_at=None)
+        if keys.exclude(expires_at__lte=timezone.now()).exists():
+            raise forms.ValidationError(
+                f"A usable key of {self.team.name} is called {name} already: revoke it first, or give this one another name."
+            )
+        return name
+
     def expires_at(self) -> dt.datetime | None:
         days = self.cleaned_data["days"]
         return timezone.now() + dt.timedelta(days=days) if days else None
 
 
+class ChangeKeyForm(KeyLimitsForm):
+    """What holds an issued key back, as it is and as it shall be."""
+
+    field_order = ("seen", "expires_on")
+
+    seen = forms.CharField(widget=forms.HiddenInput, max_length=64)
+    expires_on = forms.DateField(
+        required=False,
+        widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
+        label="Expires on",
+        help_text="It serves to the end of that day, UTC. Empty: it does not expire.",
+    )
+
+    def __init__(self, key: AgentKey, *args: Any, **kwargs: Any) -> None:
+        core = key.tools is not None and set(key.tools) == PRESETS["core"]
+        now = {
+            "seen": facts_digest(key),
+            "expires_on": key.expires_at,
+            "networks": key.networks,
+            "calls_per_minute": key.calls_per_minute,
+            "may": "team" if key.tools is None else "core" if core else "tools",
+            "tools": [] if key.tools is None or core else key.tools,
+        }
+        super().__init__(key.team, *args, initial=now, **kwargs)
+        self.key = key
+
+    def expires_at(self) -> dt.datetime | None:
+        day, known = self.cleaned_data["expires_on"], self.key.expires_at
+        # The day that it had already: to the hour that it had.
+        return known if known is not None and known.date() == day else end_of_day(day)
+
+
+STATES_OF_KEYS = {
+    "usable": "usable",
+    "expiring": "expiring soon",
+    "unused": "not used for 30 days",
+    "stopped": "stopped",
+    "expired": "expired",
+    "revoked": "revoked",
+}
+
+
+class AgentsForm(PageForm):
+    """Which of a team's keys to show, and in which order."""
+
+    text = forms.CharField(required=False, max_length=100, label="Find")
+    state = forms.ChoiceField(required=False, choices=[("", "any"), *STATES_OF_KEYS.items()])
+    sort = forms.ChoiceField(
+        required=False,
+        label="Order",
+        choices=[
+            ("", "newest first"),
+            ("name", "name"),
+            ("used", "last used"),
+            ("calls", "most calls"),
+            ("denied", "most denied"),
+            ("expires", "next to end"),
+        ],
+    )
+
+
 KINDS = {
-    EntryKind.STREAM: "Of a chain",
-    EntryKind.INTENT: "Intent of a write",
-    EntryKind.RESULT: "Result of a call",
+    EntryKind.STREAM: "About the record itself",
+    EntryKind.INTENT: "Write, before it is sent",
+    EntryKind.RESULT: "What became of a call",
     EntryKind.CONFIG: "Configuration change",
     EntryKind.SIGN_IN: "Sign-in",
     EntryKind.REJECTED: "Refused keys",
     EntryKind.ALARM: "Sign of a stolen key",
 }
 """What the entries of the journal are called."""
+KINDS_TOLD = {
+    EntryKind.STREAM: "stream: a process begins a hash chain of its own, or spooled entries were brought into one",
+    EntryKind.INTENT: "intent: on disk before PagerDuty is touched, so that no write is without a record",
+    EntryKind.RESULT: "result: on disk before the caller got the answer",
+    EntryKind.CONFIG: "config: who may do what was changed",
+    EntryKind.SIGN_IN: "sign_in: somebody signed in, or was refused",
+    EntryKind.REJECTED: "rejected: keys that nobody has, counted by where they came from",
+    EntryKind.ALARM: "alarm: an agent key did what a stolen one would do",
+}
+"""The exact terms, as queries and the record have them, and what they mean."""
+OUTCOMES = {
+    Outcome.INTENDED: (
+        "about to be sent",
+        "intended: the write is on record; the entry after it tells what became of it",
+    ),
+    Outcome.DENIED: ("denied", "denied: the policy does not allow it; nothing was sent"),
+    Outcome.INVALID: ("not understood", "invalid: what was asked for could not be sent; nothing was"),
+    Outcome.DONE: ("done", "done: PagerDuty answered that it is so"),
+    Outcome.REFUSED: ("refused by PagerDuty", "refused: PagerDuty answered 4xx"),
+    Outcome.FAILED: ("failed", "failed: PagerDuty answered 5xx or was not reached; nothing was done"),
+    Outcome.UNKNOWN: ("not certain", "unknown: it was sent, and no trustworthy answer came"),
+    Outcome.REPLAYED: ("told again", "replayed: a second try of a write, answered with what became of the first"),
+}
+"""How a call ended in plain words, and the exact term with what it means."""
 
 
 def in_words(value: str) -> str:
@@ -465,10 +733,18 @@ class CloneForm(PageForm):
     """Whose tools are set as whose are."""
 
     source = forms.ModelChoiceField(
-        Team.objects.order_by("name"), to_field_name="slug", label="As those of", empty_label="Choose a team"
+        Team.objects.order_by("name"),
+        to_field_name="slug",
+        label="As those of",
+        empty_label="Choose a team",
+        widget=LongSelect,
     )
     target = forms.ModelChoiceField(
-        Team.objects.order_by("name"), to_field_name="slug", label="Set the tools of", empty_label="Choose a team"
+        Team.objects.order_by("name"),
+        to_field_name="slug",
+        label="Set the tools of",
+        empty_label="Choose a team",
+        widget=LongSelect,
     )
 
     def clean(self) -> dict[str, Any]:
@@ -487,23 +763,8 @@ class CategoryForm(PageForm):
     )
     state = forms.ChoiceField(label="Set to", choices=[(state.value, in_words(state.value)) for state in State])
     team = forms.ModelChoiceField(
-        Team.objects.order_by("name"), required=False, to_field_name="slug", empty_label="every team"
+        Team.objects.order_by("name"), required=False, to_field_name="slug", empty_label="every team", widget=LongSelect
     )
-
-
-class LongSelect(forms.Select):
-    """A choice of one among hundreds, for each of which Django would render a template."""
-
-    def render(self, name: str, value: Any, attrs: dict[str, Any] | None = None, renderer: object = None) -> SafeString:
-        chosen = "" if value is None else str(value)
-        options = format_html_join(
-            "",
-            '<option value="{}"{}>{}</option>',
-            ((key, mark_safe(" selected") if key == chosen else "", said) for key, said in self.choices),
-        )
-        return format_html(
-            '<select name="{}"{}>{}</select>', name, flatatt(self.build_attrs(self.attrs, attrs)), options
-        )
 
 
 class AuditForm(PageForm):
@@ -525,7 +786,7 @@ class AuditForm(PageForm):
         required=False, choices=_choices([decision.value for decision in Decision], "every verdict")
     )
     outcome = forms.ChoiceField(
-        required=False, choices=_choices([outcome.value for outcome in Outcome], "every outcome")
+        required=False, choices=[("", "every outcome"), *((one.value, told) for one, (told, _) in OUTCOMES.items())]
     )
     door = forms.ChoiceField(required=False, choices=_choices([door.value for door in Door], "every door"))
     target = forms.CharField(required=False, help_text="An id of PagerDuty's, such as PT4KHLK.")
@@ -562,3 +823,211 @@ class ReviewForm(PageForm):
 
 class ViewForm(PageForm):
     name = forms.CharField(max_length=60, label="Save this query as", help_text="For yourself alone.")
+
+
+LARGEST_CHECKPOINT = 5_000_000
+"""Bytes: those of thousands of chains are smaller."""
+
+
+class CheckpointForm(PageForm):
+    """A checkpoint that somebody kept."""
+
+    file = forms.FileField(
+        label="The checkpoint that you kept",
+        help_text="A file checkpoint-….json, at most 5 MB. It is held against the whole journal.",
+        allow_empty_file=True,
+    )
+
+    def clean_file(self) -> str:
+        given = self.cleaned_data["file"]
+        if given.size > LARGEST_CHECKPOINT:
+            raise forms.ValidationError("This file is larger than 5 MB, which no checkpoint is.")
+        if not given.size:
+            raise forms.ValidationError("This file is empty.")
+        try:
+            return str(given.read().decode())
+        except ValueError as error:
+            raise forms.ValidationError("This file is no text: a checkpoint is JSON.") from error
+
+
+class DigestForm(PageForm):
+    weekly_digest = forms.BooleanField(
+        required=False,
+        label="Send me the weekly digest",
+        help_text="On Mondays at 08:00 UTC: what the agents of your teams did, what was denied, what is about to expire.",
+    )
+
+
+LONG = frozenset({"description", "details", "html_message", "message", "note", "resolution"})
+"""Texts that may have several lines."""
+GIVEN = "given"
+"""Before the names of a tool's arguments in a form."""
+
+
+class Lines(forms.CharField):
+    """A list of texts or whole numbers, one a line."""
+
+    def __init__(self, *args: Any, numbers: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, widget=forms.Textarea(attrs={"rows": 2}), **kwargs)
+        self.numbers = numbers
+
+    def to_python(self, value: Any) -> Any:
+        lines = [line.strip() for line in (value or "").splitlines() if line.strip()]
+        if not self.numbers:
+            return lines
+        try:
+            return [int(line) for line in lines]
+        except ValueError as error:
+            raise forms.ValidationError("Whole numbers, one a line.") from error
+
+    def run_validators(self, value: Any) -> None:
+        """What is in the lines the tool judges."""
+
+
+class ToolForm(PageForm):
+    """The arguments of one tool, from the flat JSON schema that MCP clients get of it. What a browser can check is checked
+    here; the rest the tool judges itself."""
+
+    def __init__(self, tool: Tool, data: Any = None) -> None:
+        super().__init__(data, prefix=GIVEN)
+        schema = definition(tool)["inputSchema"]
+        required = schema.get("required", [])
+        examples = {name: told.get("examples") for name, told in tool.input_schema["properties"].items()}
+        for name in [*required, *(name for name in schema["properties"] if name not in required)]:
+            self.fields[name] = _field(name, schema["properties"][name], name in required, examples.get(name))
+        styled(self)
+
+    def arguments(self) -> dict[str, Any]:
+        """What was filled in. An argument that was left empty is not given."""
+        return {name: value for name, value in self.cleaned_data.items() if value not in ("", None, [])}
+
+
+def _field(name: str, schema: dict[str, Any], required: bool, examples: Any) -> forms.Field:
+    kind, choices = schema["type"], schema.get("enum") or schema.get("items", {}).get("enum")
+    common: dict[str, Any] = {
+        "required": required,
+        "label": name.replace("_", " ").capitalize(),
+        "help_text": schema.get("description", ""),
+    }
+    field: forms.Field
+    if kind == "array" and choices:
+        common["help_text"] = common["help_text"] or "any of these"
+        field = forms.MultipleChoiceField(
+            choices=[(word, word) for word in choices], widget=forms.CheckboxSelectMultiple, **common
+        )
+    elif kind == "array":
+        common["help_text"] = f"{common['help_text']} One a line.".strip()
+        field = Lines(numbers=schema["items"].get("type") == "integer", **common)
+    elif choices:
+        field = forms.ChoiceField(choices=[("", "not given"), *((word, word) for word in choices)], **common)
+    elif kind == "boolean":
+        field = forms.TypedChoiceField(
+            choices=[("", "not given"), ("yes", "yes"), ("no", "no")],
+            coerce=lambda value: value == "yes",
+            empty_value=None,
+            **common,
+        )
+    elif kind == "integer":
+        field = forms.IntegerField(min_value=schema.get("minimum"), max_value=schema.get("maximum"), **common)
+    else:
+        widget = forms.Textarea(attrs={"rows": 3}) if name in LONG else forms.TextInput()
+        field = forms.CharField(strip=False, widget=widget, **common)
+        if schema.get("format") == "date-time":
+            widget.attrs["placeholder"] = "2026-11-30T09:00:00Z"
+    if examples and not choices and kind in ("string", "integer", "array"):
+        first = examples[0]
+        field.widget.attrs["placeholder"] = "\n".join(map(str, first)) if isinstance(first, list) else str(first)
+    field.widget.attrs["autocomplete"] = "off"
+    return field
+
+
+class ExplainDecisionForm(PageForm):
+    """A decision that was made."""
+
+    decision = forms.CharField(
+        max_length=64, strip=True, help_text="As a denial names it: decision_id, or the header X-Pagewarden-Decision."
+    )
+
+
+class WouldForm(PageForm):
+    """A decision that would be made."""
+
+    who = forms.ChoiceField(label="Agent", widget=LongSelect)
+    tool = forms.ChoiceField(
+        choices=[(name, f"{tool.title} ({name})") for name, tool in TOOLS.items()], widget=LongSelect
+    )
+    arguments = forms.CharField(
+        required=False,
+        max_length=20_000,
+        widget=forms.Textarea(attrs={"rows": 3, "placeholder": '{"incident_id": "PT4KHLK"}', "autocomplete": "off"}),
+        help_text="As JSON. Empty: what holds for every call of the tool.",
+    )
+
+    def __init__(self, user: User, data: Any = None) -> None:
+        super().__init__(data)
+        field = self.fields["who"]
+        assert isinstance(field, forms.ChoiceField)  # noqa: S101
+        keys = AgentKey.objects.visible_to(user).select_related("team").order_by("team__name", "name")
+        # An auditor uses no tool.
+        teams = [] if user.is_auditor else list(Team.objects.visible_to(user))
+        field.choices = [
+            *((f"me:{team.slug}", f"Myself, for {team.name}") for team in teams),
+            *((f"key:{key.pk}", f"{key.team.name}: {key.name} (pwk_{key.prefix})") for key in keys),
+        ]
+
+    def clean_arguments(self) -> dict[str, Any] | None:
+        text = self.cleaned_data["arguments"].strip()
+        if not text:
+            return None
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise forms.ValidationError('This is no JSON: write an object, such as {"limit": 5}.') from error
+        if not isinstance(found, dict):
+            raise forms.ValidationError('The arguments are one JSON object, such as {"limit": 5}.')
+        return found
+
+
+class AskForm(PageForm):
+    why = forms.CharField(
+        max_length=500, label="Why it is needed", help_text="Mailed to the managers, and kept in the record."
+    )
+
+
+class AnswerForm(PageForm):
+    word = forms.CharField(
+        max_length=500,
+        label="A word to them",
+        help_text="Mailed to whoever asked, and kept in the record as the reason.",
+    )
+
+
+class AccessForm(PageForm):
+    """Who could do what on a day."""
+
+    day = forms.DateField(widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"), label="On the day (UTC)")
+    what = forms.ChoiceField(label="Could use", widget=LongSelect)
+    team = forms.ChoiceField(required=False, widget=LongSelect)
+
+    def __init__(self, user: User, data: Any = None, initial: Any = None) -> None:
+        super().__init__(data, initial=initial)
+        what, team = self.fields["what"], self.fields["team"]
+        assert isinstance(what, forms.ChoiceField)  # noqa: S101
+        assert isinstance(team, forms.ChoiceField)  # noqa: S101
+        what.choices = [
+            *((f"risk:{risk.value}", f"any tool of {risk.value} risk") for risk in reversed(Risk)),
+            *((f"category:{number}", f"any tool of {category}") for number, category in enumerate(CATEGORIES)),
+            *((f"tool:{name}", f"{tool.title} ({name})") for name, tool in TOOLS.items()),
+        ]
+        team.choices = [("", "every team that you read"), *read_teams(user).values_list("slug", "name")]
+
+    def clean_day(self) -> dt.date:
+        day: dt.date = self.cleaned_data["day"]
+        if day > timezone.now().astimezone(dt.UTC).date():
+            raise forms.ValidationError("This day has not come yet.")
+        return day
+
+
+def read_teams(user: User) -> QuerySet[Team]:
+    """The teams whose record somebody reads: all, or those that they manage."""
+    return Team.objects.all() if user.is_administrator or user.is_auditor else Team.objects.editable_by(user)

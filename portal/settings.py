@@ -32,6 +32,7 @@ ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[])
 _public = urlsplit(PUBLIC_URL)
 if _public.scheme not in ("http", "https") or not _public.hostname or _public.path or _public.query:
     raise ImproperlyConfigured(f"PUBLIC_URL is {PUBLIC_URL!r}: it must be a scheme, a host and at most a port.")
+PUBLIC_HOST: str = _public.hostname
 LOOPBACK = _public.hostname in ("localhost", "127.0.0.1", "::1")
 if not ALLOWED_HOSTS:
     ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"] if LOOPBACK else [_public.hostname]
@@ -42,12 +43,17 @@ DATA_DIR = Path(env.str("DATA_DIR", str(BASE_DIR / "data")))
 """Where checkpoints, and by default the databases of the portal and of huey, are kept."""
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "portal.apps.AdministrationConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "csp",
     "django_htmx",
     "policies",
@@ -64,9 +70,11 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "portal.middleware.SignInRequired",
+    "portal.middleware.ReadersZone",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
     "portal.middleware.GuessesAnswered",
 ]
 ROOT_URLCONF = "portal.urls"
@@ -82,6 +90,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "portal.stops.shown",
+                "portal.frame.shown",
             ],
         },
     },
@@ -139,6 +148,35 @@ LOGIN_URL = "sign-in"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "sign-in"
 
+# django-allauth: portal/sign_in.py and portal/oidc.py say how it is used.
+ACCOUNT_ADAPTER = "portal.sign_in.AccountAdapter"
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
+ACCOUNT_EMAIL_VERIFICATION = "none"
+# Guesses are counted by policies/actions.py: its limits hold across processes, and are not two.
+ACCOUNT_RATE_LIMITS = False
+MFA_RATE_LIMITS = False
+ACCOUNT_LOGIN_TIMEOUT = 900
+MFA_ADAPTER = "portal.sign_in.MFAAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_TOTP_ISSUER = "Pagewarden"
+MFA_TOTP_TOLERANCE = 1
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+MFA_FORMS = {"authenticate": "portal.sign_in.CodeForm", "reauthenticate": "portal.sign_in.CodeAgainForm"}
+SOCIALACCOUNT_ADAPTER = "portal.oidc.SocialAdapter"
+SOCIALACCOUNT_EMAIL_VERIFICATION = "none"
+OIDC_PROVIDERS: str = env.str("OIDC_PROVIDERS", "")
+"""JSON: portal/oidc.py reads it, docs/operations.md explains it."""
+OIDC_PROXY: str = env.str("OIDC_PROXY", "")
+"""The proxy to the providers, as http://host:port; empty: they are reached directly."""
+REQUIRE_MFA: list[str] = env.list("REQUIRE_MFA", default=[])
+"""Who must have a second factor: administrators, auditors, managers (of any team)."""
+
+# Nothing is kept in one process that others would have to know: what is remembered is in the database.
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
+
 LANGUAGE_CODE = "en-gb"
 USE_I18N = False
 TIME_ZONE = "UTC"
@@ -171,6 +209,9 @@ CONTENT_SECURITY_POLICY = {
     },
 }
 
+ADMIN_REQUIRES_MFA: bool = env.bool("ADMIN_REQUIRES_MFA", True)
+"""Django's admin is for administrators who signed in with a second factor; off in the demo."""
+
 # The doors' limits. Sizes in bytes, times in seconds.
 REQUEST_BODY_LIMIT: int = env.int("REQUEST_BODY_LIMIT", 1_000_000)
 REQUEST_HEADER_LIMIT: int = env.int("REQUEST_HEADER_LIMIT", 16_000)
@@ -180,6 +221,8 @@ CALL_TIME_LIMIT: float = env.float("CALL_TIME_LIMIT", 30.0)
 CALLS_PER_MINUTE: int = env.int("CALLS_PER_MINUTE", 300)
 """What a new agent key gets when nobody says otherwise; 0: no limit."""
 
+PERSONAL_WORKSPACES: bool = env.bool("PERSONAL_WORKSPACES", True)
+"""Whether people may make a workspace of their own. Those that exist stay."""
 TOKEN_MAXIMUM_AGE_DAYS: int = env.int("TOKEN_MAXIMUM_AGE_DAYS", 365)
 CONNECTION_TEST_MINUTES: int = env.int("CONNECTION_TEST_MINUTES", 60)
 CHECKPOINT_MINUTES: int = env.int("CHECKPOINT_MINUTES", 60)

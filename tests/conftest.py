@@ -37,7 +37,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if shutil.which("chromium") is None:
         terminalreporter.write_line("NOT RUN: browser tests, for chromium is not installed.", red=True, bold=True)
     if shutil.which("npm") is None:
-        told = "NOT RUN: MCP's conformance tests, for node and npm are not installed."
+        told = "NOT RUN: MCP's conformance tests, and those with an OIDC provider, for node and npm are not installed."
         terminalreporter.write_line(told, red=True, bold=True)
 
 

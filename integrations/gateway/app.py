@@ -6,6 +6,8 @@ import contextlib
 import gc
 import json
 import logging
+import threading
+from collections.abc import Callable
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -18,10 +20,12 @@ log = logging.getLogger(__name__)
 
 
 class Gateway:
-    """Routes to the doors and probes, answers the lifespan, and hands everything else to Django's application."""
+    """Routes to the doors and probes, answers the lifespan, and hands everything else to Django's application. ``started``
+    is called once, on a thread of its own, when it serves."""
 
-    def __init__(self, django: Any) -> None:
+    def __init__(self, django: Any, started: Callable[[], None] | None = None) -> None:
         self._django = django
+        self._started = started
         self._rest = RestDoor()
         self._mcp = mcp.McpDoor()
         self._runtime: runtime.Runtime | None = None
@@ -74,6 +78,9 @@ class Gateway:
                 gc.collect()
                 gc.freeze()
                 gc.set_threshold(50_000, 20, 20)
+                if self._started is not None:
+                    # Beside it: nothing that it waits for keeps the doors shut.
+                    threading.Thread(target=self._started, daemon=True).start()
                 await send({"type": "lifespan.startup.complete"})
             else:
                 if self._runtime is not None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from django.conf import settings
 
-from integrations.gateway.pipeline import Answer, Pipeline
+from integrations.gateway.pipeline import Answer, Known, Pipeline
 from policies.core.call import Call
 
 Scope = MutableMapping[str, Any]
@@ -131,9 +131,9 @@ class Requests:
         return b"".join(chunks), too_long
 
 
-async def answered(pipeline: Pipeline, call: Call, receive: Receive) -> Answer | None:
+async def answered(pipeline: Pipeline, call: Call, receive: Receive, known: Known | None) -> Answer | None:
     """The answer to a write; None: its caller went away before there was one, and so will not know of it."""
-    running = asyncio.ensure_future(pipeline.run(call))
+    running = asyncio.ensure_future(pipeline.run(call, known))
     leaving = asyncio.ensure_future(_left(receive))
     try:
         await asyncio.wait((running, leaving), return_when=asyncio.FIRST_COMPLETED)

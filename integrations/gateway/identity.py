@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import math
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -16,8 +18,8 @@ from integrations.gateway.integration import Connection
 from integrations.models import Connection as ConnectionRow
 from integrations.models import ConnectionKey
 from policies import keys
-from policies.core.call import Call, JobCredential, KeyCredential, Kind, PersonCredential, Principal
-from policies.models import AgentKey
+from policies.core.call import Call, JobCredential, KeyCredential, Kind, PersonCredential, Principal, Role
+from policies.models import AgentKey, Membership, User
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _NOBODY = "0" * 64
@@ -38,7 +40,23 @@ class KnownKey:
     """Unix time; infinite where it does not expire."""
     calls_per_minute: int
     is_revoked: bool = False
-    team_slug: str = ""
+
+    def barred(self, now: float) -> str:
+        """Why nothing that comes with it is anybody's, wherever it comes from: ``revoked`` or ``expired``; empty: it is good."""
+        return "revoked" if self.is_revoked else "expired" if now >= self.expires_at else ""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPerson:
+    """Somebody who may sign in."""
+
+    role: str
+    """In the whole portal (``User.Role``)."""
+    teams: Mapping[int, str] = field(default_factory=dict)
+    """Team number → the role of their membership."""
+
+    def role_in(self, team_id: int) -> Role:
+        return Role.of(self.role, self.teams.get(team_id, ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +67,8 @@ class Identified:
     connection: Connection | None
     key_id: str = ""
     calls_per_minute: int = 0
-    team_slug: str = ""
-    """How the pages of an agent's team are addressed."""
+    expires_at: float = math.inf
+    """Unix time from which this no longer holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +83,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Identities:
-    """Every key and every connection, at one version."""
+    """Every key, every connection and every person, at one version."""
 
     keys: Mapping[str, KnownKey] = field(default_factory=dict)
     """By lookup prefix."""
@@ -73,6 +91,8 @@ class Identities:
     candidates: Mapping[str, bytes] = field(default_factory=dict)
     """Sealed replacement tokens that wait for their test, by connection."""
     job_tools: frozenset[str] = frozenset()
+    people: Mapping[int, KnownPerson] = field(default_factory=dict)
+    """By their number; whoever was switched off is not there."""
 
     def identify(self, call: Call) -> Identified | Rejected:
         """The principal behind a call's credential. A dictionary lookup and one keyed hash."""
@@ -81,13 +101,14 @@ class Identities:
             return self.agent(credential.secret, call.client.ip, call.at or time.time())
         if isinstance(credential, PersonCredential):
             connection = self.connections.get(credential.resource)
+            person = self.people.get(credential.user_id)
             principal = Principal(
                 Kind.PERSON,
                 f"user:{credential.user_id}",
                 credential.name,
                 credential.team_id,
-                connection.team if connection else "",
-                credential.role,
+                credential.team,
+                person.role_in(credential.team_id) if person else Role.NONE,
             )
             if connection is None or connection.team_id != credential.team_id:
                 return Identified(principal, None)
@@ -118,14 +139,16 @@ class Identities:
         matches = keys.matches(known.digest if known else _NOBODY, prefix, rest)
         if known is None or not matches:
             return Rejected("unknown" if parsed else "malformed")
-        if known.is_revoked:
-            return Rejected("revoked")
-        if now >= known.expires_at:
-            return Rejected("expired")
+        if barred := known.barred(now):
+            return Rejected(barred)
         if known.networks and not _inside(ip, known.networks):
             return Rejected("network", known.id)
+        return self.holder(known)
+
+    def holder(self, known: KnownKey) -> Identified:
+        """Whoever calls with a key that is good."""
         connection = self.connections.get(known.connection_id)
-        return Identified(known.principal, connection, known.id, known.calls_per_minute, known.team_slug)
+        return Identified(known.principal, connection, known.id, known.calls_per_minute, known.expires_at)
 
 
 def _inside(ip: str, networks: tuple[Network, ...]) -> bool:
@@ -138,12 +161,13 @@ def _inside(ip: str, networks: tuple[Network, ...]) -> bool:
     return any(address in network for network in networks)
 
 
-def load_identities(job_tools: frozenset[str]) -> Identities:
-    """Keys and connections as the database has them now."""
+def load_identities(job_tools: frozenset[str], team_id: int | None = None) -> Identities:
+    """Keys, connections and people as the database has them now. ``team_id``: those of one team alone."""
+    of_team = {} if team_id is None else {"team_id": team_id}
     now = timezone.now()
     connections: dict[str, Connection] = {}
     candidates: dict[str, bytes] = {}
-    for row in ConnectionRow.objects.select_related("team"):
+    for row in ConnectionRow.objects.filter(**of_team).select_related("team"):
         connection_id = str(row.pk)
         connections[connection_id] = Connection(
             id=connection_id,
@@ -162,9 +186,10 @@ def load_identities(job_tools: frozenset[str]) -> Identities:
         )
         if row.candidate is not None:
             candidates[connection_id] = row.candidate.ciphertext
-    of_key = dict(ConnectionKey.objects.values_list("key_id", "connection_id"))
+    links = ConnectionKey.objects.filter(**{f"key__{name}": value for name, value in of_team.items()})
+    of_key = dict(links.values_list("key_id", "connection_id"))
     known: dict[str, KnownKey] = {}
-    for key in AgentKey.objects.select_related("team"):
+    for key in AgentKey.objects.filter(**of_team).select_related("team"):
         principal = Principal(
             Kind.AGENT,
             f"key:{key.pk}",
@@ -188,9 +213,23 @@ def load_identities(job_tools: frozenset[str]) -> Identities:
             expires_at=_unix(key.expires_at),
             calls_per_minute=key.calls_per_minute,
             is_revoked=key.revoked_at is not None,
-            team_slug=key.team.slug,
         )
-    return Identities(known, connections, candidates, job_tools)
+    return Identities(known, connections, candidates, job_tools, _people(of_team))
+
+
+def _people(of_team: Mapping[str, int]) -> dict[int, KnownPerson]:
+    roles: dict[int, dict[int, str]] = defaultdict(dict)
+    members = Membership.objects.filter(user__is_active=True, **of_team).order_by()
+    for user_id, team_id, role in members.values_list("user_id", "team_id", "role"):
+        roles[user_id][team_id] = role
+    # Of those who are in no team only whoever has a role in the whole portal may do anything.
+    portal_wide = dict(
+        User.objects.get_queryset().filter(is_active=True).exclude(role="").order_by().values_list("pk", "role")
+    )
+    return {
+        user_id: KnownPerson(portal_wide.get(user_id, ""), roles.get(user_id, {}))
+        for user_id in roles.keys() | portal_wide.keys()
+    }
 
 
 def _unix(moment: dt.datetime | None) -> float:

@@ -7,37 +7,58 @@ headers are compared with it and authorise nothing.
 from __future__ import annotations
 
 import contextlib
-import difflib
+import dataclasses
 import functools
 import json
 import logging
 import re
-import secrets
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
+import anyio
 import msgspec
 from django.conf import settings
 from django.http.request import validate_host
+from mcp.server.connection import Connection
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel.server import Server
+from mcp.server.runner import serve_one
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
-from mcp.shared.exceptions import MCPError
-from mcp_types import INTERNAL_ERROR, CallToolRequestParams, PaginatedRequestParams
+from mcp.shared.dispatcher import CallOptions
+from mcp.shared.exceptions import MCPError, NoBackChannelError
+from mcp.shared.inbound import (
+    ERROR_CODE_HTTP_STATUS,
+    MCP_METHOD_HEADER,
+    MCP_NAME_HEADER,
+    MCP_PROTOCOL_VERSION_HEADER,
+    InboundLadderRejection,
+    classify_inbound_request,
+)
+from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
+from mcp.shared.message import ServerMessageMetadata
+from mcp.shared.transport_context import TransportContext
+from mcp_types import (
+    DEFAULT_NEGOTIATED_VERSION,
+    INTERNAL_ERROR,
+    CallToolRequestParams,
+    ErrorData,
+    PaginatedRequestParams,
+)
 from mcp_types.methods import validate_client_request
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
 from integrations.gateway import runtime
-from integrations.gateway.http import IDEMPOTENCY_FORM, Head, Headers, Receive, Requests, Scope, Send, answered
-from integrations.gateway.identity import Identified, Rejected
+from integrations.gateway.http import Head, Headers, Receive, Requests, Scope, Send, answered
+from integrations.gateway.identity import Rejected
 from integrations.gateway.pipeline import IDEMPOTENCY_KEY, Answer, Known
+from integrations.gateway.use import CallerGone, Use
 from integrations.pagerduty import tools
 from integrations.pagerduty.tools.definitions import INSTRUCTIONS, definition, is_reachable
-from integrations.pagerduty.tools.errors import refused
-from policies.core.call import Call, Client, Decision, Door, KeyCredential, Outcome, Tool
+from policies.core.call import Call, Client, Decision, Door, KeyCredential
 from policies.core.decide import decide
 
 log = logging.getLogger(__name__)
@@ -49,19 +70,15 @@ DECISIONS: Final = "pagewarden/decisions"
 """In the ``_meta`` of a result: the decision ids of the calls that it took, in order of asking."""
 VERSION: Final = "0.1.0"
 _LOOPBACK: Final = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.ASCII | re.IGNORECASE)
-_PAGES: Final[Mapping[str, str]] = {
-    "tool_off": "tools/",
-    "needs_approval": "tools/",
-    "narrowed_key": "agents/",
-    "call_limit": "agents/",
-    "key_revoked": "agents/",
-    "no_connection": "connections/",
-}
-"""Rule → the page of the team on which whoever may can change it."""
 MAXIMUM_ANSWERS: Final = 32
 """Each takes 300 kB."""
 LIST_SECONDS: Final = 30
 """How long a client may go by the list it has: what it calls is decided anew all the same."""
+_STEADY: Final = frozenset({"tools/list", "tools/call"})
+_VERSION_HEADER: Final = MCP_PROTOCOL_VERSION_HEADER.encode()
+_ROUTING: Final = frozenset({_VERSION_HEADER, MCP_METHOD_HEADER.encode(), MCP_NAME_HEADER.encode()})
+"""Headers in which a request says again what its body says."""
+_TRANSPORT: Final = TransportContext(kind="streamable-http", can_send_request=False)
 Context = ServerRequestContext[Any, Any]
 
 
@@ -69,9 +86,10 @@ Context = ServerRequestContext[Any, Any]
 class Caller:
     """Who sent a request, as far as its head tells."""
 
-    credential: str = field(repr=False)
-    client: Client
+    call: Call
+    """What all of their calls have in common."""
     receive: Receive = field(repr=False)
+    known: Known
 
 
 class McpDoor:
@@ -111,7 +129,11 @@ class McpDoor:
             return
         pipeline = runtime.current().pipeline
         at = time.time()
-        known = pipeline.identify(head.credential, head.ip, at) or await pipeline.known(head.credential, head.ip, at)
+        client = Client(ip=head.ip, name=head.text(b"user-agent"), request_id=head.text(b"x-request-id"))
+        call = Call(
+            Door.MCP, KeyCredential(head.credential), "", "", content_type="application/json", client=client, at=at
+        )
+        known = pipeline.identify(head.credential, head.ip, at) or await pipeline.known(call)
         if known is None:
             await self._requests.body(receive, head, keep=False)
             await _refuse(send, 503, _UNCONFIRMED, code=INTERNAL_ERROR)
@@ -135,12 +157,41 @@ class McpDoor:
         if unread := _unread(head):
             await _refuse(send, 415, unread)
             return
-        if trouble := _malformed(body.content):
-            await _refuse(send, 400, trouble[1], code=trouble[0])
+        request = _request(body.content)
+        if isinstance(request, tuple):
+            await _refuse(send, 400, request[1], code=request[0])
             return
-        client = Client(ip=head.ip, name=head.text(b"user-agent"), request_id=head.text(b"x-request-id"))
-        state = {**scope.get("state", {}), "caller": Caller(head.credential, client, receive)}
+        caller = Caller(call, receive, known)
+        if (connection := _connection(head, request)) is not None:
+            await self._exchange(request, connection, caller, send)
+            return
+        state = {**scope.get("state", {}), "caller": caller}
         await self._manager.handle_request({**scope, "state": state}, _once(body.content, receive), send)
+
+    async def _exchange(self, request: Mapping[str, Any], connection: Connection, caller: Caller, send: Send) -> None:
+        """One request to the SDK's server and its answer, without the streams and tasks of the SDK's transport: for a single
+        caller those cost more than all else that the door does."""
+        exchange = _Exchange(request["id"], ServerMessageMetadata(request_context=caller))
+        status = 200
+        answer: dict[str, Any] = {"jsonrpc": "2.0", "id": request["id"]}
+        try:
+            answer["result"] = await serve_one(
+                self._server,
+                exchange,
+                request["method"],
+                request.get("params"),
+                connection=connection,
+                lifespan_state={},
+            )
+        except Exception as error:
+            told = handler_exception_to_error_data(error)
+            if told is None:
+                log.exception("A request of MCP broke")
+                told = ErrorData(code=INTERNAL_ERROR, message="The portal could not make an answer.")
+            answer["error"] = told.model_dump(mode="json", exclude_none=True)
+            if connection.protocol_version in MODERN_PROTOCOL_VERSIONS:
+                status = ERROR_CODE_HTTP_STATUS.get(told.code, 200)
+        await _send(send, status, msgspec.json.encode(answer))
 
     def _foreign(self, head: Head) -> tuple[int, str] | None:
         """Why a request may not come to this host, or from the page it comes from: a browser can be made to send it."""
@@ -204,7 +255,10 @@ class McpDoor:
         return {"tools": listed, "resultType": "complete", "ttlMs": LIST_SECONDS * 1000, "cacheScope": "private"}
 
     async def _known(self, caller: Caller) -> Known:
-        known = await runtime.current().pipeline.known(caller.credential, caller.client.ip, time.time())
+        pipeline, at = runtime.current().pipeline, time.time()
+        if pipeline.holds(caller.known, at):
+            return caller.known
+        known = await pipeline.known(dataclasses.replace(caller.call, at=at))
         if not isinstance(known, Known):
             # Good a moment ago, when the head was read.
             raise MCPError(INTERNAL_ERROR, _UNCONFIRMED)
@@ -225,8 +279,19 @@ class McpDoor:
         caller = _caller(context)
         key = (context.meta or {}).get(IDEMPOTENCY_KEY, "")
         known = await self._known(caller)
-        use = _Use(caller, params.name, known, key, lambda: [row["name"] for row in self._listed(known)])
-        content, is_error = await use.serve(params.arguments or {})
+        pipeline = runtime.current().pipeline
+
+        async def run(call: Call, writes: bool) -> Answer | None:
+            return await (answered(pipeline, call, caller.receive, known) if writes else pipeline.run(call, known))
+
+        def listed() -> list[str]:
+            return [row["name"] for row in self._listed(known)]
+
+        use = Use(params.name, caller.call, known, run, listed, key)
+        try:
+            content, is_error = await use.serve(params.arguments or {})
+        except CallerGone as gone:
+            raise MCPError(INTERNAL_ERROR, "The caller has gone.") from gone
         return {
             "content": [{"type": "text", "text": msgspec.json.encode(content).decode()}],
             "isError": is_error,
@@ -235,161 +300,59 @@ class McpDoor:
         }
 
 
-class _Use:
-    """One use of a tool: the calls that it takes, and what came of them."""
-
-    def __init__(self, caller: Caller, name: str, known: Known, key: Any, listed: Callable[[], Sequence[str]]) -> None:
-        self._caller = caller
-        self._listed = listed
-        self._name = name
-        self._known = known
-        self._key = key
-        self._id = secrets.token_hex(8)
-        self._until = time.monotonic() + settings.CALL_TIME_LIMIT
-        self._may_be_done = False
-        self.decisions: list[str] = []
-        self._notes: list[str] = []
-
-    async def serve(self, arguments: Mapping[str, Any]) -> tuple[Any, bool]:
-        """What the tool answers, and whether that is an error."""
-        tool: Tool | None = None
-        try:
-            tool, arguments = tools.told_apart(self._name, arguments)
-            if tool is None:
-                return await self._ended(self._name[:100], arguments, "There is no such tool.")
-            self._name = tool.name
-            verdict = decide(self._known.state.policy, self._known.identified.principal, tool, "")
-            if not verdict.allowed:
-                return await self._ended(tool.name, arguments, "The policy has moved meanwhile: try again.")
-            if self._key and not (isinstance(self._key, str) and IDEMPOTENCY_FORM.fullmatch(self._key)):
-                raise tools.Wrong(f"_meta's {IDEMPOTENCY_KEY} must be a text of 1 to 255 printable ASCII characters.")
-            content = await tools.serve(tool, tools.valid(tool, arguments), functools.partial(self._ask, tool))
-        except tools.Wrong as wrong:
-            name = tool.name if tool else self._name
-            return await self._ended(name, arguments, str(wrong), wrong)
-        except tools.Failed as failed:
-            return {"error": {"kind": failed.told.kind, **failed.told.error}}, True
-        except MCPError:
-            raise
-        except Exception:
-            # To the SDK it would be an error of the protocol, which says in a library's words that nothing came of it.
-            log.exception("A use of %s broke", self._name)
-            return {"error": self._broken()}, True
-        if self._notes and isinstance(content, dict):
-            content = {**content, "notes": self._notes}
-        return content, False
-
-    def _broken(self) -> dict[str, str]:
-        """What is told of a use that an error of the portal's own ended: of a write that was sent, never that it was not."""
-        said = {"problem": "The portal could not make an answer of what came of this call."}
-        if self.decisions:
-            said["decision_id"] = self.decisions[-1]
-        if self._may_be_done:
-            remedy = "Look at PagerDuty before you try again: the write was sent, and may have been done."
-            return {"kind": "unknown", **said, "remedy": remedy}
-        remedy = "Nothing was changed. Tell an administrator: the portal's log says more."
-        return {"kind": "failed", **said, "remedy": remedy}
-
-    async def _ended(
-        self, name: str, arguments: Mapping[str, Any], problem: str, wrong: tools.Wrong | None = None
-    ) -> tuple[Any, bool]:
-        """A use that goes no further than its verdict, on record: denied, or allowed and not to be understood."""
-        fault = f"argument:{wrong.about}" if wrong is not None and wrong.about else "arguments"
-        call = self._made("", "", tool=name, arguments=arguments, problem=problem, fault=fault)
-        answer = await runtime.current().pipeline.run(call)
-        told = self._told(answer)
-        error = {"kind": told.kind, **told.error}
-        if wrong is not None and told.kind == "invalid":
-            error["remedy"] = wrong.remedy or error["remedy"]
-            if wrong.candidates:
-                error["candidates"] = list(wrong.candidates)
-        if name not in tools.TOOLS and (near := difflib.get_close_matches(name, self._listed(), 3)):
-            error["did_you_mean"] = near
-        return {"error": error}, True
-
-    async def _ask(self, tool: Tool, ask: tools.Ask) -> tools.Told:
-        """One operation, as whoever uses the tool."""
-        if time.monotonic() >= self._until:
-            remedy = "Try again shortly, or ask for less at once."
-            problem = "The time for this call is up: this part of it was not begun."
-            return tools.Told(None, "failed", {"problem": problem, "remedy": remedy})
-        body = b"" if ask.body is None else msgspec.json.encode(ask.body)
-        writes = tool.writes and ask.method != "GET"
-        # No tool makes two writes: a second one under the same key would be refused.
-        key = self._key if writes else ""
-        call = self._made(ask.method, ask.path, query=urlencode(ask.query), body=body, idempotency_key=key)
-        pipeline = runtime.current().pipeline
-        answer = await (answered(pipeline, call, self._caller.receive) if tool.writes else pipeline.run(call))
-        if answer is None:
-            raise MCPError(INTERNAL_ERROR, "The caller has gone.")
-        self._may_be_done = self._may_be_done or (writes and answer.reply is not None)
-        return self._told(answer)
-
-    def _made(self, method: str, path: str, *, tool: str = "", **more: Any) -> Call:
-        return Call(
-            door=Door.MCP,
-            credential=KeyCredential(self._caller.credential),
-            method=method,
-            path=path,
-            content_type="application/json",
-            client=self._caller.client,
-            at=time.time(),
-            tool=tool or self._name,
-            use=self._id,
-            **more,
-        )
-
-    def _told(self, answer: Answer) -> tools.Told:
-        """An answer of the pipeline's, to a tool."""
-        reply, verdict = answer.reply, answer.verdict
-        if verdict is not None:
-            self.decisions.append(verdict.decision_id)
-        if answer.replay_of and not answer.problem:
-            self._notes.append(f"This write was done before (decision {answer.replay_of}) and was not sent again.")
-        if not answer.problem and reply is not None:
-            if reply.status >= 400:
-                error = refused(reply.status, reply.body)
-                asked = {"tool": verdict.tool, "decision_id": verdict.decision_id} if verdict else {}
-                return tools.Told(None, "refused", {**error, **asked})
-            return tools.Told(msgspec.json.decode(reply.body) if reply.body else None)
-        error = {"problem": answer.problem, "remedy": answer.remedy}
-        if verdict is not None:
-            error |= {"tool": verdict.tool, "decision_id": verdict.decision_id}
-            if not answer.allowed:
-                error["rule"] = verdict.rule
-                error |= {} if verdict.risk is None else {"risk": verdict.risk.value}
-        if answer.retry_after is not None:
-            error["retry_after_seconds"] = int(answer.retry_after) + 1
-        if not answer.allowed and verdict is not None and (where := self._where(verdict.rule)):
-            error["where"] = where
-        return tools.Told(None, _kind(answer), error)
-
-    def _where(self, rule: str) -> str:
-        """The page on which what denied a call can be changed, by whoever may."""
-        identified: Identified = self._known.identified
-        team = f"{settings.PUBLIC_URL}/teams/{identified.team_slug}/"
-        if rule in ("bounds", "suspended") and identified.connection is not None:
-            return f"{team}connections/{identified.connection.id}/"
-        if rule in _PAGES:
-            return f"{team}{_PAGES[rule]}"
-        return f"{settings.PUBLIC_URL}/" if rule in ("locked", "stopped") else ""
-
-
-def _kind(answer: Answer) -> str:
-    verdict = answer.verdict
-    if verdict is not None and verdict.decision is Decision.NEEDS_APPROVAL:
-        return "needs_approval"
-    if answer.outcome is Outcome.DENIED:
-        return "denied"
-    if answer.outcome is Outcome.INVALID:
-        return "invalid"
-    return "unknown" if answer.outcome is Outcome.UNKNOWN else "failed"
-
-
 def _caller(context: Context) -> Caller:
     assert context.request is not None  # noqa: S101  (every request comes by HTTP)
+    if isinstance(context.request, Caller):
+        return context.request
     caller: Caller = context.request.scope["state"]["caller"]
     return caller
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """What the SDK's server is told of a request that is answered once: on the way nothing can be sent to whoever asked."""
+
+    request_id: str | int
+    message_metadata: ServerMessageMetadata
+    transport: TransportContext = _TRANSPORT
+    can_send_request: bool = False
+    cancel_requested: anyio.Event = field(default_factory=anyio.Event)
+
+    async def send_raw_request(
+        self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
+    ) -> dict[str, Any]:
+        raise NoBackChannelError(method)
+
+    async def notify(self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None) -> None:
+        pass
+
+    async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
+        pass
+
+
+def _connection(head: Head, request: Mapping[str, Any]) -> Connection | None:
+    """What a request says of who sends it, where it is of a kind that comes all the time and nothing is amiss with it. None:
+    it is for the SDK's transport, which also has the words for what is amiss."""
+    asked, version = request.get("id"), head.text(_VERSION_HEADER)
+    if not isinstance(asked, str) and not (isinstance(asked, int) and abs(asked) < 2**53):
+        return None
+    if request["method"] not in _STEADY or not _ROUTING.isdisjoint(head.repeated):
+        return None
+    if not _accepts_json(head.text(b"accept")):
+        return None
+    if _VERSION_HEADER not in head.headers or version in HANDSHAKE_PROTOCOL_VERSIONS:
+        return Connection.from_envelope(version or DEFAULT_NEGOTIATED_VERSION, None, None)
+    routing = {name.decode(): head.text(name) for name in _ROUTING if name in head.headers}
+    found = classify_inbound_request(request, headers=routing)
+    if isinstance(found, InboundLadderRejection):
+        return None
+    return Connection.from_envelope(found.protocol_version, found.client_info, found.client_capabilities)
+
+
+@functools.lru_cache(maxsize=64)
+def _accepts_json(accept: str) -> bool:
+    kinds = {kind.partition(";")[0].strip().lower() for kind in accept.split(",")}
+    return not kinds.isdisjoint({"application/json", "application/*", "*/*"})
 
 
 def _once(body: bytes, receive: Receive) -> Receive:
@@ -411,8 +374,9 @@ def _unread(head: Head) -> str:
     return ""
 
 
-def _malformed(body: bytes) -> tuple[int, str] | None:
-    """JSON-RPC's code, and why a body is no JSON that every reader reads alike, or no request or notification of JSON-RPC's.
+def _request(body: bytes) -> dict[str, Any] | tuple[int, str]:
+    """A request or notification of JSON-RPC's; or JSON-RPC's code, and why a body is none, or no JSON that every reader reads
+    alike.
 
     The SDK judges both again. By the handshake it takes a request with an id that cannot be for a notification, which it says
     it has accepted, and tells of others in words of its own inside.
@@ -432,7 +396,7 @@ def _malformed(body: bytes) -> tuple[int, str] | None:
         return -32600, "The request's id must be a text or a whole number."
     if not isinstance(document.get("params", {}), dict):
         return -32600, "The request's params must be an object."
-    return None
+    return document
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

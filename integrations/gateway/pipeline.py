@@ -190,12 +190,16 @@ class Pipeline:
         identified = state.identities.agent(secret, ip, at)
         return identified if isinstance(identified, Rejected) else Known(state, identified)
 
-    async def known(self, secret: str, ip: str, at: float) -> Known | Rejected | None:
-        """As ``identify``, with the configuration read first where it must be. None: it cannot be read."""
+    def holds(self, known: Known, at: float) -> bool:
+        """Whether what was said of a key is still what would be said: asked again, it would cost two keyed hashes."""
+        return at < known.identified.expires_at and self._configuration.fresh() is known.state
+
+    async def known(self, call: Call) -> Known | Rejected | None:
+        """Whoever makes a call, with the configuration read first where it must be. None: it cannot be read."""
         state = await self._confirmed()
         if state is None:
             return None
-        identified = state.identities.agent(secret, ip, at)
+        identified = state.identities.identify(call)
         return identified if isinstance(identified, Rejected) else Known(state, identified)
 
     async def _confirmed(self) -> State | None:
@@ -215,9 +219,9 @@ class Pipeline:
     async def run(self, call: Call, known: Known | None = None) -> Answer:
         """Identify, decide, record and, if allowed, send a call. Never raises on what a caller or the network does.
 
-        ``known``: what ``identify`` has said of its key in this very turn of the loop.
+        ``known``: what ``identify`` has said of its key, where that still holds.
         """
-        if known is not None:
+        if known is not None and self.holds(known, call.at):
             state, identified = known.state, known.identified
         else:
             confirmed = await self._confirmed()
@@ -301,11 +305,11 @@ class Pipeline:
         # One, however often it is judged: what was told of it meanwhile must be found in the record.
         decision_id = _decision_id()
         for _ in range(MAXIMUM_STALE):
-            verdict = self._decide(state, identified, resolution, decision_id)
+            verdict = verdict_on(state.policy, identified, resolution, decision_id)
             self._notice(self._signs.came, call, identified, verdict)
             about = _About(call, identified, resolution, verdict, self._redactor)
             about.reveal = reveals(state.policy, identified.principal, call.reveal)
-            stopped = self._stopped(call, identified, resolution, verdict)
+            stopped = stopped_by(identified, verdict)
             if stopped is None and not limited:
                 stopped, limited = self._over_limit(identified, verdict), True
             if stopped is None and (problem := call.problem or resolution.problem):
@@ -385,33 +389,6 @@ class Pipeline:
         """Signs are looked for in what agents do."""
         if identified.key_id:
             what(identified.key_id, call.client.ip, call.at, verdict.tool, verdict.decision_id)
-
-    def _decide(self, state: State, identified: Identified, resolution: Resolution, decision_id: str) -> Verdict:
-        if resolution.tools:
-            return decide_all(state.policy, identified.principal, resolution.tools, decision_id)
-        return Verdict(
-            Decision.DENY,
-            "refused_operation" if resolution.operation else "not_in_catalogue",
-            resolution.refusal,
-            resolution.remedy or "Only what the catalogue lists can be called: see the tools page of your team.",
-            state.policy.version,
-            decision_id,
-        )
-
-    def _stopped(self, call: Call, identified: Identified, resolution: Resolution, verdict: Verdict) -> Answer | None:
-        """Why a call is denied; None: it is not."""
-        if verdict.decision is not Decision.ALLOW:
-            return _denied(verdict)
-        connection, principal = identified.connection, identified.principal
-        if connection is None:
-            reason = f"{principal.name} has no connection to PagerDuty."
-            remedy = "Ask a manager to issue a key for one of the team's connections."
-            return _denied(_instead(verdict, "no_connection", reason, remedy))
-        # A connection that is switched off is off for everybody; one whose token must be replaced can still be tested.
-        if connection.suspended and not (connection.is_enabled and principal.id == CONNECTION_TEST):
-            remedy = f"Ask a manager of {connection.team} to see to the connection {connection.name}."
-            return _denied(_instead(verdict, "suspended", connection.suspended, remedy))
-        return None
 
     def _over_limit(self, identified: Identified, verdict: Verdict) -> Answer | None:
         """Takes one call from the key's bucket; not None: there was none left."""
@@ -538,6 +515,36 @@ class Pipeline:
                 remedy="Look at PagerDuty before you try again: it may have been done.",
             )
         return answer
+
+
+def verdict_on(policy: Policy, identified: Identified, resolution: Resolution, decision_id: str) -> Verdict:
+    """What the policy says of a call, before anything of its connection is looked at."""
+    if resolution.tools:
+        return decide_all(policy, identified.principal, resolution.tools, decision_id)
+    return Verdict(
+        Decision.DENY,
+        "refused_operation" if resolution.operation else "not_in_catalogue",
+        resolution.refusal,
+        resolution.remedy or "Only what the catalogue lists can be called: see the tools page of your team.",
+        policy.version,
+        decision_id,
+    )
+
+
+def stopped_by(identified: Identified, verdict: Verdict) -> Answer | None:
+    """Why a call is denied, by the policy's verdict or for want of a connection that can be used; None: it is not."""
+    if verdict.decision is not Decision.ALLOW:
+        return _denied(verdict)
+    connection, principal = identified.connection, identified.principal
+    if connection is None:
+        reason = f"{principal.name} has no connection to PagerDuty."
+        remedy = "Ask a manager to issue a key for one of the team's connections."
+        return _denied(_instead(verdict, "no_connection", reason, remedy))
+    # A connection that is switched off is off for everybody; one whose token must be replaced can still be tested.
+    if connection.suspended and not (connection.is_enabled and principal.id == CONNECTION_TEST):
+        remedy = f"Ask a manager of {connection.team} to see to the connection {connection.name}."
+        return _denied(_instead(verdict, "suspended", connection.suspended, remedy))
+    return None
 
 
 class _About:

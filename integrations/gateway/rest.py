@@ -58,8 +58,6 @@ class RestDoor:
             await self._requests.body(receive, head, keep=False)
             await self._refuse(await pipeline.refuse(head.ip, known), scope["method"], send)
             return
-        if not head.plain:
-            known = None  # The key may be revoked until the body is whole.
         body = await self._requests.body(receive, head)
         if body.content is None:
             # The caller went away before its request was whole, or framed it so that it has no end: there is no call to judge.
@@ -94,7 +92,7 @@ class RestDoor:
             problem_status=status,
         )
         reads = call.method in ("GET", "HEAD")
-        answer = await pipeline.run(call, known) if reads else await answered(pipeline, call, receive)
+        answer = await (pipeline.run(call, known) if reads else answered(pipeline, call, receive, known))
         if answer is not None:
             await self._reply(call, answer, send)
 

@@ -11,8 +11,9 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
@@ -33,6 +34,7 @@ from policies.snapshot import current_version, load_policy
 from policies.spool import Spool
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 FRESH_SECONDS = 0.9
 """How long a confirmed configuration holds: a revocation binds the next read within a second."""
@@ -333,9 +335,15 @@ def _start_in_thread() -> Runtime:
 
 
 def call(call: Call) -> Answer:
-    """Run a call from synchronous code, on the process's one loop.
+    """Run a call from synchronous code, on the process's one loop. Raises as ``wait_for`` does."""
+    return wait_for(lambda runtime: runtime.pipeline.run(call), settings.CALL_TIME_LIMIT + 30)
+
+
+def wait_for(work: Callable[[Runtime], Coroutine[Any, Any, T]], seconds: float) -> T:
+    """What ``work`` comes to on the process's one loop, for synchronous code: pages, tasks and commands.
 
     Raises:
+        TimeoutError: it was not done after ``seconds``. It is cancelled; calls that are under way run to their end all the same.
         RuntimeError: inside ``atomic()`` (the journal's writer would wait for this very transaction), or on the loop itself.
     """
     if connection.in_atomic_block:
@@ -346,6 +354,10 @@ def call(call: Call) -> Answer:
     except RuntimeError:
         running = None
     if running is runtime.loop:
-        raise RuntimeError("runtime.call() blocks: on the event loop, await runtime.pipeline.run() instead.")
-    future = asyncio.run_coroutine_threadsafe(runtime.pipeline.run(call), runtime.loop)
-    return future.result(timeout=settings.CALL_TIME_LIMIT + 30)
+        raise RuntimeError("This blocks: on the event loop, await the runtime's pipeline instead.")
+    future = asyncio.run_coroutine_threadsafe(work(runtime), runtime.loop)
+    try:
+        return future.result(timeout=seconds)
+    except TimeoutError:
+        future.cancel()
+        raise

@@ -60,6 +60,8 @@ class Connection(models.Model):
     account_wide_tools = models.JSONField(default=list, blank=True)
     is_enabled = models.BooleanField(default=True)
     registered_by = models.CharField(max_length=254, editable=False)
+    # Whoever it was handed over to when that person left; empty: nobody.
+    kept_by = models.CharField(max_length=254, blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     # What the newest test found: visible wherever the connection is used.
     health = models.CharField(max_length=16, default="untested", editable=False)
@@ -99,7 +101,7 @@ class ConnectionTestQuerySet(OwnedQuerySet["ConnectionTest"]):
 
 
 class ConnectionTest(models.Model):
-    """The outcome of one test of a connection. The newest few are kept."""
+    """The outcome of one test of a connection. The newest are kept, and of the newest few all that they found."""
 
     connection = models.ForeignKey(Connection, on_delete=models.CASCADE, related_name="tests")
     at = models.DateTimeField(default=timezone.now)
@@ -107,6 +109,7 @@ class ConnectionTest(models.Model):
     passed = models.BooleanField()
     problem = models.CharField(max_length=32, blank=True, help_text="Empty, or which failure it was.")
     message = models.CharField(max_length=500)
+    latency_ms = models.FloatField(null=True, help_text="PagerDuty's quickest answer; empty: none came.")
     findings = models.JSONField(default=dict)
     asked_by = models.CharField(max_length=254)
 
@@ -117,3 +120,21 @@ class ConnectionTest(models.Model):
 
     def __str__(self) -> str:
         return f"{self.connection_id}: {self.message}"
+
+
+class RunningTest(models.Model):
+    """A test that somebody asked for on a page, while it runs and until the next one: how far it came."""
+
+    connection = models.OneToOneField(
+        Connection, on_delete=models.CASCADE, related_name="running_test", primary_key=True
+    )
+    begun_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+    of_candidate = models.BooleanField()
+    asked_by = models.CharField(max_length=254)
+    steps = models.JSONField(default=list, help_text="[what was asked, what came of it], the last one last.")
+    passed = models.BooleanField(null=True, help_text="Empty: it runs, or could not be made.")
+    told = models.CharField(max_length=1_000, blank=True, help_text="What was found, or why it could not be made.")
+
+    def __str__(self) -> str:
+        return f"{self.connection_id}: {'ended' if self.ended_at else 'running'}"

@@ -203,6 +203,16 @@ def failure_of(reply: Reply, key: str) -> Failure | None:
     return None
 
 
+def in_short(heard: Heard) -> str:
+    """What came of one call, in a few words for whoever watches a test."""
+    if heard.reply is None:
+        return f"not sent: {heard.denied or 'the portal could not make the call'}"
+    if heard.reply.failure:
+        return NETWORK[heard.reply.failure][0]
+    took = f"{heard.reply.status} in {heard.reply.seconds * 1000:.0f} ms"
+    return f"answered: {took}" if heard.reply.status < 400 else f"refused: {took}"
+
+
 def _document(reply: Reply) -> dict[str, Any] | None:
     try:
         document = json.loads(reply.body)

@@ -60,6 +60,14 @@ class Role(StrEnum):
     AUDITOR = "auditor"
     NONE = "none"
 
+    @classmethod
+    def of(cls, in_portal: str, in_team: str) -> Role:
+        """What somebody is in a team. ``in_portal``: their role in the whole portal (``User.Role``); ``in_team``: that of
+        their membership. Empty: none."""
+        if in_portal == "auditor":
+            return cls.AUDITOR
+        return cls.MANAGER if in_portal == "administrator" else cls(in_team or cls.NONE)
+
 
 @dataclass(frozen=True, slots=True)
 class Operation:
@@ -126,13 +134,14 @@ class KeyCredential:
 
 @dataclass(frozen=True, slots=True)
 class PersonCredential:
-    """A signed-in person, acting in a team through one of its connections (``resource``)."""
+    """A signed-in person, acting in a team through one of its connections (``resource``). What they may there is looked up for
+    each call; the names are for words alone."""
 
     user_id: int
     name: str
     team_id: int
+    team: str
     resource: str
-    role: Role
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,9 +234,14 @@ class Checkpoint:
         try:
             data = json.loads(text)
             checkpoint = cls(str(data["document"]), str(data["signature"]), str(data["public_key"]))
-            json.loads(checkpoint.document)["at"]
-            list(checkpoint.heads())
-        except (KeyError, TypeError) as error:
+            told = [json.loads(checkpoint.document)["at"]]
+            for head in checkpoint.heads():
+                told += [head.stream, head.hash]
+                if type(head.seq) is not int:
+                    raise ValueError("not a checkpoint: the place of a head is no number")
+            if not all(isinstance(text, str) for text in told):
+                raise ValueError("not a checkpoint: what should be text is none")
+        except (KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"not a checkpoint: {error}") from error
         return checkpoint
 

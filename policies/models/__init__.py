@@ -1,17 +1,23 @@
 from policies.models.alarms import Alarm, KeyNetwork
-from policies.models.counts import Counted, ToolCalls
-from policies.models.journal import Checkpoint, Entry, LastVerification, Stream
-from policies.models.people import AgentKey, Membership, SignInFailures, Team, User
+from policies.models.counts import AgentCalls, Counted, ToolCalls
+from policies.models.journal import Checkpoint, Entry, JournalCheck, LastVerification, Stream
+from policies.models.people import AgentKey, BrowserSession, Digest, Invitation, Membership, SignInFailures, Team, User
 from policies.models.policy import ConfigChange, PolicyVersion, ReadsGoOn, Reveal, Stop, ToolRule, ToolSetting
+from policies.models.requests import ToolRequest
 from policies.models.review import Review, SavedView
 
 __all__ = [
+    "AgentCalls",
     "AgentKey",
     "Alarm",
+    "BrowserSession",
     "Checkpoint",
     "ConfigChange",
     "Counted",
+    "Digest",
     "Entry",
+    "Invitation",
+    "JournalCheck",
     "KeyNetwork",
     "LastVerification",
     "Membership",
@@ -25,6 +31,7 @@ __all__ = [
     "Stream",
     "Team",
     "ToolCalls",
+    "ToolRequest",
     "ToolRule",
     "ToolSetting",
     "User",

@@ -28,6 +28,26 @@ class ToolCalls(models.Model):
         return f"{self.tool}: {self.calls}"
 
 
+class AgentCalls(models.Model):
+    """The calls of one agent key in six hours of UTC, and how many of them were not allowed."""
+
+    team_id = models.BigIntegerField()
+    begins = models.DateTimeField(help_text="The first of the six hours.")
+    actor = models.CharField(max_length=64, help_text="key:<id>, as the journal names it.")
+    calls = models.PositiveIntegerField()
+    denied = models.PositiveIntegerField()
+
+    objects = ViaTeamIdQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "agent calls"
+        constraints = [models.UniqueConstraint(fields=["team_id", "begins", "actor"], name="one_agent_in_six_hours")]
+        indexes = [models.Index(fields=["begins"], name="agent_calls_begins")]
+
+    def __str__(self) -> str:
+        return f"{self.actor}: {self.calls}"
+
+
 class Counted(models.Model):
     """One row: how far the journal is counted."""
 

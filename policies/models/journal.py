@@ -104,3 +104,29 @@ class LastVerification(models.Model):
 
     def __str__(self) -> str:
         return f"{self.status} at {self.at:%Y-%m-%d %H:%M:%S}"
+
+
+class JournalCheck(models.Model):
+    """A verification of the whole journal that somebody asked for on a page: the worker does it."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting", "waiting for the worker"
+        RUNNING = "running", "under way"
+        INTACT = "intact", "intact"
+        BROKEN = "broken", "broken"
+        UNKNOWN = "unknown", "cannot tell"
+
+    at = models.DateTimeField(help_text="When it was asked for.")
+    actor = models.CharField(max_length=254, help_text="E-mail of the person.")
+    held = models.TextField(blank=True, help_text="The checkpoint that they hold, as JSON; empty: the newest there is.")
+    state = models.CharField(max_length=8, choices=State.choices, default=State.WAITING)
+    done = models.BigIntegerField(default=0, help_text="Entries that were gone through.")
+    total = models.BigIntegerField(default=0, help_text="About how many there are.")
+    seen_at = models.DateTimeField(help_text="When it last got on.")
+    told = models.CharField(max_length=2_000, blank=True, help_text="The finding as a sentence.")
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.state}, asked for at {self.at:%Y-%m-%d %H:%M:%S}"

@@ -49,6 +49,12 @@ class User(AbstractBaseUser):
     role = models.CharField(max_length=16, choices=Role.choices, default=Role.NONE, blank=True)
     is_active = models.BooleanField("active", default=True, help_text="Switch off instead of deleting.")
     date_joined = models.DateTimeField(default=timezone.now, editable=False)
+    time_zone = models.CharField(
+        max_length=64,
+        blank=True,
+        help_text="In which pages tell them times, such as Europe/Berlin; empty: the browser's.",
+    )
+    weekly_digest = models.BooleanField(default=True, help_text="Whether they get the weekly digest by e-mail.")
 
     USERNAME_FIELD = "email"
     REQUIRED_FIELDS: ClassVar[list[str]] = []
@@ -155,6 +161,9 @@ class AgentKey(models.Model):
     digest = models.CharField(max_length=64, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     created_by = models.CharField(max_length=254, editable=False, help_text="The e-mail of whoever issued it.")
+    kept_by = models.CharField(
+        max_length=254, blank=True, editable=False, help_text="The e-mail of whoever it was handed over to."
+    )
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -193,3 +202,73 @@ class SignInFailures(models.Model):
 
     def __str__(self) -> str:
         return f"{self.count} since {self.began_at:%H:%M}"
+
+
+class Invitation(models.Model):
+    """Somebody is asked to come: into the portal, with a role, or into a team. Of the link only a keyed digest is kept."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting", "waiting"
+        ACCEPTED = "accepted", "accepted"
+        REVOKED = "revoked", "revoked"
+        EXPIRED = "expired", "expired"
+
+    email = models.EmailField("e-mail")
+    role = models.CharField(max_length=16, choices=User.Role.choices, default=User.Role.NONE, blank=True)
+    team = models.ForeignKey(Team, null=True, blank=True, on_delete=models.CASCADE, related_name="invitations")
+    team_role = models.CharField(max_length=8, choices=Membership.Role.choices, default=Membership.Role.MEMBER)
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    invited_by = models.ForeignKey(User, on_delete=models.CASCADE, related_name="invitations", editable=False)
+    sent_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(editable=False)
+    accepted_at = models.DateTimeField(null=True, blank=True, editable=False)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-sent_at"]
+
+    def __str__(self) -> str:
+        return self.email
+
+    @property
+    def state(self) -> State:
+        if self.accepted_at:
+            return self.State.ACCEPTED
+        if self.revoked_at:
+            return self.State.REVOKED
+        return self.State.WAITING if self.expires_at > timezone.now() else self.State.EXPIRED
+
+
+class BrowserSession(models.Model):
+    """Where somebody is signed in. Ends with Django's own session, which it names."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="sessions")
+    session_key = models.CharField(max_length=40, unique=True, editable=False)
+    ip = models.CharField(max_length=45, blank=True, editable=False)
+    device = models.CharField(max_length=200, blank=True, editable=False, help_text="As the browser calls itself.")
+    how = models.CharField(max_length=200, blank=True, editable=False, help_text="What it was opened with.")
+    began_at = models.DateTimeField(default=timezone.now, editable=False)
+    seen_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["-seen_at"]
+
+    def __str__(self) -> str:
+        return f"{self.user} from {self.ip}"
+
+
+class Digest(models.Model):
+    """The weekly digest of one person, claimed by whoever sends it: one a week, however many workers there are."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="digests")
+    week = models.DateField(help_text="The Monday that it was due on.")
+    at = models.DateTimeField(default=timezone.now, help_text="When it was claimed.")
+
+    class Meta:
+        ordering = ["-week", "user__email"]
+        constraints = [models.UniqueConstraint(fields=["user", "week"], name="one_digest_a_week")]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} in the week of {self.week}"

@@ -106,6 +106,9 @@ class Stop(models.Model):
     team_id = models.BigIntegerField(null=True)
     reason = models.CharField(max_length=500)
     actor = models.CharField(max_length=254, help_text="E-mail of the person, or the command.")
+    kept_by = models.CharField(
+        max_length=254, blank=True, editable=False, help_text="The e-mail of whoever it was handed over to."
+    )
     by_administrator = models.BooleanField(help_text="Then only an administrator lifts it.")
     at = models.DateTimeField(default=timezone.now)
 

@@ -6,10 +6,13 @@ import datetime as dt
 import json
 from typing import Any, Final
 
+from django.utils.safestring import SafeString
+
 from policies.core.text import shown
 from policies.models import Entry
 from portal.audit.rows import LONGEST
 from portal.forms import in_words
+from portal.templatetags.words import when
 
 Facts = list[tuple[str, str]]
 
@@ -40,10 +43,14 @@ def groups(row: Entry) -> list[tuple[str, Facts]]:
     told = [
         ("Request", _request(row, details)),
         ("Verdict", _verdict(row, details)),
-        ("Upstream", _upstream(details, upstream)),
+        ("At PagerDuty", _upstream(details, upstream)),
         ("Timing", _timing(row, details, upstream)),
     ]
-    return [(name, [(said, shown(value, LONGEST)) for said, value in facts if value]) for name, facts in told if facts]
+    return [(name, [(said, _shown(value)) for said, value in facts if value]) for name, facts in told if facts]
+
+
+def _shown(value: str) -> str:
+    return value if isinstance(value, SafeString) else shown(value, LONGEST)
 
 
 def _text(value: Any) -> str:
@@ -95,7 +102,7 @@ def _upstream(details: dict[str, Any], upstream: Any) -> Facts:
 
 def _timing(row: Entry, details: dict[str, Any], upstream: Any) -> Facts:
     recorded, waited = details.get("recorded_at"), upstream.get("milliseconds") if upstream else None
-    facts: Facts = [("Came in", f"{row.at:%Y-%m-%d %H:%M:%S.%f} UTC")]
+    facts: Facts = [("Came in", when(row.at, "exactly"))]
     try:
         whole = (dt.datetime.fromisoformat(str(recorded)) - row.at) / dt.timedelta(milliseconds=1)
     except (ValueError, TypeError):

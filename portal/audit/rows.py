@@ -46,11 +46,11 @@ class Row:
         called = in_words(entry.tool) or f"{details.get('method', '')} {details.get('path', '')}"
         what = {
             EntryKind.CONFIG: f"{in_words(str(details.get('action', '')))}: {_target(str(details.get('target', '')))}",
-            EntryKind.SIGN_IN: str(details.get("what", "")).replace("_", " "),
+            EntryKind.SIGN_IN: _signed(details),
             EntryKind.REJECTED: f"{details.get('count')} refused keys from {_sources(details)}",
             EntryKind.ALARM: _alarm(details),
             EntryKind.STREAM: _of_chains(details),
-            EntryKind.INTENT: f"{called} (intent)",
+            EntryKind.INTENT: f"{called} (about to be sent)",
         }.get(EntryKind(entry.kind), called)
         changed = _changed(details.get("before"), details.get("after")) if entry.kind == EntryKind.CONFIG else ""
         return cls(
@@ -71,10 +71,16 @@ def targets(details: dict[str, Any]) -> list[tuple[str, str]]:
     return [(str(target.get("type", "")), target["id"]) for target in known if isinstance(target.get("id"), str)]
 
 
+def _signed(details: dict[str, Any]) -> str:
+    """Of a sign-in: what, and with what."""
+    how = details.get("how")
+    return str(details.get("what", "")).replace("_", " ") + (f" ({how})" if isinstance(how, str) else "")
+
+
 def _of_chains(details: dict[str, Any]) -> str:
     """Of a chain: that it begins, or what of the spool was brought in."""
     if (spool := details.get("spool")) is None:
-        return "a new chain begins"
+        return "a part of it begins"
     damaged = "; the rest is damaged and was kept aside" if "problem" in spool else ""
     count = spool["entries"]
     return f"{count} spooled {'entry was' if count == 1 else 'entries were'} brought in{damaged}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
 import re
 from collections.abc import Callable
@@ -20,16 +21,18 @@ from django.views.decorators.http import require_POST, require_safe
 
 from policies.actions import Refused, do_delete_view, do_mark_reviewed, do_record_export, do_save_view
 from policies.core.call import EntryKind
+from policies.core.proof import DOES_NOT_PROVE, PROVES
 from policies.core.text import shown
 from policies.models import Checkpoint, Entry, LastVerification, Review, SavedView, Team, User
 from portal.audit.around import Around, around, follows
-from portal.audit.export import FORMS, stream
+from portal.audit.export import FORMS, opening, proven, reach, stream
 from portal.audit.facts import groups
 from portal.audit.query import BadQuery, Query, checked, fields, of_fields, parse
 from portal.audit.rows import LONGEST, Row
 from portal.audit.search import Found, page, scope
 from portal.forms import SINCE, AuditForm, ReviewForm, ViewForm
 from portal.http import Request, one_of, told
+from portal.templatetags.words import when
 
 OTHER_NAMES = {"decision_id": "decision"}
 NAMES = ("kind", "team", "tool", "verdict", "outcome", "decision_id", "revealed")
@@ -110,6 +113,7 @@ def index(request: Request) -> HttpResponse:
         "newest": found.entries[0].pk if found.entries else 0,
         "form_is_wrong": "form" in request.GET,
         "views": [(view, _address(view.query)) for view in request.user.saved_views.all()] if reads else [],
+        "proof": (PROVES[reached := reach(what.query, request.user)], DOES_NOT_PROVE[reached]),
         "view_form": ViewForm(auto_id="view_%s"),
         **({} if problems else _reviews(request.user, what, found, team_id)),
         "verified": LastVerification.objects.first() if reads else None,
@@ -202,8 +206,12 @@ def export(request: Request) -> HttpResponseBase:
         do_record_export(by=request.user, team_id=where.team_id, query=str(query), form=form, until=ends[1])
     except Refused as error:
         raise PermissionDenied(str(error)) from error
-    answer = StreamingHttpResponse(stream(where.rows, ends, form), content_type=FORMS[form])
-    name = f"pagewarden-audit-{now:%Y%m%dT%H%M%SZ}.{form}"
+    pieces = (
+        proven(*opening(query, where, ends, request.user, now)) if form == "proof" else stream(where.rows, ends, form)
+    )
+    ending, kind = FORMS[form]
+    answer = StreamingHttpResponse(pieces, content_type=kind)
+    name = f"pagewarden-audit-{now:%Y%m%dT%H%M%SZ}.{ending}"
     answer["Content-Disposition"] = f'attachment; filename="{name}"'
     answer["X-Content-Type-Options"] = "nosniff"
     return answer
@@ -277,7 +285,7 @@ def entry(request: Request, pk: int) -> HttpResponse:
         "link": f"?{urlencode({'q': what.text})}" if what.text else "",
         "said": Row.of(row, {}),
         "record": json.dumps(record, indent=2),
-        "spooled": {name: shown(str(value), LONGEST) for name, value in record["details"].get("spooled", {}).items()},
+        "spooled": {name: _told(value) for name, value in record["details"].get("spooled", {}).items()},
         "told": shown(" ".join(filter(None, why)), 2 * LONGEST),
         "groups": groups(row),
         "pair": [(entry, Row.of(entry, {}), groups(entry)) for entry in pair] if about.same else [],
@@ -294,6 +302,14 @@ def entry(request: Request, pk: int) -> HttpResponse:
         "session": _address(about.session.query) if about.session else "",
     }
     return render(request, "audit/entry.html", context)
+
+
+def _told(value: Any) -> str:
+    """A time of the record as pages tell times; anything else as it is."""
+    try:
+        return when(dt.datetime.fromisoformat(value), "seconds")
+    except (TypeError, ValueError):
+        return shown(str(value), LONGEST)
 
 
 def _of_targets(about: Around) -> str:

@@ -1,29 +1,36 @@
-"""``/teams/<slug>/connections/``: register tokens, test them, replace them, bound them."""
+"""``/teams/<slug>/connections/``: register tokens, test them, replace them, bound them, delete them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
+from django.db.models import Count, Q
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
 from integrations import actions
 from integrations.gateway.integration import Bounds
-from integrations.models import Connection, ConnectionTest
+from integrations.leaving import ending_of
+from integrations.models import Connection, ConnectionTest, RunningTest
 from integrations.pagerduty.bounds import Meaning, Work, meanings
 from integrations.pagerduty.catalog import TOOLS
 from integrations.pagerduty.diagnose import Finding
+from policies.actions import Refused
+from policies.counts import Calls, calls_of_agents
 from policies.models import Team
 from portal.forms import (
     AccountWideForm,
     BoundsForm,
     ConnectionForm,
+    DeleteConnectionForm,
     ExpiryForm,
     ExplainForm,
     FromForm,
@@ -31,7 +38,7 @@ from portal.forms import (
     PageForm,
     ReplaceTokenForm,
 )
-from portal.http import Request, managed_team, may_manage, refusals_in, told, visible_team
+from portal.http import Request, managed_team, may_manage, refusals_in, sentences, told, visible_team
 
 T = TypeVar("T")
 SHOWN_TESTS = 6
@@ -62,9 +69,12 @@ def index(request: Request, slug: str) -> HttpResponse:
             messages.success(request, f"The token of {made.name} is sealed. Test it before assistants rely on it.")
             return redirect("connection", team.slug, made.pk)
     now = timezone.now()
+    live = Q(keys__key__revoked_at=None) & (Q(keys__key__expires_at=None) | Q(keys__key__expires_at__gt=now))
+    rows = list(team.connections.annotate(live_keys=Count("keys", filter=live)))
+    candidates = actions.told_of_candidates(rows, now)
     context = {
         "team": team,
-        "rows": [(row, actions.warnings(row, now)) for row in team.connections.all()],
+        "rows": [(row, actions.warnings(row, now, candidates)) for row in rows],
         "form": form,
         "may_manage": may_manage(request, team),
     }
@@ -114,10 +124,10 @@ def detail(request: Request, slug: str, pk: str) -> HttpResponse:
                         return redirect("connection", team.slug, connection.pk)
                 wrong = True
             elif action in BUTTONS:
+                if action in TESTS and request.htmx:
+                    return _begin(request, team, connection, candidate=action == "test_replacement")
                 button = BUTTONS[action]
                 told(request, lambda: button(request, connection))
-                if action == "delete" and not Connection.objects.filter(pk=connection.pk).exists():
-                    return redirect("team-connections", team.slug)
                 return redirect("connection", team.slug, connection.pk)
             else:
                 raise Http404
@@ -127,6 +137,74 @@ def detail(request: Request, slug: str, pk: str) -> HttpResponse:
         _context(request, team, connection) | {"forms": forms, "explained": explained},
         status=422 if wrong else 200,
     )
+
+
+def _begin(request: Request, team: Team, connection: Connection, *, candidate: bool) -> HttpResponse:
+    """A test that is watched. Without a script it is waited for instead."""
+    try:
+        running, wrong = actions.begin_test(connection, by=request.user, candidate=candidate), ""
+    except (ValidationError, Refused) as error:
+        running, wrong = None, " ".join(sentences(error))
+    context = {"team": team, "connection": connection, "running": running, "wrong": wrong}
+    return render(request, "connections/_running.html", context)
+
+
+@require_http_methods(["GET", "HEAD"])
+def test(request: Request, slug: str, pk: str) -> HttpResponse:
+    """How far the test came that somebody watches; once it has ended, the connection's page with what it found."""
+    team = visible_team(request, slug)
+    connection = get_object_or_404(team.connections, pk=pk)
+    page = reverse("connection", args=[team.slug, connection.pk])
+    running = RunningTest.objects.filter(pk=connection.pk).first()
+    if not request.htmx:
+        return redirect(page)
+    if running is not None and actions.is_running(running, timezone.now()):
+        return render(
+            request, "connections/_running.html", {"team": team, "connection": connection, "running": running}
+        )
+    if running is None or running.ended_at is None:
+        messages.error(request, "The test did not end: the process that made it is gone. Test again.")
+    elif running.asked_by == request.user.email:
+        (messages.success if running.passed else messages.error)(request, running.told)
+    return HttpResponse(status=204, headers={"HX-Redirect": page})
+
+
+# pytest would take it for a test of its own wherever it is imported.
+test.__test__ = False  # type: ignore[attr-defined]  # a function takes any attribute
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def delete(request: Request, slug: str, pk: str) -> HttpResponse:
+    """Says what stops, and asks for the connection's name where keys would; then it is gone for good."""
+    team = managed_team(request, slug)
+    connection = get_object_or_404(team.connections.select_related("team"), pk=pk)
+    now = timezone.now()
+    ending = ending_of(connection, now)
+    form = DeleteConnectionForm(connection, bool(ending.keys), request.POST if request.method == "POST" else None)
+    if request.method == "POST" and form.is_valid():
+        with refusals_in(form):
+            revoked = actions.do_delete_connection(
+                connection,
+                by=request.user,
+                reason=form.cleaned_data["reason"],
+                seen=request.POST.getlist("key"),
+            )
+            count = len(revoked)
+            keys = f"{count} agent key{'s are' if count != 1 else ' is'} revoked" if count else "no agent key used it"
+            messages.success(
+                request, f"{connection.name} is deleted with its sealed token; {keys}. The record of it all stays."
+            )
+            return redirect("team-connections", team.slug)
+    week = calls_of_agents(team.pk, now).of if ending.keys else {}
+    context = {
+        "team": team,
+        "connection": connection,
+        "ending": ending,
+        "keys": [(key, week.get(f"key:{key.pk}", Calls())) for key in ending.keys],
+        "form": form,
+        "may_manage": True,
+    }
+    return render(request, "connections/delete.html", context, status=422 if form.errors else 200)
 
 
 @require_http_methods(["GET", "HEAD"])
@@ -145,8 +223,13 @@ def bounds(request: Request, slug: str) -> HttpResponse:
 def _context(request: Request, team: Team, connection: Connection) -> dict[str, Any]:
     newest = _test_of_token_in_service(connection)
     tests = list(connection.tests.all()[:SHOWN_TESTS])
+    history = list(connection.tests.defer("findings"))
     now = timezone.now()
+    running = RunningTest.objects.filter(pk=connection.pk).first()
     return {
+        "running": running if running is not None and actions.is_running(running, now) else None,
+        "history": history,
+        "chart": _chart(history),
         "team": team,
         "connection": connection,
         "told": actions.warnings(connection, now),
@@ -167,6 +250,48 @@ def _test_of_token_in_service(connection: Connection) -> ConnectionTest | None:
     if connection.health_at is not None and (test := connection.tests.filter(at=connection.health_at).first()):
         return test
     return connection.tests.filter(of_candidate=False).first()
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One test in the chart. Lengths are in the units of the picture, which is ``WIDTH`` by ``HEIGHT``."""
+
+    test: ConnectionTest
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class Chart:
+    """The tests that are kept, the oldest first: how long PagerDuty's quickest answer took, and which failed."""
+
+    bars: list[Bar]
+    passed: int
+    slowest_ms: float
+    width: int
+    height: int
+
+
+WIDTH, HEIGHT = 600, 80
+WIDEST_BAR = 12.0
+
+
+def _chart(history: Sequence[ConnectionTest]) -> Chart | None:
+    """``history``: the newest first. None: one test is no history."""
+    if len(history) < 2:
+        return None
+    slowest = max((test.latency_ms or 0 for test in history if test.passed), default=0) or 1.0
+    step = min(WIDTH / len(history), WIDEST_BAR)
+    bars = []
+    for place, test in enumerate(reversed(history)):
+        # What failed stands out at its full height, with a sign; what is quick still shows.
+        height = max(HEIGHT * min((test.latency_ms or 0) / slowest, 1), 3) if test.passed else HEIGHT
+        bars.append(
+            Bar(test, round(place * step, 1), round(HEIGHT - height, 1), round(step * 0.75, 1), round(height, 1))
+        )
+    return Chart(bars, sum(test.passed for test in history), slowest, WIDTH, HEIGHT)
 
 
 def _remaining(days: int | None) -> str:
@@ -269,12 +394,6 @@ def _switch_off(request: Request, connection: Connection) -> str:
     return f"{row.name} is switched off: every call through it is denied."
 
 
-def _delete(request: Request, connection: Connection) -> str:
-    name = connection.name
-    actions.do_delete_connection(connection, by=request.user, reason=_reason(request))
-    return f"{name} is deleted with its sealed token, and its agent keys are revoked."
-
-
 BUTTONS: dict[str, Callable[[Request, Connection], str]] = {
     "test": _test,
     "test_replacement": lambda request, connection: _test(request, connection, candidate=True),
@@ -285,8 +404,8 @@ BUTTONS: dict[str, Callable[[Request, Connection], str]] = {
     # Two, not a toggle: what was seen on a stale page must not be turned round by a second click.
     "switch_on": _switch_on,
     "switch_off": _switch_off,
-    "delete": _delete,
 }
+TESTS = ("test", "test_replacement")
 WITH_FORM: dict[str, tuple[type[PageForm], Callable[[Request, Connection, dict[str, Any]], str]]] = {
     "replace": (ReplaceTokenForm, _replace),
     "expiry": (ExpiryForm, _expiry),

@@ -218,6 +218,7 @@ def _preview(
         "seen": digest_of(changes),
         "locked": sorted(TOOLS[name].title for name in locked),
         "here": request.get_full_path(),
+        "leave": reverse("grid"),
     }
     return render(request, template, context, status=422 if confirm.errors else 200)
 

@@ -13,8 +13,10 @@ from integrations.alarms import opened
 from policies.actions import do_set_reads_go_on
 from policies.models import Alarm, ReadsGoOn
 from portal import dashboard
+from portal.explaining import requests_to_answer
 from portal.forms import ReadsGoOnForm
 from portal.http import Request, refusals_in
+from portal.views.teams import may_own
 
 
 @require_safe
@@ -48,8 +50,8 @@ def _page(request: Request, form: ReadsGoOnForm | None) -> HttpResponse:
     now, user = timezone.now(), request.user
     lines = dashboard.team_lines(user, now)
     denied = dashboard.denied_lately(user, now)
-    steps = dashboard.first_steps(user, lines)
-    reads_record = user.is_administrator or user.is_auditor
+    steps, more_steps = dashboard.first_steps(user, lines)
+    journal = dashboard.journal_health(now) if user.is_administrator or user.is_auditor else None
     return render(
         request,
         "home/index.html",
@@ -58,17 +60,21 @@ def _page(request: Request, form: ReadsGoOnForm | None) -> HttpResponse:
             "more_teams": len(lines) - dashboard.TEAMS if len(lines) > dashboard.TEAMS else 0,
             "manages": any(line.managed for line in lines),
             "looks": [
+                ("The journal", dashboard.journal_to_look_at(journal, now) if journal else []),
                 ("Connections", dashboard.connections_to_look_at(lines, now)),
                 ("Denied again and again", dashboard.repeated(denied)),
                 ("Keys that expire soon", dashboard.keys_that_expire(user, now)),
             ],
-            "steps": steps[: dashboard.STEPS],
-            "more_steps": len(steps) - dashboard.STEPS if len(steps) > dashboard.STEPS else 0,
+            "steps": steps,
+            "more_steps": more_steps,
             "denied": denied[:8],
+            "tool_requests": requests_to_answer(user) if any(line.managed for line in lines) else [],
             "alarms": opened(Alarm.objects.open().editable_by(user)),
-            "journal": dashboard.journal_health(now) if reads_record else None,
+            "journal": journal,
             "reads_go_on": chosen,
             "database_form": form,
+            # Asked where there is no team to show.
+            "may_own": not lines and may_own(request),
         },
         status=422 if form is not None and form.errors else 200,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count
 from django.http import HttpResponse
@@ -18,8 +19,13 @@ from portal.http import Request, refusals_in, told, visible_team
 def index(request: Request) -> HttpResponse:
     form = TeamForm(request.POST or None) if request.POST.get("action") == "create" else TeamForm()
     if request.method == "POST" and request.POST.get("action") == "workspace":
-        told(request, lambda: f"{do_create_personal_workspace(request.user, by=request.user).name} is yours.")
-        return redirect("teams")
+        made: list[Team] = []
+
+        def make() -> str:
+            made.append(do_create_personal_workspace(request.user, by=request.user))
+            return f"{made[0].name} is yours. Register a PagerDuty token of your own: assistants never see it."
+
+        return redirect("team-connections", made[0].slug) if told(request, make) else redirect("teams")
     if form.is_bound and not request.user.is_administrator:
         raise PermissionDenied("Only an administrator may create shared teams.")
     if request.method == "POST" and form.is_valid():
@@ -29,8 +35,14 @@ def index(request: Request) -> HttpResponse:
     teams = Team.objects.visible_to(request.user).annotate(
         people=Count("memberships", distinct=True), tokens=Count("connections", distinct=True)
     )
-    own = Team.objects.filter(owner=request.user).exists()
-    return render(request, "teams/index.html", {"teams": teams, "form": form, "own": own}, status=_status(form))
+    context = {"teams": teams, "form": form, "may_own": may_own(request)}
+    return render(request, "teams/index.html", context, status=_status(form))
+
+
+def may_own(request: Request) -> bool:
+    """Whether whoever asks may make a workspace of their own, and has none."""
+    allowed = settings.PERSONAL_WORKSPACES and not request.user.is_auditor
+    return allowed and not Team.objects.filter(owner=request.user).exists()
 
 
 @require_safe

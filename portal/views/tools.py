@@ -16,6 +16,7 @@ from django.db.models import Q
 from django.http import Http404, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.cache import patch_vary_headers
 from django.utils.safestring import SafeString
@@ -39,6 +40,7 @@ from policies.core.call import Risk, State, Tool
 from policies.counts import Calls, Week, calls_of
 from policies.models import ConfigChange, Team, ToolRule, ToolSetting
 from portal.connecting import about
+from portal.explaining import requests_to_answer
 from portal.forms import PresetForm, ToolsForm, in_words
 from portal.http import Request, managed_team, may_manage, refusals_in, sentences, visible_team
 from portal.views.catalogue import holds, tool_text
@@ -211,6 +213,7 @@ def _page(request: Request, team: Team, rows: list[Row], context: dict[str, Any]
             "changes": [(change, *_told(change)) for change in _history(team)[:8]] if context["reads"] else [],
             "revealed": [REVEALABLE.get(row.kind, row.kind) for row in team.reveals.all()],
             "troubles": [(row, said) for row in team.connections.all() for said in troubles(row, now)],
+            "tool_requests": requests_to_answer(request.user, team) if context["may_manage"] else [],
         }
         answer = render(request, "tools/index.html", context, status=status)
     # Both have the same address.
@@ -383,11 +386,15 @@ def preset(request: Request, slug: str, name: str) -> HttpResponse:
         "team": team,
         "name": name,
         "form": form,
-        "changes": [
+        "ready": True,
+        "count": len(changes),
+        "here": request.get_full_path(),
+        "leave": reverse("team-tools", args=[team.slug]),
+        "lines": [
             Change(TOOLS[tool], risk_of(TOOLS[tool], rules), in_words(before.value), in_words(after.value))
             for tool, (before, after) in changes.items()
         ],
-        "seen": [f"{tool}:{before.value}:{after.value}" for tool, (before, after) in changes.items()],
+        "listed": [f"{tool}:{before.value}:{after.value}" for tool, (before, after) in changes.items()],
         "locked": sorted(
             TOOLS[tool].title for tool, rule in rules.items() if rule.locked and tool in PRESETS[name] and tool in TOOLS
         ),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page
 
-from tests.browser.test_browser import faults, pytestmark
+from tests.browser.test_browser import faults, pytestmark, sign_in
 from tests.gateway.processes import Portal
 
 __all__ = ["pytestmark"]
@@ -68,3 +68,35 @@ def test_whoever_follows_sees_what_is_new_while_the_tab_is_seen(page: Page, port
     page.locator("tbody a").nth(before).wait_for()
     page.get_by_role("link", name="Stop following").click()
     page.wait_for_url("**/audit/?q=tool%3Alist_services")
+
+
+def test_a_checkpoint_that_was_kept_is_checked_and_the_page_tells_how_it_ended(
+    page: Page, portal: Portal, tmp_path: Path
+) -> None:
+    portal.shell("from policies.journal import write_checkpoint\nwrite_checkpoint()")
+    page.context.clear_cookies()
+    sign_in(page, portal, "rhea")
+    page.get_by_role("link", name="Verify it, and keep a checkpoint").click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Checkpoint of").first.click()
+    kept = tmp_path / download.value.suggested_filename
+    download.value.save_as(kept)
+    page.get_by_label("The checkpoint that you kept").set_input_files(kept)
+    page.get_by_role("button", name="Check it").press("Enter")
+    waiting = page.get_by_text("waiting for the worker")
+    waiting.wait_for()
+    for width in (380, 1280):
+        well(page, width)
+    portal.shell(
+        "from integrations.tasks import check_journal\nfrom policies.models import JournalCheck\n"
+        "check_journal(JournalCheck.objects.first().pk)"
+    )
+    page.locator("#checks").get_by_text("still holds exactly the history").first.wait_for()
+    assert waiting.count() == 0
+    page.goto(f"{portal.url}/audit/?q=since:1d")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export with proof").click()
+    taken = tmp_path / download.value.suggested_filename
+    download.value.save_as(taken)
+    told = portal.manage("verify_export", str(taken), "--checkpoint", str(kept)).stdout
+    assert "each with this very hash" in told

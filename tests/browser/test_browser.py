@@ -66,7 +66,8 @@ def test_what_is_wrong_is_readable_in_both_themes(page: Page, portal: Portal) ->
     page.get_by_role("button", name="Test the connection").click()
     page.locator("#said .alert-danger").first.wait_for()
     assert faults(page) == []
-    page.get_by_text("Delete the connection").click()
+    page.get_by_role("link", name="Delete the connection …").click()
+    assert faults(page) == []
     page.get_by_role("button", name=f"Delete {name}").click()
     page.locator("#said .alert-success").wait_for()
     assert faults(page) == []
@@ -173,6 +174,8 @@ def test_a_manager_allows_a_write_with_the_keyboard_and_the_door_lets_it_through
 def test_a_connection_is_tested_and_a_key_issued_and_revoked(page: Page, portal: Portal) -> None:
     page.goto(f"{portal.url}/teams/payments/connections/{portal.seeded['connection']}/")
     page.get_by_role("button", name="Test the connection").click()
+    page.get_by_text("It takes up to a minute.").wait_for()
+    assert faults(page) == []
     page.get_by_text("PagerDuty accepts the token").first.wait_for()
     page.goto(f"{portal.url}/teams/payments/agents/")
     page.get_by_label("Name").fill("browser")
@@ -218,11 +221,40 @@ def test_the_configuration_of_a_client_is_copied_with_the_key_that_was_just_issu
         assert page.evaluate("getSelection().toString()").startswith("claude mcp add --transport http pagewarden")
 
 
+def test_an_administrator_switches_somebody_off_and_hands_over_what_they_held(page: Page, portal: Portal) -> None:
+    theme = page.evaluate("document.documentElement.dataset.bsTheme")
+    portal.shell(
+        "from integrations.actions import do_issue_agent_key\nfrom integrations.models import Connection\n"
+        "from integrations.pagerduty.catalog import TOOLS\nfrom policies.actions import do_set_membership\n"
+        f"from policies.models import Team, User\nlea = User.objects.create_user('lea-{theme}@example.com', name='Lea {theme}')\n"
+        "do_set_membership(Team.objects.get(slug='payments'), user=lea, role='manager', by='x')\n"
+        "do_issue_agent_key(Connection.objects.filter(team__slug='payments')[0], name='lea bot', by=lea, tools=TOOLS)"
+    )
+    page.context.clear_cookies()
+    sign_in(page, portal, "ada")
+    for width in (380, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.goto(f"{portal.url}/people/")
+        assert faults(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.get_by_role("link", name=f"Lea {theme}").click()
+        page.get_by_role("heading", name=f"Lea {theme} leaves").wait_for()
+        assert faults(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.get_by_label("The agent key lea bot").select_option(label="Hand over to Ada (ada@example.com)")
+    page.get_by_role("button", name=f"Switch Lea {theme} off").click()
+    page.get_by_text("1 agent key kept by Ada").wait_for()
+    assert faults(page) == []
+
+
 def test_an_administrator_locks_a_tool_and_sets_several_teams_on_the_grid(page: Page, portal: Portal) -> None:
     page.context.clear_cookies()
     sign_in(page, portal, "ada")
     for width in (380, 1280):
         page.set_viewport_size({"width": width, "height": 800})
+        for path in ("", "policies/entry/", "policies/team/", "integrations/connection/add/"):
+            page.goto(f"{portal.url}/admin/{path}")
+            assert faults(page) == [], path
         page.goto(f"{portal.url}/grid/?category=incidents")
         assert faults(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -376,11 +408,11 @@ def test_a_preset_is_looked_at_and_confirmed(page: Page, portal: Portal) -> None
     page.get_by_role("link", name="observer").click()
     page.get_by_text("Nothing is changed yet").wait_for()
     page.get_by_label("Why").fill("the browser looks only")
-    page.get_by_role("button", name="Set these").click()
+    page.get_by_role("button", name="Change").click()
     page.get_by_text("The preset observer is set").wait_for()
     page.goto(f"{portal.url}/teams/payments/tools/preset/core/")
     page.get_by_label("Why").fill("as it was")
-    page.get_by_role("button", name="Set these").click()
+    page.get_by_role("button", name="Change").click()
     page.get_by_text("The preset core is set").wait_for()
 
 
@@ -403,7 +435,67 @@ def test_the_catalogue_narrows_as_one_types_and_the_address_follows(page: Page, 
 
 
 def test_the_theme_is_chosen_and_kept(page: Page, portal: Portal) -> None:
-    before = page.evaluate("document.documentElement.dataset.bsTheme")
-    page.locator("#theme").click()
+    theme = "document.documentElement.dataset.bsTheme"
+    system = page.evaluate(theme)
+    other = "Light" if system == "dark" else "Dark"
+    menu = page.locator("#you")
+    menu.locator("summary").press("Enter")
+    assert menu.get_by_role("button", name="Auto").get_attribute("aria-pressed") == "true"
+    menu.get_by_role("button", name=other).press("Enter")
     page.goto(f"{portal.url}/teams/")
-    assert page.evaluate("document.documentElement.dataset.bsTheme") != before
+    assert page.evaluate(theme) == other.lower()
+    page.goto(f"{portal.url}/sign-in/")
+    page.locator("#you summary").press("Enter")
+    page.get_by_role("button", name="Auto").press("Enter")
+    assert page.evaluate(theme) == system
+    # As the system goes from day to night, so does the page.
+    page.emulate_media(color_scheme="light" if system == "dark" else "dark")
+    page.locator(f"html[data-bs-theme={other.lower()}]").wait_for()
+
+
+def test_one_searches_and_moves_about_by_keyboard_alone(page: Page, portal: Portal) -> None:
+    for width in (380, 1200):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.goto(f"{portal.url}/teams/payments/agents/")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+        assert faults(page) == []
+        page.keyboard.press("/")
+        page.keyboard.type("paym")
+        page.locator("#search-found a").first.wait_for()
+        assert page.locator("#search-said").inner_text() == "1 found"
+        assert faults(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.keyboard.press("ArrowDown")
+        assert page.evaluate("document.activeElement.textContent") == "Payments"
+        page.keyboard.press("Escape")
+        assert page.evaluate("document.activeElement.id") == "search"
+        assert page.locator("#search-found a").count() == 0
+        page.locator("#you summary").press("Enter")
+        page.get_by_role("link", name="Your account").wait_for()
+        assert faults(page) == []
+        page.keyboard.press("Escape")
+        assert not page.get_by_role("link", name="Your account").is_visible()
+        # Where one types, a stroke is a stroke.
+        page.get_by_label("Name").fill("")
+        page.get_by_label("Name").press("/")
+        assert page.get_by_label("Name").input_value() == "/"
+        # The whole answer is a page, and one thing's name leads straight to it.
+        page.locator("#search").fill("paym")
+        page.keyboard.press("Enter")
+        page.get_by_role("heading", name="Found for “paym”").wait_for()
+        assert faults(page) == []
+        page.locator("#search").fill(f"pwk_{portal.seeded['key'][4:12]}")
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"{portal.url}/teams/payments/agents/#key-{portal.seeded['key_id']}")
+
+
+def test_times_are_told_in_the_browsers_zone(chromium: Browser, portal: Portal) -> None:
+    page = chromium.new_context(timezone_id="Asia/Tokyo").new_page()
+    sign_in(page, portal)
+    page.goto(f"{portal.url}/audit/")
+    page.get_by_text("Times are in Asia/Tokyo").wait_for()
+    told = page.locator("tbody time").first
+    moment = "Intl.DateTimeFormat('sv', {dateStyle: 'short', timeStyle: 'medium', timeZone: 'Asia/Tokyo'})"
+    assert told.inner_text() == told.evaluate(f"(at) => {moment}.format(new Date(at.dateTime))")
+    assert (told.get_attribute("title") or "").endswith(" UTC")

@@ -62,18 +62,18 @@ def test_the_client_lists_calls_pages_and_is_denied_with_what_to_do(door: Portal
     assert "resolve_incident" not in done["tools"]
     assert (done["pages"], done["seen"], done["unique"]) == (3, 300, 300)
     assert done["got"]
-    page = f"{door.url}/teams/payments/tools/"
     entries = {entry["decision_id"]: entry for entry in door.entries(kind="result")}
-    for what, kind, rule, where_to in (
-        ("denied", "denied", "tool_off", page),
-        ("unapproved", "needs_approval", "needs_approval", page),
-        ("wrong", "invalid", None, None),
-        ("unknown", "denied", "not_in_catalogue", None),
+    for what, kind, rule, explained in (
+        ("denied", "denied", "tool_off", True),
+        ("unapproved", "needs_approval", "needs_approval", True),
+        ("wrong", "invalid", None, False),
+        ("unknown", "denied", "not_in_catalogue", False),
     ):
         failed, said = done[what]
         error = said["error"]
         assert failed, what
-        assert (error["kind"], error.get("rule"), error.get("where")) == (kind, rule, where_to), what
+        page = f"{door.url}/explain/?decision={error['decision_id']}" if explained else None
+        assert (error["kind"], error.get("rule"), error.get("where")) == (kind, rule, page), what
         assert all(error[word] for word in ("problem", "remedy", "decision_id")), what
         outcome = entries[error["decision_id"]]["outcome"]
         assert outcome == ("invalid" if kind == "invalid" else "denied"), what

@@ -116,7 +116,7 @@ def test_keys_of_two_teams_at_once_see_each_their_own_and_nothing_once_they_are_
                 error = json.loads(body["result"]["content"][0]["text"])["error"]
                 assert (error["kind"], error["rule"]) == ("denied", "tool_off"), name
                 assert f"{foreign} is switched off for {team.title()}." in error["problem"]
-                assert error["where"] == f"{portal.url}/teams/{team.lower()}/tools/"
+                assert error["where"] == f"{portal.url}/explain/?decision={error['decision_id']}"
             else:
                 text = json.dumps(body)
                 other = ({*ACCOUNTS.values()} - {team}).pop()

@@ -262,14 +262,42 @@ def test_an_expired_key_is_refused_and_a_used_one_shows_when(portal: Portal) -> 
         portal, "expires_at=__import__('django').utils.timezone.now() + __import__('datetime').timedelta(seconds=8)"
     )
     _settle(portal, key)
+    # What was said of the key when a request began holds no longer when its body is whole.
+    call = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "list_services"}}).encode()
+    note = json.dumps(NOTE).encode()
+    slow = [
+        (_begun(portal, key, "/pagerduty/incidents/PT4KHLK/notes", len(note)), note),
+        (_begun(portal, key, "/mcp", len(call)), call),
+    ]
     until = time.monotonic() + 15
     while portal.call("GET", "/services", key=key).status != 401:
         assert time.monotonic() < until
         time.sleep(0.3)
+    rest, mcp = (_finished(line, body) for line, body in slow)
+    assert rest.startswith(b"HTTP/1.1 401")
+    assert b"cannot be confirmed now" in mcp
+    assert b'"result"' not in mcp
     shown = "print(AgentKey.objects.exclude(last_used_at=None).filter(prefix='" + key.split("_")[1] + "').count())"
     until = time.monotonic() + 10
     while portal.shell(f"from policies.models import AgentKey\n{shown}").strip() != "1":
         assert time.monotonic() < until, "last use is flushed every five seconds"
+
+
+def _begun(portal: Portal, key: str, path: str, length: int) -> socket.socket:
+    """A request whose head is sent, and as yet none of its body."""
+    line = socket.create_connection(("127.0.0.1", portal.port), timeout=20)
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nAccept: application/json\r\n"
+        f"Authorization: Bearer {key}\r\nContent-Length: {length}\r\n\r\n"
+    )
+    line.sendall(head.encode())
+    return line
+
+
+def _finished(line: socket.socket, body: bytes) -> bytes:
+    with line:
+        line.sendall(body)
+        return line.recv(65536)
 
 
 def test_a_body_that_does_not_arrive_is_given_up_with_its_408_and_its_entry(

@@ -18,10 +18,10 @@ from integrations.gateway.pipeline import Answer
 from integrations.pagerduty.catalog import TOOLS
 from integrations.pagerduty.masking import REVEALABLE
 from policies.actions import Refused, do_set_reveals, do_set_tools
-from policies.core.call import Call, Client, Door, JobCredential, KeyCredential, PersonCredential, Role, State
+from policies.core.call import Call, Client, Door, JobCredential, KeyCredential, PersonCredential, State
 from policies.core.decide import Policy, reveals
 from policies.journal import Journal, JournalUnavailable
-from policies.models import ConfigChange, Entry, Reveal
+from policies.models import ConfigChange, Entry, Reveal, User
 from policies.snapshot import current_version, load_policy
 from tests.conftest import Cast
 from tests.gateway.test_pipeline import JSON, MadeUp, Setting, in_thread
@@ -59,12 +59,12 @@ class Shows(Setting):
         whose = credential or KeyCredential(self.secret)
         return Call(door, whose, "GET", "/users/PUSR001", "", b"", "", Client("127.0.0.1"), time.time(), reveal=reveal)
 
-    def person(self, role: Role) -> PersonCredential:
+    def person(self, who: User) -> PersonCredential:
         return PersonCredential(
-            user_id=self.cast.mina.pk,
-            name="Mina",
+            user_id=who.pk,
+            name=who.name,
             team_id=self.cast.payments.pk,
-            role=role,
+            team="Payments",
             resource=str(self.connection.pk),
         )
 
@@ -149,7 +149,7 @@ def test_an_agent_cannot_ask_for_more(setting: Shows) -> None:
 
 
 def test_a_manager_is_shown_what_they_ask_for_and_no_secret(setting: Shows) -> None:
-    answer = answered(setting, setting.read(setting.person(Role.MANAGER), Door.WEB, ASKED))
+    answer = answered(setting, setting.read(setting.person(setting.cast.mina), Door.WEB, ASKED))
     assert addresses(answer) == PLAIN
     assert shown(answer)["token"] == "[masked]"
     assert recorded(answer) == {"addresses": 3}
@@ -157,11 +157,11 @@ def test_a_manager_is_shown_what_they_ask_for_and_no_secret(setting: Shows) -> N
 
 def test_a_manager_who_does_not_ask_is_shown_nothing(setting: Shows) -> None:
     setting.reveal(*REVEALABLE)
-    assert addresses(answered(setting, setting.read(setting.person(Role.MANAGER), Door.WEB))) == MASKED
+    assert addresses(answered(setting, setting.read(setting.person(setting.cast.mina), Door.WEB))) == MASKED
 
 
 def test_a_member_is_shown_of_what_they_ask_for_what_the_team_is(setting: Shows) -> None:
-    asks = setting.read(setting.person(Role.MEMBER), Door.WEB, ASKED)
+    asks = setting.read(setting.person(setting.cast.vic), Door.WEB, ASKED)
     assert addresses(answered(setting, asks)) == MASKED
     setting.reveal("addresses")
     answer = answered(setting, dataclasses.replace(asks, at=time.time()))
@@ -255,8 +255,8 @@ def test_secrets_cannot_be_chosen_nor_anything_without_a_reason(cast: Cast, kind
 
 def test_an_auditor_and_a_stranger_are_shown_nothing_they_ask_for(setting: Shows) -> None:
     policy = Policy(reveals={setting.cast.payments.pk: frozenset(REVEALABLE)})
-    for role in (Role.AUDITOR, Role.NONE):
-        credential = setting.person(role)
+    for who in (setting.cast.rhea, setting.cast.zed):
+        credential = setting.person(who)
 
         async def principal(credential: PersonCredential = credential) -> Any:
             async with setting.running() as started:

@@ -284,10 +284,16 @@ def test_every_connection_is_tested_when_it_is_due_and_the_newest_tests_are_kept
     assert tasks.due_connections(timezone.now()) == []
     assert [row.pk for row in tasks.due_connections(now + dt.timedelta(hours=2))] == [connection.pk]
     ConnectionTest.objects.bulk_create(
-        ConnectionTest(connection=connection, passed=True, message="m", asked_by="x") for _ in range(30)
+        ConnectionTest(connection=connection, passed=True, message="m", asked_by="x", findings={"calls": 1})
+        for _ in range(actions.KEPT_TESTS + 10)
     )
     actions.test_connection(connection, by=cast.ada)
-    assert connection.tests.count() == actions.KEPT_TESTS
+    kept = list(connection.tests.all())
+    assert len(kept) == actions.KEPT_TESTS
+    assert kept[0].latency_ms is not None
+    assert kept[0].latency_ms == kept[0].findings["latency_ms"]
+    # Of older ones the sum alone.
+    assert [bool(test.findings) for test in kept] == [place < actions.KEPT_FINDINGS for place in range(len(kept))]
 
 
 def test_managers_are_reminded_once_at_each_threshold(cast: Cast) -> None:

@@ -1,4 +1,4 @@
-"""How often tools were called: what is counted, once each, and what a page adds."""
+"""How often tools were called, and by which keys: what is counted, once each, and what a page adds."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from django.utils import timezone
 
 from policies import counts
 from policies.core.call import Entry, EntryKind, Outcome
-from policies.counts import Calls, calls_of, count_calls, forget_old_counts
+from policies.counts import Calls, calls_of, calls_of_agents, count_calls, forget_old_counts
 from policies.journal import append_in_transaction
-from policies.models import Counted, ToolCalls
+from policies.models import AgentCalls, Counted, ToolCalls
 from tests.conftest import Cast
 
 NOW = timezone.now()
@@ -23,7 +23,7 @@ def called(
 ) -> None:
     kind = more.get("kind", EntryKind.RESULT)
     append_in_transaction(
-        Entry(kind, NOW - ago, "d", team_id, "key:1", tool=tool, verdict=verdict, outcome=Outcome.DONE)
+        Entry(kind, NOW - ago, "d", team_id, more.get("by", "key:1"), tool=tool, verdict=verdict, outcome=Outcome.DONE)
     )
 
 
@@ -44,16 +44,23 @@ def test_calls_and_denials_of_a_week_are_the_same_before_and_after_they_are_coun
     called(cast.payments.pk, "get_incident", kind=EntryKind.INTENT)
     called(cast.payments.pk, "")
     called(None, "list_incidents")
+    called(cast.payments.pk, "", "deny", by="key:2")
+    called(cast.payments.pk, "list_teams", by="user:1")
     called(cast.search.pk, "get_incident")
     for _ in range(3):
         week = calls_of(cast.payments.pk, NOW)
-        assert (week.of, week.lags) == ({"list_incidents": Calls(5, 2)}, False)
+        assert (week.of, week.lags) == ({"list_incidents": Calls(5, 2), "list_teams": Calls(1, 0)}, False)
+        agents = calls_of_agents(cast.payments.pk, NOW)
+        # A call of no known tool is a call of its key all the same; a person's is no agent's.
+        assert (agents.of, agents.lags) == ({"key:1": Calls(6, 2), "key:2": Calls(1, 1)}, False)
         assert calls_of(cast.search.pk, NOW).of == {"get_incident": Calls(1, 0)}
         count(2)
     assert Counted.objects.get().entry_id > 0
     called(cast.payments.pk, "list_incidents", "deny")
-    assert calls_of(cast.payments.pk, NOW).of == {"list_incidents": Calls(6, 3)}
-    assert calls_of(cast.payments.pk, NOW + dt.timedelta(days=8)).of == {}
+    assert calls_of(cast.payments.pk, NOW).of["list_incidents"] == Calls(6, 3)
+    assert calls_of_agents(cast.payments.pk, NOW).of["key:1"] == Calls(7, 3)
+    for counted in (calls_of, calls_of_agents):
+        assert counted(cast.payments.pk, NOW + dt.timedelta(days=8)).of == {}
 
 
 def test_nothing_is_counted_before_it_is_settled_and_nothing_twice(cast: Cast) -> None:
@@ -93,5 +100,6 @@ def test_old_counts_are_forgotten(cast: Cast) -> None:
     called(cast.payments.pk, "list_incidents", ago=dt.timedelta(days=9))
     count(2)
     assert ToolCalls.objects.count() == 2
-    assert forget_old_counts() == 1
+    assert forget_old_counts() == 2
+    assert AgentCalls.objects.get().begins == ToolCalls.objects.get().begins
     assert ToolCalls.objects.get().begins > NOW - dt.timedelta(days=1)

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 import pytest
 from django.test import Client
 from django.utils import timezone
+from django.utils.html import strip_tags
 
 from policies.core.call import EntryKind, Outcome
 from policies.models import Entry
@@ -78,11 +79,11 @@ def test_an_intent_stands_beside_its_result(client: Client, cast: Cast) -> None:
     result = note("w1", outcome=Outcome.REFUSED, details={"upstream": {"status": 400}})
     for row, other in ((intent, result), (result, intent)):
         page = shown(client, row, q="tool:list_incidents")
-        assert "Intent beside result" in page
+        assert "Before it was sent, and what became of it" in page
         assert f'href="/audit/{other.pk}/?q=tool%3Alist_incidents"' in page
         assert page.index("intended") < page.index("refused") if row is intent else "intended" in page
         assert "incident PT4KHLK" in page
-    assert "then refused" in client.get("/audit/").content.decode()
+    assert "then refused by PagerDuty" in strip_tags(client.get("/audit/").content.decode())
 
 
 def test_the_same_target_within_ten_minutes_and_the_calls_of_one_use(client: Client, cast: Cast) -> None:

@@ -148,9 +148,9 @@ def test_htmx_gets_what_was_found_alone(client: Client, cast: Cast) -> None:
     assert "HX-Request" in client.get("/catalogue/?text=snooze")["Vary"]
 
 
-def test_it_costs_no_more_queries_than_knowing_who_asks_and_what_is_stopped(
+def test_it_costs_no_more_queries_than_knowing_who_asks_what_is_stopped_and_the_teams(
     client: Client, cast: Cast, django_assert_max_num_queries: Any
 ) -> None:
     client.force_login(cast.vic)
-    with django_assert_max_num_queries(3):
+    with django_assert_max_num_queries(4):
         client.get("/catalogue/")

@@ -122,7 +122,7 @@ def test_it_costs_a_fixed_number_of_queries(
     for number in range(5):
         do_issue_agent_key(connection, name=f"k{number}", by=cast.ada, tools=TOOLS)
     as_(client, cast, "mina")
-    with django_assert_max_num_queries(7):
+    with django_assert_max_num_queries(8):
         client.get(path(key))
 
 

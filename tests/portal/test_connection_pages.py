@@ -5,23 +5,32 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.test import Client
 from django.utils import timezone
+from django.utils.html import strip_tags
 
 from integrations import actions, tasks
 from integrations.fields import seal
 from integrations.gateway import runtime
-from integrations.models import Connection, ConnectionTest
+from integrations.gateway.identity import Rejected, load_identities
+from integrations.gateway.integration import Reply
+from integrations.models import Connection, ConnectionTest, RunningTest
 from integrations.pagerduty.catalog import TOOLS
-from integrations.pagerduty.diagnose import Diagnosis
-from policies.actions import Refused
+from integrations.pagerduty.diagnose import PROBES, Diagnosis, Heard
+from policies.actions import Refused, do_revoke_key
+from policies.core.call import Entry as NewEntry
+from policies.core.call import EntryKind
+from policies.journal import append_in_transaction
 from policies.models import AgentKey, ConfigChange, Entry
 from tests.conftest import Cast
 from tests.gateway.processes import free_port
+from tests.portal.test_outside_text import HOSTILE
 
 TOKEN = "y_NbAkKc66ryYTWUXYEu"
 
@@ -155,10 +164,11 @@ def test_why_is_kept_with_every_change_of_a_connection(mina: Client, connection:
         ("discard_from", {}),
         ("bounds", {"team_ids": "PTEAM01"}),
         ("switch_off", {}),
-        ("delete", {}),
     ]
     for action, values in done:
         mina.post(path, {"action": action, "reason": f"why {action}", **values})
+    mina.post(f"{path}delete/", {"reason": "why delete"})
+    done.append(("delete", {}))
     kept = list(ConfigChange.objects.order_by("id").values_list("reason", flat=True))
     assert [reason for reason in kept if reason] == [f"why {action}" for action, _ in done]
 
@@ -185,7 +195,7 @@ def test_a_token_serves_to_the_end_of_its_last_day(mina: Client, cast: Cast) -> 
     row = Connection.objects.get()
     assert actions.suspension(row, dt.datetime(2099, 3, 1, 23, 59, tzinfo=dt.UTC)).find("expired") < 0
     assert "expired on 1 March 2099" in actions.suspension(row, dt.datetime(2099, 3, 2, tzinfo=dt.UTC))
-    assert "at the end of 1 March 2099, UTC" in mina.get(path_of(row)).content.decode()
+    assert "at the end of 1 March 2099, UTC" in strip_tags(mina.get(path_of(row)).content.decode())
 
 
 def test_a_replacement_brings_its_own_expiry(mina: Client, cast: Cast, connection: Connection) -> None:
@@ -295,7 +305,7 @@ def test_a_replacement_that_passed_is_what_the_page_tells_of(
     shown = mina.post(path, {"action": "test_replacement"}, follow=True).content.decode()
     assert f"The token …{TOKEN[-4:]} is in service now; the one before it is gone." in shown
     last = shown.split('id="test"')[1].split("</section>")[0]
-    assert "passed, just now" in " ".join(last.split())
+    assert "passed, just now" in " ".join(strip_tags(last).split())
     assert "The new one is fine." in last
     found(connection, monkeypatch, message="Still fine.")
     mina.post(path, {"action": "test"})
@@ -362,6 +372,208 @@ def test_a_tests_calls_are_recorded_with_who_asked_for_them(cast: Cast, nowhere:
     assert expected not in {str(row["details"].get("client")) for row in rows}
 
 
+# A test that is watched
+
+HTMX = {"HX-Request": "true"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_test_is_watched_call_by_call_until_it_has_ended(
+    mina: Client, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, asked, go_on = path_of(connection), threading.Event(), threading.Event()
+    body = json.dumps({"user": {"role": "admin"}, **{probe.key: [] for probe in PROBES.values()}}).encode()
+
+    def run(method: str, path: str, query: str = "") -> Heard:
+        if path != "/users/me":
+            asked.set()
+            assert go_on.wait(20)
+        return Heard(Reply(200, (), body, seconds=0.12))
+
+    monkeypatch.setattr(actions, "_runner", lambda *args: run)
+    began = mina.post(path, {"action": "test"}, headers=HTMX).content.decode()
+    assert "<html" not in began
+    assert 'hx-trigger="every 1s"' in began
+    assert asked.wait(20)
+    watched = mina.get(f"{path}test/", headers=HTMX).content.decode()
+    assert "<code>GET /users/me</code>" in watched
+    assert "answered: 200 in 120 ms" in watched
+    assert "1 call made." in watched
+    # Whoever opens the page meanwhile watches too, and a second click begins no second test.
+    assert "asked for by mina@example.com" in mina.get(path).content.decode()
+    mina.post(path, {"action": "test"}, headers=HTMX)
+    go_on.set()
+    for _ in range(200):
+        answer = mina.get(f"{path}test/", headers=HTMX)
+        if answer.status_code == 204:
+            break
+        time.sleep(0.1)
+    assert answer["HX-Redirect"] == path
+    assert ConnectionTest.objects.count() == 1
+    page = mina.get(path).content.decode()
+    assert "PagerDuty accepts the token" in page
+    assert "Enabled tool</th>" in page
+    assert 'hx-trigger="every 1s"' not in page
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_watched_test_that_breaks_or_dies_says_so(
+    mina: Client, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = path_of(connection)
+    monkeypatch.setattr(actions, "_runner", lambda *args: 1 / 0)
+    mina.post(path, {"action": "test"}, headers=HTMX)
+    for _ in range(200):
+        if RunningTest.objects.get().ended_at:
+            break
+        time.sleep(0.1)
+    assert mina.get(f"{path}test/", headers=HTMX).status_code == 204
+    assert "an error of the portal" in mina.get(path).content.decode()
+    RunningTest.objects.update(ended_at=None, begun_at=timezone.now() - dt.timedelta(hours=1))
+    assert mina.get(f"{path}test/", headers=HTMX).status_code == 204
+    assert "the process that made it is gone" in mina.get(path).content.decode()
+    wrong = mina.post(path, {"action": "test_replacement"}, headers=HTMX).content.decode()
+    assert "There is no replacement token to test." in wrong
+
+
+@pytest.mark.parametrize(("who", "begins", "watches"), [("vic", 403, 302), ("rhea", 403, 302), ("omar", 404, 404)])
+def test_only_managers_begin_a_test_and_their_team_watches(
+    client: Client, cast: Cast, connection: Connection, who: str, begins: int, watches: int
+) -> None:
+    client.force_login(getattr(cast, who))
+    assert client.post(path_of(connection), {"action": "test"}, headers=HTMX).status_code == begins
+    assert client.get(f"{path_of(connection)}test/").status_code == watches
+    assert client.post(f"{path_of(connection)}test/").status_code in (405, 404)
+    with pytest.raises(Refused):
+        actions.begin_test(connection, by=getattr(cast, who))
+    assert not RunningTest.objects.exists()
+
+
+def test_the_history_of_tests_is_a_picture_with_the_same_table(mina: Client, connection: Connection) -> None:
+    for number, (passed, took) in enumerate([(True, 80.0), (False, None), (True, 320.0)]):
+        at = timezone.now() - dt.timedelta(hours=3 - number)
+        ConnectionTest.objects.create(
+            connection=connection,
+            at=at,
+            passed=passed,
+            message=f"m{number}",
+            latency_ms=took,
+            asked_by="scheduled test",
+        )
+    page = mina.get(path_of(connection)).content.decode()
+    [picture] = re.findall(r"<svg viewBox=.*?</svg>", page, re.DOTALL)
+    assert "2 of the last 3 tests passed." in picture
+    assert re.findall(r'<g class="(\w+)">', picture) == ["passed", "failed", "passed"]
+    heights = [float(height) for height in re.findall(r'<rect [^>]*height="([\d.]+)"', picture)]
+    assert heights == [20.0, 80.0, 80.0]
+    assert picture.count("<path") == 1  # what failed has a sign, not a colour alone
+    table = page.split("The same as a table")[1].split("</table>")[0]
+    assert re.findall(r'data-label="Quickest answer">([^<]+)<', table) == ["320 ms", "not measured", "80 ms"]
+    assert re.findall(r'data-label="Found">([^<]+)<', table) == ["m2", "m1", "m0"]
+
+
+@pytest.mark.parametrize("text", [HOSTILE, "<script>alert(1)</script>", "W" * 500])
+def test_hostile_text_of_tests_and_names_is_shown_as_text(
+    mina: Client, cast: Cast, connection: Connection, text: str
+) -> None:
+    Connection.objects.update(name=text[:100], kept_by=text[:254])
+    now = timezone.now()
+    for _ in range(2):
+        ConnectionTest.objects.create(connection=connection, passed=False, message=text, asked_by=text[:254])
+    RunningTest.objects.create(
+        connection=connection, begun_at=now, of_candidate=False, asked_by=text[:254], steps=[[text, text]]
+    )
+    actions.do_issue_agent_key(connection, name="k", by="test", tools=TOOLS)
+    AgentKey.objects.update(name=text[:100])
+    for path in ("", "delete/", "test/"):
+        answer = mina.get(f"{path_of(connection)}{path}", headers=HTMX if path == "test/" else {})
+        assert answer.status_code == 200
+        assert "<script>alert" not in answer.content.decode()
+
+
+def test_a_list_of_connections_costs_the_same_for_one_and_for_many(
+    mina: Client, cast: Cast, connection: Connection, django_assert_num_queries: Any
+) -> None:
+    page = "/teams/payments/connections/"
+    actions.do_replace_token(connection, token="w+" + TOKEN, by="test")
+    with django_assert_num_queries(9):
+        mina.get(page)
+    for number in range(5):
+        row = register(cast, name=f"More {number}", token=f"{number}+{TOKEN}")
+        actions.do_replace_token(row, token=f"x{number}+{TOKEN}", by="test")
+    with django_assert_num_queries(9):
+        mina.get(page)
+
+
+# Deleting
+
+
+def test_deleting_says_beforehand_exactly_what_stops(mina: Client, cast: Cast, connection: Connection) -> None:
+    other = register(cast, name="Second", token="u+" + TOKEN)
+    now = timezone.now()
+    busy, _, gone = (
+        actions.do_issue_agent_key(connection, name=name, by=cast.mina, tools=TOOLS, narrowed_to=["list_incidents"])[0]
+        for name in ("busy bot", "idle bot", "gone bot")
+    )
+    actions.do_issue_agent_key(other, name="other bot", by=cast.mina, tools=TOOLS)
+    do_revoke_key(gone, by="test")
+    AgentKey.objects.filter(pk=busy.pk).update(last_used_at=now - dt.timedelta(days=2))
+    for kind, decision in ((EntryKind.RESULT, "d1"), (EntryKind.INTENT, "d2"), (EntryKind.INTENT, "d1")):
+        append_in_transaction(
+            NewEntry(kind, now, decision, cast.payments.pk, f"key:{busy.pk}", "list_incidents", "allow",
+                     resource=str(connection.pk))
+        )  # fmt: skip
+    actions.do_replace_token(connection, token="w+" + TOKEN, by="test")
+    page = " ".join(mina.get(f"{path_of(connection)}delete/").content.decode().replace("\xa0", " ").split())
+    assert "2 agent keys would be revoked" in page
+    assert re.findall(r'<th scope="row">(\w+ bot)</th>', page) == ["busy bot", "idle bot"]  # used last comes first
+    assert re.search(r"busy bot.*?2 days ago.*?1 call<.*?idle bot.*?never", page)
+    assert "1 tool that these keys may use now" in page
+    assert "List incidents" in page
+    assert "the whole PagerDuty account. They go with it" in page
+    assert "1 write is on the way to PagerDuty now" in page
+    assert "A replacement token (…XYEu) waits for its test" in page
+    assert "Goes on</dt><dd>Second" in page
+
+
+def test_a_connection_whose_keys_would_stop_is_deleted_only_by_its_name(
+    mina: Client, cast: Cast, connection: Connection
+) -> None:
+    path = f"{path_of(connection)}delete/"
+    key, secret = actions.do_issue_agent_key(connection, name="bot", by=cast.mina, tools=TOOLS)
+    for typed in ("", "main", "Mein"):
+        assert mina.post(path, {"typed": typed, "key": [str(key.pk)]}).status_code == 422
+    # A key that the page had not told of.
+    answer = mina.post(path, {"typed": "Main"})
+    assert "Another key was issued for this connection meanwhile" in answer.content.decode()
+    assert Connection.objects.exists()
+    answer = mina.post(path, {"typed": "Main", "key": [str(key.pk)], "reason": "moved"}, follow=True)
+    assert "Main is deleted with its sealed token; 1 agent key is revoked." in answer.content.decode()
+    assert not Connection.objects.exists()
+    # Its callers are refused from now on; that it was, and why, stays on record.
+    assert load_identities(frozenset()).agent(secret, "10.0.0.1", 0) == Rejected("revoked")
+    kept = {change.action: change.reason for change in ConfigChange.objects.all()}
+    assert kept["delete_connection"] == "moved"
+    assert kept["revoke_key"] == "its connection Main was deleted"
+    assert "delete connection: Main" in mina.get("/audit/?kind=config").content.decode()
+
+
+def test_a_connection_that_nobody_uses_is_deleted_without_its_name(mina: Client, connection: Connection) -> None:
+    page = mina.get(f"{path_of(connection)}delete/").content.decode()
+    assert "No agent key would stop" in page
+    assert 'name="typed"' not in page
+    assert mina.post(f"{path_of(connection)}delete/", {}).status_code == 302
+    assert not Connection.objects.exists()
+
+
+@pytest.mark.parametrize(("who", "status"), [("vic", 403), ("rhea", 403), ("omar", 404), ("zed", 404)])
+def test_only_managers_delete(client: Client, cast: Cast, connection: Connection, who: str, status: int) -> None:
+    client.force_login(getattr(cast, who))
+    for method in (client.get, client.post):
+        assert method(f"{path_of(connection)}delete/").status_code == status
+    assert Connection.objects.exists()
+
+
 # Reminders
 
 
@@ -424,8 +636,8 @@ def test_whoever_administers_not_is_offered_no_account_key(client: Client, cast:
 
 
 def test_keys_of_a_deleted_connection_stay_listed(mina: Client, cast: Cast, connection: Connection) -> None:
-    actions.do_issue_agent_key(connection, name="old helper", by=cast.mina, tools=TOOLS)
-    mina.post(path_of(connection), {"action": "delete"})
+    key, _ = actions.do_issue_agent_key(connection, name="old helper", by=cast.mina, tools=TOOLS)
+    mina.post(f"{path_of(connection)}delete/", {"typed": "Main", "key": [str(key.pk)]})
     shown = mina.get("/teams/payments/agents/").content.decode()
     assert "old helper" in shown
     assert "revoked" in shown

@@ -138,7 +138,7 @@ def test_the_official_mcp_client_works_with_what_the_info_file_says(
     assert (failed, said["error"]["tool"], said["error"]["where"]) == (
         True,
         "resolve_incident",
-        f"{info['url']}/teams/payments/tools/",
+        f"{info['url']}/explain/?decision={said['error']['decision_id']}",
     )
 
 

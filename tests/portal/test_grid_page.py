@@ -123,7 +123,7 @@ def test_teams_are_paged_and_found_and_the_filters_stay(
     ToolSetting.objects.bulk_create(
         ToolSetting(team=team, tool=name, state="on") for team in Team.objects.all() for name in list(TOOLS)[:20]
     )
-    with django_assert_max_num_queries(9):
+    with django_assert_max_num_queries(10):
         shown = ada.get("/grid/?category=users&page=2").content.decode()
     assert "teams 21 to 40 of 47" in shown
     assert "?category=users&amp;page=3" in shown
@@ -214,7 +214,7 @@ def test_the_previews_cost_a_fixed_number_of_queries(
 ) -> None:
     Team.objects.bulk_create(Team(name=f"Team {n:03}", slug=f"team-{n}") for n in range(45))
     for path in (CLONE, CATEGORY):
-        with django_assert_max_num_queries(12):
+        with django_assert_max_num_queries(13):
             assert ada.get(path).status_code == 200
     values = seen(ada, CATEGORY)
     with django_assert_max_num_queries(30):

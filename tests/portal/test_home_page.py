@@ -81,7 +81,7 @@ def test_readers_are_told_no_steps_and_who_can(client: Client, cast: Cast) -> No
     for who in ("vic", "rhea"):
         assert "What to do first" not in home(client, cast, who)
     assert "You read here: a manager of the team changes its tools" in home(client, cast, "vic")
-    assert "Search" not in home(client, cast, "vic")
+    assert "/teams/search/" not in home(client, cast, "vic")
     shown = home(client, cast, "zed")
     assert "You are in no team yet" in shown
     assert "Make my workspace" in shown
@@ -257,6 +257,21 @@ def test_a_verification_is_kept_and_said_whole_or_broken(client: Client, cast: C
         verify_journal()
     kept.refresh_from_db()
     assert kept.status == "unknown"
+
+
+def test_a_journal_that_is_broken_or_that_nobody_verifies_needs_a_look_first(client: Client, cast: Cast) -> None:
+    now = timezone.now()
+    LastVerification.objects.create(at=now, status="broken", told="Broken. First bad entry: <b>", entries=3)
+    for who in ("ada", "rhea"):
+        shown = home(client, cast, who)
+        assert '<a href="/audit/integrity/">The journal: broken</a> — Broken. First bad entry: &lt;b&gt;' in shown
+        assert shown.index("Needs a look") < shown.index("The journal: broken") < shown.index("All teams")
+        assert "Nothing does now" not in shown
+    assert "The journal: broken" not in home(client, cast, "mina")
+    LastVerification.objects.update(status="intact", at=now - dt.timedelta(days=3))
+    assert "Nothing has verified it for two days" in home(client, cast, "ada")
+    LastVerification.objects.update(at=now)
+    assert "Nothing does now" in home(client, cast, "ada")
 
 
 # What it costs

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils.html import strip_tags
 
 from integrations.actions import do_issue_agent_key, do_register_token
 from integrations.models import Connection
@@ -278,7 +279,8 @@ def test_the_life_of_a_connection(client: Client, cast: Cast, connection: Connec
     assert "Writes are now made as ada@example.com" in post(action="from", email="ada@example.com")
     assert client.post(path, {"action": "nonsense"}).status_code == 404
     key, _ = do_issue_agent_key(connection, name="a", by=cast.ada, tools=TOOLS)
-    assert "is deleted with its sealed token" in post(action="delete")
+    deleted = client.post(f"{path}delete/", {"typed": "Main", "key": [str(key.pk)]}, follow=True)
+    assert "is deleted with its sealed token" in deleted.content.decode()
     key.refresh_from_db()
     assert key.revoked_at is not None
 
@@ -371,8 +373,14 @@ def test_members_come_change_and_go(client: Client, cast: Cast) -> None:
     answer = client.post("/teams/payments/members/", {"action": "add", "email": "nobody@example.com", "role": "member"})
     assert "Nobody signs in with this address" in answer.content.decode()
     own = Membership.objects.get(user=cast.mina)
+    # What somebody holds is dealt with first: the team itself, where nobody else manages it.
     answer = client.post("/teams/payments/members/", {"action": "remove", "membership": own.pk}, follow=True)
+    assert "The team Payments, of which they are the only manager" in answer.content.decode()
+    answer = client.post(
+        "/teams/payments/members/", {"action": "set", "membership": own.pk, "role": "member"}, follow=True
+    )
     assert "without a manager" in answer.content.decode()
+    assert Membership.objects.get(user=cast.mina).role == "manager"
 
 
 def test_why_somebody_comes_changes_or_goes_is_kept(client: Client, cast: Cast) -> None:
@@ -431,7 +439,7 @@ def test_the_record_is_filtered_by_who_asks_and_by_what_is_asked(
     assert client.get("/audit/?team=nonsense").status_code == 200
     entry = client.get(f"/audit/{row.pk}/").content.decode()
     assert row.hash in entry
-    assert "Configuration change: register token: Main" in entry
+    assert "Configuration change: register token: Main" in strip_tags(entry)
     assert as_(client, cast, "omar").get(f"/audit/{row.pk}/").status_code == 404
 
 
@@ -481,10 +489,10 @@ def test_long_records_are_paged_and_cost_the_same_queries(
                 )
             )
     as_(client, cast, "mina")
-    with django_assert_max_num_queries(15):
+    with django_assert_max_num_queries(16):
         first = client.get("/audit/").content.decode()
     assert first.count("<time") == 50
-    older = first.split('hx-get="')[1].split('"')[0].replace("&amp;", "&")
+    older = first.split("<main")[1].split('hx-get="')[1].split('"')[0].replace("&amp;", "&")
     rest = client.get(older, headers={"HX-Request": "true"}).content.decode()
     assert rest.count("<time") >= 20
     assert "<html" not in rest
@@ -501,7 +509,7 @@ def test_members_are_told_who_reads_the_record(client: Client, cast: Cast, conne
     for who in ("omar", "rhea", "ada"):
         shown = as_(client, cast, who).get("/audit/?verdict=deny").content.decode()
         assert "Managers, auditors and administrators" not in shown
-    assert "When (UTC)" in shown
+    assert "Times are in UTC" in shown
 
 
 @pytest.mark.parametrize("page", ["/", "/teams/", *(f"/teams/payments/{page}/" for page in PAGES)])
@@ -511,7 +519,7 @@ def test_pages_cost_a_fixed_number_of_queries(
     for number in range(8):
         do_issue_agent_key(connection, name=f"k{number}", by=cast.ada, tools=TOOLS)
     as_(client, cast, "mina")
-    with django_assert_max_num_queries(16):
+    with django_assert_max_num_queries(18):
         assert client.get(page).status_code == 200
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,7 @@ def test_the_record_says_which_entries_were_spooled_and_when_they_were_brought_i
     client.force_login(cast.ada)
     assert "1 spooled entry was brought in" in client.get("/audit/").content.decode()
     shown = client.get(f"/audit/{Entry.objects.get(decision_id='d1').pk}/").content.decode()
-    assert "at 2026-11-25T04:00:00Z, while the database was away" in shown
-    assert "confirmed at 2026-11-25T03:59:00Z" in shown
-    assert "It may also stand in the chain <code>alpha</code>" in shown
+    shown = re.sub("</?time[^>]*>", "", shown)
+    assert "at 2026-11-25 04:00:00, while the database was away" in shown
+    assert "confirmed at 2026-11-25 03:59:00" in shown
+    assert "It may also stand in what <code>alpha</code> wrote" in shown

@@ -168,9 +168,11 @@ def reference(value: Any, key: str | None = None) -> Any:
         return _short(value)
     kind = _kind(value, key or "")
     found: dict[str, Any] = {"id": _short(value.get("id"))}
-    name = value.get("summary") or value.get("name") or value.get("title")
+    name = value.get("summary") or value.get("name")
     if isinstance(name, str):
         found["name"] = outside(name, 200) if comes_in(kind) else plain(name, 200)
+    elif isinstance(value.get("title"), str):
+        found["name"] = outside(value["title"], 200)
     if key is not None and kind != key and not kind.endswith("_integration") and not _is_expected(kind, key):
         found["type"] = plain(kind, 200)
     return found
@@ -233,7 +235,9 @@ def _is_empty(value: Any) -> bool:
 def _short(value: Any) -> Any:
     """Where a single value belongs: it, doing nothing."""
     if isinstance(value, str):
-        return plain(value, MAXIMUM_SLIM)
+        # As ``plain`` begins: most of what is told comes by here.
+        is_plain = len(value) <= MAXIMUM_SLIM and value.isascii() and value.isprintable()
+        return value if is_plain else plain(value, MAXIMUM_SLIM)
     return outside(value, 200)
 
 
@@ -490,7 +494,9 @@ def _mappings(value: Any) -> list[Mapping[str, Any]]:
 
 def _each(row: Mapping[str, Any], key: str, person: str) -> list[Any]:
     value = row.get(key)
-    return [reference(each.get(person), person) for each in _mappings(value)] if value else []
+    if not value or not isinstance(value, list):
+        return []
+    return [reference(each.get(person), person) for each in value if isinstance(each, dict)]
 
 
 def _references(value: Any, key: str) -> list[Any]:
@@ -660,9 +666,9 @@ def row(
         form = _incident_alone
     told = _filled(form(value, given))
     if left_out is not None:
-        tells = _TELLS[form]
-        for name, item in value.items():
-            if name not in tells and name not in left_out and name not in _DROPPED and not _is_empty(item):
+        # Of the rows of a list the first has named most of what the others leave out.
+        for name in value.keys() - _TELLS[form] - left_out - _DROPPED:
+            if not _is_empty(value[name]):
                 left_out.add(plain(str(name), 200))
         for outer, inner in _BENEATH.get(form, ()):
             if _holds(value.get(outer), inner) and not _holds(told.get(outer), inner):
@@ -690,7 +696,7 @@ def _form(value: Mapping[str, Any], key: str) -> Form | None:
 
 
 def _filled(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if value or not _is_empty(value)}
+    return {name: value for name, value in row.items() if value or value == 0}  # 0 and false are told.
 
 
 def _page(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""``manage.py rotate_keys``: seal every token anew under the first key of FIELD_ENCRYPTION_KEY."""
+"""``manage.py rotate_keys``: seal every token, and every second factor's secret, anew under the first key of
+FIELD_ENCRYPTION_KEY."""
 
 from __future__ import annotations
 
@@ -6,9 +7,11 @@ import sys
 from collections import Counter
 from typing import Any
 
+from cryptography.fernet import InvalidToken
 from django.core.management.base import BaseCommand
 
 from integrations.actions import do_reseal_tokens
+from portal.sign_in import reseal
 
 
 class Command(BaseCommand):
@@ -25,6 +28,13 @@ class Command(BaseCommand):
             f"{counts['resealed']} resealed, {counts['current']} already under the first key, "
             f"{counts['unreadable']} unreadable."
         )
+        try:
+            factors = reseal()
+        except InvalidToken:
+            self.stderr.write("Keep the old keys: a second factor's secret opens with none that is set.")
+            sys.exit(1)
+        if factors:
+            self.stdout.write(f"{factors} secrets of second factors resealed.")
         if counts["unreadable"]:
             self.stderr.write(
                 "Keep the old keys: the unreadable tokens open with none that is set (see manage.py check "

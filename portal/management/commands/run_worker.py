@@ -12,6 +12,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         from integrations.tasks import huey
+        from portal import digest  # noqa: F401 - its task is the portal's own, for it tells what pages tell
 
         # SIGTERM, what supervisors send, lets running tasks finish; SIGINT (Ctrl-C) does not wait for them. Threads:
         # the tasks wait for PagerDuty, and share the process's one runtime.

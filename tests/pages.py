@@ -14,6 +14,10 @@ from typing import Any
 from django.apps import apps
 from django.contrib.admin.utils import quote
 from django.urls import URLPattern, URLResolver, get_resolver, resolve
+from django.utils import timezone
+
+from integrations.pagerduty.catalog import CATEGORIES
+from policies.actions import set_up_token
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Address:
     @property
     def of_a_team(self) -> bool:
         """Whether it is about something that belongs to a team."""
-        return "slug" in self.parameters or self.name in ("stop", "audit-entry")
+        return "slug" in self.parameters or self.name in ("stop", "audit-entry", "request")
 
 
 def addresses() -> dict[str, Address]:
@@ -50,18 +54,44 @@ def _walk(resolver: URLResolver, namespace: str, route: str) -> Iterator[Address
 
 def _first(rows: Any) -> Any:
     row = rows.order_by(*(("created_at",) if hasattr(rows.model, "created_at") else ()), "pk").first()
-    assert row is not None, (
-        f"There is no {rows.model.__name__} to be an example: tests/world.py makes one of everything."
-    )
+    assert row is not None, f"There is no {rows.model.__name__} to be an example: tests/world.py makes them."
     return row.pk
 
 
+INVITED = "come-in"
+"""The secret of an invitation's link."""
+PROVIDER = "corp"
+"""An OIDC provider, where the settings have it."""
+
+
+def _key(team: Any) -> dict[str, Any]:
+    return {"pk": _first(team.agent_keys.filter(revoked_at=None))}
+
+
+def _passkey(team: Any) -> dict[str, Any]:
+    """Of somebody who manages it."""
+    mine = {"user__memberships__team": team, "user__memberships__role": "manager"}
+    return {"pk": _first(_model("mfa.Authenticator").filter(type="webauthn", **mine))}
+
+
 EXAMPLES: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "invitation": lambda team: {"token": INVITED},
+    "set-up": lambda team: {"token": set_up_token(timezone.now())},
+    "openid_connect_login": lambda team: {"provider_id": PROVIDER},
+    "openid_connect_callback": lambda team: {"provider_id": PROVIDER},
+    "mfa_remove_webauthn": _passkey,
+    "member-leave": lambda team: {"pk": team.memberships.order_by("-role", "pk").values_list("pk", flat=True)[0]},
     "stop": lambda team: {"pk": _first(_model("policies.Stop").filter(team_id=team.pk))},
     "connection": lambda team: {"pk": _first(team.connections)},
+    "connection-test": lambda team: {"pk": _first(team.connections)},
+    "connection-delete": lambda team: {"pk": _first(team.connections)},
     "team-preset": lambda team: {"name": "observer"},
-    "agent-connect": lambda team: {"pk": _first(team.agent_keys.filter(revoked_at=None))},
-    "stop-agent": lambda team: {"pk": _first(team.agent_keys.filter(revoked_at=None))},
+    "agent-connect": _key,
+    "agent-change": _key,
+    "stop-agent": _key,
+    "person": lambda team: {"pk": team.memberships.order_by("role", "pk").values_list("user", flat=True)[0]},
+    "request": lambda team: {"pk": _first(team.tool_requests)},
+    "audit-checkpoint": lambda team: {"pk": _first(_model("policies.Checkpoint"))},
     "grid-tool": lambda team: {"name": "resolve_incident"},
     "audit-entry": lambda team: {"pk": _first(_model("policies.Entry").filter(team_id=team.pk))},
     "admin:view_on_site": lambda team: {"content_type_id": 1, "object_id": 1},
@@ -69,6 +99,23 @@ EXAMPLES: dict[str, Callable[[Any], dict[str, Any]]] = {
 }
 """URL name → the parameters of an example that belongs to a team, but for its slug. Those of one row of a model in the admin are
 found by its name."""
+
+QUERIES: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "search key": lambda team: {"q": f"pwk_{team.agent_keys.order_by('created_at')[0].prefix}"},
+    "try tool": lambda team: {"tool": "list_incidents"},
+    "grid-clone teams": lambda team: {"source": "payments", "target": "search"},
+    "grid-category state": lambda team: {"category": CATEGORIES[0], "state": "on"},
+    "explain decision": lambda team: {"decision": _decision(team)},
+    "explain agent": lambda team: {"who": f"key:{_key(team)['pk']}", "tool": "resolve_incident"},
+    "explain oneself": lambda team: {"who": f"me:{team.slug}", "tool": "resolve_incident", "arguments": "{}"},
+    "access team": lambda team: {"day": timezone.now().date().isoformat(), "what": "risk:high", "team": team.slug},
+}
+"""URL name and a word → what the address of such a page asks for: an example that belongs to a team, where it names one."""
+
+
+def _decision(team: Any) -> str:
+    entries = _model("policies.Entry").filter(team_id=team.pk, kind="result").order_by("pk")
+    return str(entries.values_list("decision_id", flat=True)[0])
 
 
 def _model(label: str) -> Any:

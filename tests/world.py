@@ -8,6 +8,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from allauth.mfa.models import Authenticator
+from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
+from allauth.mfa.totp.internal.auth import TOTP
+from allauth.mfa.webauthn.internal.auth import WebAuthn
+from allauth.socialaccount.models import SocialAccount
 from django.apps import apps
 from django.db import models, transaction
 from django.test import Client
@@ -19,11 +24,12 @@ from integrations.actions import (
     do_register_token,
     do_replace_token,
 )
-from integrations.models import Attempt, Connection, ConnectionTest
+from integrations.models import Attempt, Connection, ConnectionTest, RunningTest
 from integrations.pagerduty.catalog import TOOLS
 from policies.actions import (
     count_guess,
     do_create_personal_workspace,
+    do_invite,
     do_mark_reviewed,
     do_save_view,
     do_set_membership,
@@ -32,25 +38,33 @@ from policies.actions import (
     do_set_tool_rule,
     do_set_tools,
     do_stop,
+    invitation_digest,
+    open_session,
     record_sign_in,
 )
 from policies.alarms import Kind, Sign, note
 from policies.core.call import Entry as NewEntry
-from policies.core.call import EntryKind, Outcome, State
+from policies.core.call import EntryKind, Outcome, Risk, State
 from policies.journal import append_in_transaction, write_checkpoint
 from policies.models import (
+    AgentCalls,
     AgentKey,
     Alarm,
     ConfigChange,
     Counted,
+    Digest,
     Entry,
+    Invitation,
+    JournalCheck,
     LastVerification,
+    Membership,
     Team,
     ToolCalls,
+    ToolRequest,
     User,
 )
 from tests.conftest import PASSWORD, Cast, make_cast
-from tests.pages import addresses, path_of
+from tests.pages import INVITED, addresses, path_of
 
 NETWORKS = ("198.51.100.7", "203.0.113.9")
 
@@ -81,6 +95,7 @@ def make_world() -> World:
     User.objects.filter(pk=dora.pk).update(is_active=False)
     do_save_view(by=cast.rhea, name="Denied", query="verdict:deny")
     _furnish_the_portal(cast.ada, cast.mina)
+    ToolRequest.objects.filter(team=cast.payments).update(user=cast.vic)
     return World(cast, pia, dora, workspace)
 
 
@@ -92,12 +107,19 @@ def furnish_demo() -> dict[str, Any]:
     with transaction.atomic():
         _furnish(0, team, people["mina"], people["ada"])
         _furnish_the_portal(people["ada"], people["mina"])
-    sessions = {}
-    for name, person in people.items():
-        client = Client()
-        client.force_login(person)
-        sessions[name] = client.cookies["sessionid"].value
+    sessions = {name: session_of(person) for name, person in people.items()}
     return {"paths": {name: path_of(address, team) for name, address in addresses().items()}, "sessions": sessions}
+
+
+def session_of(person: User) -> str:
+    """The cookie of somebody who is signed in, and need not say again who they are as long as a test takes."""
+    client = Client()
+    client.force_login(person)
+    session = client.session
+    session["account_authentication_methods"] = [{"method": "password", "at": time.time() + 3_600}]
+    session["account_authentication_methods_user"] = str(person.pk)
+    session.save()
+    return client.cookies["sessionid"].value
 
 
 def _furnish_the_portal(ada: User, mina: User) -> None:
@@ -110,6 +132,14 @@ def _furnish_the_portal(ada: User, mina: User) -> None:
     found = {"at": timezone.now(), "status": "intact", "entries": 1, "told": "Every entry is as it was written."}
     LastVerification.objects.get_or_create(pk=1, defaults=found)
     Counted.objects.get_or_create(pk=1)
+    JournalCheck.objects.create(
+        at=timezone.now(), seen_at=timezone.now(), actor=ada.email, state="intact", told="Intact."
+    )
+    Digest.objects.get_or_create(user=mina, week=dt.date(2026, 1, 5))
+    guest, _ = do_invite("guest@example.com", by=ada)
+    Invitation.objects.filter(pk=guest.pk).update(digest=invitation_digest(INVITED))
+    open_session(ada, session_key="elsewhere", ip="203.0.113.9", device="Firefox/140.0", how="password")
+    SocialAccount.objects.create(user=ada, provider="https://id.example.com", uid="ada")
 
 
 def _furnish(number: int, team: Team, manager: User, ada: User) -> None:
@@ -126,6 +156,38 @@ def _furnish(number: int, team: Team, manager: User, ada: User) -> None:
     do_save_view(by=manager, name="Denied", query="verdict:deny")
     do_mark_reviewed(by=manager, team_id=team.pk, query="verdict:deny", first=1, last=2, note="Looked at.")
     _calls(number, team, assistant)
+    asked = {
+        "subject": f"key:{assistant.pk}",
+        "subject_name": assistant.name,
+        "why": "We are on call.",
+        "rule": "tool_off",
+    }
+    ToolRequest.objects.create(team=team, user=manager, tool="merge_incidents", **asked)
+    if team.kind == Team.Kind.SHARED:
+        do_invite(f"newcomer-{number}@example.com", by=manager, team=team)
+    _second_factors(manager)
+
+
+def _second_factors(person: User) -> None:
+    TOTP.activate(person, "JBSWY3DPEHPK3PXP")
+    RecoveryCodes.activate(person)
+    WebAuthn.add(person, "Laptop", PASSKEY)
+
+
+PASSKEY = {
+    "id": "Y3JlZGVudGlhbA",
+    "rawId": "Y3JlZGVudGlhbA",
+    "type": "public-key",
+    "clientExtensionResults": {"credProps": {"rk": True}},
+    "response": {
+        "clientDataJSON": "eyJ0eXBlIjoid2ViYXV0aG4uY3JlYXRlIiwiY2hhbGxlbmdlIjoiWTJoaGJHeGxibWRsIiwib3JpZ2luIjoiaHR0cDov"
+        "L2xvY2FsaG9zdCIsImNyb3NzT3JpZ2luIjpmYWxzZX0",
+        "attestationObject": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YViOAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAABBAAAAAAAA"
+        "AAAAAAAAAAAAAAAAAAAACmNyZWRlbnRpYWylAQIDJiABIVgg2ndpIwqQEIHVvPiJQEBRYA87Mpq8UyAtao6hanTO-uYiWCAlzL-CpYzeCK59CNpp"
+        "cvhWjpXKW_gTAfq9V0cFsZ_hOw",
+    },
+}
+"""What a browser says of a passkey that it made: ``RegistrationResponse`` of fido2, of a key that nobody holds."""
 
 
 def _connection(number: int, team: Team, manager: User, ada: User) -> Connection:
@@ -145,6 +207,10 @@ def _connection(number: int, team: Team, manager: User, ada: User) -> Connection
         Connection.objects.filter(pk=connection.pk).update(detected_kind="oauth")
     ConnectionTest.objects.create(
         connection=connection, passed=False, message="PagerDuty refused it.", asked_by=manager.email
+    )
+    tested = {"begun_at": timezone.now(), "of_candidate": False, "asked_by": manager.email}
+    RunningTest.objects.update_or_create(
+        connection=connection, defaults={**tested, "steps": [["GET /abilities", "200"]], "ended_at": timezone.now()}
     )
     return connection
 
@@ -174,6 +240,7 @@ def _calls(number: int, team: Team, key: AgentKey) -> None:
     begins = now.replace(hour=now.hour - now.hour % 6, minute=0, second=0, microsecond=0)
     counted = {"calls": 2, "denied": 1}
     ToolCalls.objects.get_or_create(team_id=team.pk, begins=begins, tool="list_incidents", defaults=counted)
+    AgentCalls.objects.get_or_create(team_id=team.pk, begins=begins, actor=actor, defaults=counted)
     Attempt.objects.create(
         scope=f"{number:064}",
         request="r" * 64,
@@ -189,7 +256,10 @@ def _calls(number: int, team: Team, key: AgentKey) -> None:
 HOSTILE = "\"'><b data-hostile onclick=alert(1)><script>alert(1)</script>\u202e\u200b\x1b[31m" + "W" * 10_000
 """Breaks out of an attribute and of an element, turns the direction of writing, hides, and is a word of ten thousand letters."""
 ACTING = frozenset("\u202e\u200b\x1b")
-CODES = frozenset(["id", "kind", "what", "method", "action", "rule", "revealed", "door", "schema", "at", "seq"])
+CODES = frozenset(
+    ["id", "kind", "what", "method", "action", "rule", "revealed", "door", "schema", "at", "seq", "expires_at"]
+)
+WORDS = frozenset(["", *State, *Risk, *Membership.Role, *User.Role])
 """Of an entry, what the portal itself writes in words of its own."""
 
 
@@ -213,8 +283,11 @@ def spoil() -> None:
     check = {"ok": False, "message": HOSTILE, "derived": False}
     tool = {"serves": "no", "tool": "list_incidents", "message": HOSTILE, "derived": False}
     ConnectionTest.objects.update(findings={"remedy": HOSTILE, "checks": [check], "tools": [tool]})
+    RunningTest.objects.update(steps=[[HOSTILE, HOSTILE]], ended_at=None)
+    SocialAccount.objects.update(uid=HOSTILE[:191])
+    Authenticator.objects.filter(type="webauthn").update(data={"name": HOSTILE, "credential": PASSKEY})
     Connection.objects.update(bound_team_ids=[HOSTILE], bound_service_ids=[HOSTILE])
-    AgentKey.objects.update(networks=[HOSTILE], tools=[HOSTILE])
+    AgentKey.objects.update(tools=[HOSTILE])
     for alarm in Alarm.objects.all():
         alarm.signs = [{**sign, "ip": HOSTILE, "network": HOSTILE, "tool": HOSTILE} for sign in alarm.signs]
         alarm.save()
@@ -248,4 +321,4 @@ def _spoiled(value: Any) -> Any:
         return {key: inner if key in CODES else _spoiled(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_spoiled(inner) for inner in value]
-    return HOSTILE if isinstance(value, str) else value
+    return HOSTILE if isinstance(value, str) and value not in WORDS else value

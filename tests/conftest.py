@@ -46,6 +46,7 @@ SLOWEST = (
     "test_power_cut.py",
     "test_database_away.py",
     "test_canaries.py",
+    "test_every_page.py",
     "test_browser.py",
     "test_sandbox.py",
     "test_stress.py",

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from playwright.sync_api import Page
 
-from tests.browser.test_browser import faults, page, portal, pytestmark, sign_in
+from tests.browser.test_browser import faults, pytestmark, sign_in
 from tests.gateway.processes import Portal
 
-__all__ = ["page", "portal", "pytestmark"]
+__all__ = ["pytestmark"]
 
 
 def well(page: Page, width: int) -> None:
@@ -21,7 +21,8 @@ def well(page: Page, width: int) -> None:
 
 
 def test_a_denied_call_is_found_looked_at_exported_and_marked(page: Page, portal: Portal, tmp_path: Path) -> None:
-    denied = portal.call("POST", "/incidents/PI000000/notes", {"note": {"content": "x"}})
+    denied = portal.call("POST", "/schedules/PI000000/overrides", {"overrides": []})
+    assert denied.status == 403
     decision = denied.headers["x-pagewarden-decision"]
     page.goto(f"{portal.url}/audit/")
     page.locator("#q").fill(f"verdict:deny decision:{decision}")

@@ -1,68 +1,37 @@
-"""The main job in a real browser: every page passes axe in both themes, works without a mouse, and keeps its policy."""
+"""The main job in a real browser: what pages become as one works on them passes axe in both themes, and works without a mouse.
+Every page as it is opened is looked at in ``test_every_page.py``."""
 
 from __future__ import annotations
 
-import datetime as dt
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
 
 import pytest
-from axe_core_python.sync_playwright import Axe
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from integrations.pagerduty.catalog import PRESETS
-from integrations.pagerduty.sandbox.world import demo_from_email, demo_tokens
 from tests.conftest import PASSWORD
 from tests.gateway.mcp import Mcp
-from tests.gateway.processes import Portal, free_port, running
+from tests.gateway.processes import Portal
+from tests.screenshots import axe, settle, wrong_layout
 
 pytestmark = pytest.mark.browser
-CHROMIUM = shutil.which("chromium")
-TOKENS = demo_tokens(7)
-
-
-@pytest.fixture(scope="module")
-def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
-    if CHROMIUM is None:
-        if os.environ.get("REQUIRE_BROWSER"):
-            pytest.fail("chromium is not on the PATH, and the browser tests are required here.")
-        pytest.skip("chromium is not installed")
-    port = free_port()
-    with running("-m", "integrations.pagerduty.sandbox", "--port", str(port), port=port):
-        portal = Portal(tmp_path_factory.mktemp("portal"), f"http://127.0.0.1:{port}")
-        try:
-            portal.seed(token=TOKENS["account"].value, states={}, from_email=demo_from_email(7))
-            portal.start(static=True)
-            yield portal
-        finally:
-            portal.close()
 
 
 @contextmanager
-def browsing(portal: Portal, theme: Literal["light", "dark"], *, expected: str = "") -> Iterator[Page]:
+def browsing(chromium: Browser, portal: Portal, *, expected: str = "") -> Iterator[Page]:
     """A page of Mina's; whatever the browser complains of fails the test, but for what it was expected to."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        context = browser.new_context(color_scheme=theme, viewport={"width": 1200, "height": 900})
-        page = context.new_page()
-        complaints: list[str] = []
-        page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        sign_in(page, portal)
-        yield page
-        browser.close()
-        assert [said for said in complaints if not expected or not re.search(expected, said)] == []
-
-
-@pytest.fixture(params=["light", "dark"])
-def page(request: pytest.FixtureRequest, portal: Portal) -> Iterator[Page]:
-    with browsing(portal, request.param) as page:
-        yield page
+    context = chromium.new_context(viewport={"width": 1200, "height": 900}, reduced_motion="reduce")
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    sign_in(page, portal)
+    yield page
+    context.close()
+    assert [said for said in complaints if not expected or not re.search(expected, said)] == []
 
 
 def sign_in(page: Page, portal: Portal, who: str = "mina") -> None:
@@ -74,47 +43,14 @@ def sign_in(page: Page, portal: Portal, who: str = "mina") -> None:
 
 
 def faults(page: Page) -> list[str]:
-    found: dict[str, Any] = Axe().run(page)
-    return [f"{fault['id']}: {fault['nodes'][0]['html'][:160]}" for fault in found["violations"]]
-
-
-def test_every_page_passes_axe(page: Page, portal: Portal) -> None:
-    portal.call("GET", "/incidents?limit=1")
-    denied = portal.call("POST", "/incidents/PI000000/notes", {"note": {"content": "x"}})
-    assert denied.status == 403
-    wrong = {}
-    paths = ["/", "/teams/", "/audit/", "/audit/?verdict=deny", "/nothing/", "/account/", "/catalogue/"]
-    paths += ["/catalogue/?text=status+page", "/catalogue/?text=nonsense"]
-    paths += [f"/teams/payments/{name}/" for name in ("tools", "connections", "agents", "members")]
-    paths += ["/teams/payments/tools/preset/responder/", "/teams/payments/tools/reveals/"]
-    paths += ["/teams/payments/tools/?text=nonsense", "/teams/payments/tools/history/"]
-    paths += [f"/teams/payments/connections/{portal.seeded['connection']}/"]
-    paths += [f"/teams/payments/agents/{portal.seeded['key_id']}/{name}/" for name in ("connect", "stop")]
-    paths += [f"/teams/payments/agents/{portal.seeded['key_id']}/change/"]
-    paths += [f"/teams/payments/connections/{portal.seeded['connection']}/delete/"]
-    paths += ["/teams/payments/stop/", "/teams/payments/tools/writes-off/", "/explain/"]
-    paths += [
-        f"/explain/?decision={denied.headers['x-pagewarden-decision']}",
-        "/teams/payments/try/?tool=merge_incidents",
-        f"/access/?day={dt.datetime.now(dt.UTC):%Y-%m-%d}&what=category:0",
-    ]
-    for path in paths[:4] + paths[5:]:
-        page.goto(portal.url + path)
-        # What is folded away must be as good as the rest.
-        page.evaluate("document.querySelectorAll('details').forEach((folded) => { folded.open = true; })")
-        if found := faults(page):
-            wrong[path] = found
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), path
-    page.goto(f"{portal.url}/audit/")
-    page.locator("tbody a").first.click()
-    page.wait_for_load_state()
-    if found := faults(page):
-        wrong["/audit/<id>/"] = found
-    page.context.clear_cookies()
-    page.goto(f"{portal.url}/sign-in/")
-    if found := faults(page):
-        wrong["/sign-in/"] = found
-    assert wrong == {}
+    """What axe finds, in the theme that the page has, and of colours in the other one, too."""
+    theme = "document.documentElement.dataset.bsTheme"
+    found = axe(page)
+    page.evaluate(f"{theme} = {theme} === 'dark' ? 'light' : 'dark'")
+    settle(page)
+    found += axe(page, "color-contrast")
+    page.evaluate(f"{theme} = {theme} === 'dark' ? 'light' : 'dark'")
+    return found
 
 
 def test_what_is_wrong_is_readable_in_both_themes(page: Page, portal: Portal) -> None:
@@ -199,24 +135,11 @@ def test_an_agent_is_rehearsed_stopped_and_set_going_again(page: Page, portal: P
     assert page.get_by_text("has been stopped").count() == 0
 
 
-HIDDEN = """[...document.querySelectorAll('tbody a, tbody button, tbody select, tbody input:not([type=hidden])')]
-    .filter((control) => control.getBoundingClientRect().right > window.innerWidth).map((control) => control.outerHTML)"""
-
-
-def test_a_narrow_screen_loses_nothing(page: Page, portal: Portal) -> None:
-    page.set_viewport_size({"width": 380, "height": 800})
-    paths = ["/", "/teams/", "/audit/", "/account/", "/catalogue/", "/teams/payments/tools/preset/observer/"]
-    paths += [f"/teams/payments/{name}/" for name in ("tools", "agents", "members", "connections")]
-    paths += [f"/teams/payments/connections/{portal.seeded['connection']}/"]
-    paths += [f"/teams/payments/agents/{portal.seeded['key_id']}/connect/"]
-    for path in paths:
-        page.goto(portal.url + path)
-        page.evaluate("document.querySelectorAll('details.why').forEach((folded) => { folded.open = true; })")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 380, path
-        # Nor does anything hide in a table that scrolls sideways.
-        assert page.evaluate(HIDDEN) == [], path
-        assert faults(page) == [], path
+def test_a_table_of_tools_keeps_its_columns_and_on_a_narrow_screen_says_what_each_cell_is(
+    page: Page, portal: Portal
+) -> None:
     page.goto(f"{portal.url}/teams/payments/tools/")
+    page.set_viewport_size({"width": 380, "height": 800})
     label = "getComputedStyle(document.querySelector('#tool-create_incident td:last-child'), '::before').content"
     assert page.evaluate(label) == '"State"'
     columns = (
@@ -228,7 +151,7 @@ def test_a_narrow_screen_loses_nothing(page: Page, portal: Portal) -> None:
         page.evaluate("document.querySelectorAll('details.why').forEach((folded) => { folded.open = true; })")
         assert len(set(before)) == 1
         assert page.evaluate(columns) == before
-        assert page.evaluate(HIDDEN) == []
+        assert wrong_layout(page, width) == []
 
 
 def test_a_manager_allows_a_write_with_the_keyboard_and_the_door_lets_it_through(page: Page, portal: Portal) -> None:
@@ -431,27 +354,24 @@ def test_a_toggle_keeps_the_filters_and_the_focus_and_is_undone(page: Page, port
         assert page.locator("#found tbody tr").count() == 1
 
 
-def test_the_page_of_the_tools_works_without_javascript(portal: Portal) -> None:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_context(java_script_enabled=False).new_page()
-        sign_in(page, portal)
-        page.goto(f"{portal.url}/teams/payments/tools/")
-        page.get_by_label("Name, path or word").fill("snooze")
-        page.get_by_role("button", name="Filter").click()
-        row = page.locator("#tool-snooze_incident")
-        row.get_by_role("button", name="Needs approval").click()
-        page.get_by_text("Snooze incident needs approval for Payments.").wait_for()
-        assert "text=snooze" in page.url
-        row.get_by_role("button", name="Undo").click()
-        page.get_by_text("Undone: Snooze incident is as it was").wait_for()
-        assert page.locator("#found tbody tr").count() == 1
-        browser.close()
+def test_the_page_of_the_tools_works_without_javascript(chromium: Browser, portal: Portal) -> None:
+    page = chromium.new_context(java_script_enabled=False).new_page()
+    sign_in(page, portal)
+    page.goto(f"{portal.url}/teams/payments/tools/")
+    page.get_by_label("Name, path or word").fill("snooze")
+    page.get_by_role("button", name="Filter").click()
+    row = page.locator("#tool-snooze_incident")
+    row.get_by_role("button", name="Needs approval").click()
+    page.get_by_text("Snooze incident needs approval for Payments.").wait_for()
+    assert "text=snooze" in page.url
+    row.get_by_role("button", name="Undo").click()
+    page.get_by_text("Undone: Snooze incident is as it was").wait_for()
+    assert page.locator("#found tbody tr").count() == 1
 
 
-def test_a_failed_request_of_htmx_is_said_in_the_live_region(portal: Portal) -> None:
+def test_a_failed_request_of_htmx_is_said_in_the_live_region(chromium: Browser, portal: Portal) -> None:
     expected = "Failed to load resource|Response Status Error Code|htmx:sendError|htmx:afterRequest"
-    with browsing(portal, "light", expected=expected) as page:
+    with browsing(chromium, portal, expected=expected) as page:
         page.goto(f"{portal.url}/teams/payments/tools/")
         said = page.locator("#said [role=alert]")
         button = page.locator("#tool-create_incident").get_by_role("button", name="Needs approval")
@@ -570,15 +490,12 @@ def test_one_searches_and_moves_about_by_keyboard_alone(page: Page, portal: Port
         page.wait_for_url(f"{portal.url}/teams/payments/agents/#key-{portal.seeded['key_id']}")
 
 
-def test_times_are_told_in_the_browsers_zone(portal: Portal) -> None:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_context(timezone_id="Asia/Tokyo").new_page()
-        sign_in(page, portal)
-        page.goto(f"{portal.url}/audit/")
-        page.get_by_text("Times are in Asia/Tokyo").wait_for()
-        told = page.locator("tbody time").first
-        moment = "Intl.DateTimeFormat('sv', {dateStyle: 'short', timeStyle: 'medium', timeZone: 'Asia/Tokyo'})"
-        assert told.inner_text() == told.evaluate(f"(at) => {moment}.format(new Date(at.dateTime))")
-        assert (told.get_attribute("title") or "").endswith(" UTC")
-        browser.close()
+def test_times_are_told_in_the_browsers_zone(chromium: Browser, portal: Portal) -> None:
+    page = chromium.new_context(timezone_id="Asia/Tokyo").new_page()
+    sign_in(page, portal)
+    page.goto(f"{portal.url}/audit/")
+    page.get_by_text("Times are in Asia/Tokyo").wait_for()
+    told = page.locator("tbody time").first
+    moment = "Intl.DateTimeFormat('sv', {dateStyle: 'short', timeStyle: 'medium', timeZone: 'Asia/Tokyo'})"
+    assert told.inner_text() == told.evaluate(f"(at) => {moment}.format(new Date(at.dateTime))")
+    assert (told.get_attribute("title") or "").endswith(" UTC")

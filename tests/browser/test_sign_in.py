@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
+from tests.browser.conftest import required
 from tests.browser.test_browser import faults
 from tests.conftest import PASSWORD
 from tests.gateway.processes import Portal
+from tests.screenshots import wrong_layout
 
 pytestmark = pytest.mark.browser
-CHROMIUM = shutil.which("chromium")
 
 
 @pytest.fixture
 def portal(tmp_path: Path) -> Iterator[Portal]:
-    if CHROMIUM is None:
-        if os.environ.get("REQUIRE_BROWSER"):
-            pytest.fail("chromium is not on the PATH, and the browser tests are required here.")
-        pytest.skip("chromium is not installed")
+    required()
     portal = Portal(tmp_path, "", {"REQUIRE_MFA": "administrators"})
     try:
         portal.manage("migrate", "-v0")
@@ -67,14 +64,12 @@ class Person:
 
     def looks(self, name: str) -> None:
         """In both themes, wide and narrow: readable, and nothing beyond the edge."""
-        for theme in ("light", "dark"):
-            self.page.evaluate("theme => { document.documentElement.dataset.bsTheme = theme; }", theme)
-            for width in (1280, 380):
-                self.page.set_viewport_size({"width": width, "height": 900})
-                assert self.page.evaluate("document.documentElement.scrollWidth") <= width, (name, width)
-                if pictures := os.environ.get("PICTURES"):
-                    self.page.screenshot(path=f"{pictures}/{name}-{theme}-{width}.png", full_page=True)
-            assert faults(self.page) == [], (name, theme)
+        for width in (1280, 380):
+            self.page.set_viewport_size({"width": width, "height": 900})
+            assert wrong_layout(self.page, width) == [], name
+            if pictures := os.environ.get("PICTURES"):
+                self.page.screenshot(path=f"{pictures}/{name}-{width}.png", full_page=True)
+        assert faults(self.page) == [], name
         self.page.set_viewport_size({"width": 1280, "height": 900})
 
     def press(self, name: str) -> None:
@@ -91,98 +86,95 @@ class Person:
             self.page.fill(f"[name={name}]", value)
 
 
-def test_from_the_set_up_link_to_a_second_person(portal: Portal) -> None:
+def test_from_the_set_up_link_to_a_second_person(chromium: Browser, portal: Portal) -> None:
     at = f"http://localhost:{portal.port}"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        ada = Person(browser)
-        ada.page.goto(at)
-        ada.page.get_by_text("Nobody is here yet").wait_for()
-        ada.looks("nobody")
-        ada.page.goto(printed(portal, "set-up"))
-        ada.looks("set-up")
-        ada.type(email="ada@example.com", name="Ada", new=PASSWORD, again=PASSWORD)
-        ada.press("Set it up")
+    ada = Person(chromium)
+    ada.page.goto(at)
+    ada.page.get_by_text("Nobody is here yet").wait_for()
+    ada.looks("nobody")
+    ada.page.goto(printed(portal, "set-up"))
+    ada.looks("set-up")
+    ada.type(email="ada@example.com", name="Ada", new=PASSWORD, again=PASSWORD)
+    ada.press("Set it up")
 
-        # More than a password is asked of administrators: nothing else is open.
-        ada.page.get_by_text("You need one here").wait_for()
-        ada.looks("second-factor-needed")
-        ada.page.goto(f"{at}/teams/")
-        ada.follow("Add a passkey")
-        ada.comes_to("Is it you, Ada?")
-        ada.looks("again-password")
-        ada.type(password=PASSWORD)
-        ada.press("Go on")
-        ada.comes_to("Add a passkey")
-        ada.looks("passkey-add")
-        ada.type(name="Laptop")
-        ada.press("Add it")
-        ada.comes_to("Recovery codes")
-        ada.press("Show them, this once")
-        ada.page.locator("#codes").wait_for()
-        ada.looks("recovery-codes")
-        recovery = ada.page.locator("#codes").inner_text().split()
-        assert len(recovery) == 10
-        ada.follow("I have kept them")
-        ada.page.get_by_text("Laptop", exact=True).first.wait_for()
+    # More than a password is asked of administrators: nothing else is open.
+    ada.page.get_by_text("You need one here").wait_for()
+    ada.looks("second-factor-needed")
+    ada.page.goto(f"{at}/teams/")
+    ada.follow("Add a passkey")
+    ada.comes_to("Is it you, Ada?")
+    ada.looks("again-password")
+    ada.type(password=PASSWORD)
+    ada.press("Go on")
+    ada.comes_to("Add a passkey")
+    ada.looks("passkey-add")
+    ada.type(name="Laptop")
+    ada.press("Add it")
+    ada.comes_to("Recovery codes")
+    ada.press("Show them, this once")
+    ada.page.locator("#codes").wait_for()
+    ada.looks("recovery-codes")
+    recovery = ada.page.locator("#codes").inner_text().split()
+    assert len(recovery) == 10
+    ada.follow("I have kept them")
+    ada.page.get_by_text("Laptop", exact=True).first.wait_for()
 
-        # The passkey alone signs in, and stands for both factors.
-        ada.press("Sign out")
-        ada.looks("sign-in")
-        ada.press("Use a passkey")
-        ada.page.wait_for_url(f"{at}/")
-        ada.page.goto(f"{at}/account/")
-        ada.page.get_by_text("by passkey").wait_for()
-        ada.looks("account")
+    # The passkey alone signs in, and stands for both factors.
+    ada.press("Sign out")
+    ada.looks("sign-in")
+    ada.press("Use a passkey")
+    ada.page.wait_for_url(f"{at}/")
+    ada.page.goto(f"{at}/account/")
+    ada.page.get_by_text("by passkey").wait_for()
+    ada.looks("account")
 
-        # After a password, too; and so does an app's code.
-        ada.page.goto(f"{at}/account/second-factor/")
-        ada.follow("Set up an app")
-        ada.press("Use a passkey")  # says again who it is
-        ada.comes_to("Set up an authenticator app")
-        ada.looks("app-set-up")
-        secret = ada.page.locator("code.secret").inner_text()
-        ada.type(code=str(format_hotp_value(hotp_value(secret, int(time.time()) // 30))))
-        ada.press("Set it up")
-        ada.comes_to("Your second factor")
-        ada.looks("second-factor")
-        ada.press("Sign out")
-        ada.type(username="ada@example.com", password=PASSWORD)
-        ada.press("Sign in")
-        ada.comes_to("One more step")
-        ada.looks("one-more-step")
-        ada.press("Use a passkey")
-        ada.page.wait_for_url(f"{at}/")
+    # After a password, too; and so does an app's code.
+    ada.page.goto(f"{at}/account/second-factor/")
+    ada.follow("Set up an app")
+    ada.press("Use a passkey")  # says again who it is
+    ada.comes_to("Set up an authenticator app")
+    ada.looks("app-set-up")
+    secret = ada.page.locator("code.secret").inner_text()
+    ada.type(code=str(format_hotp_value(hotp_value(secret, int(time.time()) // 30))))
+    ada.press("Set it up")
+    ada.comes_to("Your second factor")
+    ada.looks("second-factor")
+    ada.press("Sign out")
+    ada.type(username="ada@example.com", password=PASSWORD)
+    ada.press("Sign in")
+    ada.comes_to("One more step")
+    ada.looks("one-more-step")
+    ada.press("Use a passkey")
+    ada.page.wait_for_url(f"{at}/")
 
-        # Somebody who has no passkey here is told so, on the page.
-        mina = Person(browser)
-        mina.page.goto(f"{at}/sign-in/")
-        mina.press("Use a passkey")
-        mina.page.get_by_text("No passkey was used").wait_for()
-        assert faults(mina.page) == []
+    # Somebody who has no passkey here is told so, on the page.
+    mina = Person(chromium)
+    mina.page.goto(f"{at}/sign-in/")
+    mina.press("Use a passkey")
+    mina.page.get_by_text("No passkey was used").wait_for()
+    assert faults(mina.page) == []
 
-        # Ada makes a team and invites Mina, who comes in by the link in the mail.
-        ada.page.goto(f"{at}/teams/")
-        ada.page.get_by_label("Name").fill("Payments")
-        ada.press("Create the team")
-        ada.page.get_by_label("Invite somebody").get_by_label("E-mail").fill("mina@example.com")
-        ada.page.get_by_label("Invite somebody").get_by_label("Role in the team").select_option("manager")
-        ada.press("Invite to Payments")
-        ada.page.get_by_text("mina@example.com is invited").wait_for()
-        ada.looks("members")
-        ada.follow("Invitations to the whole portal")
-        ada.comes_to("Invitations")
-        ada.looks("invitations")
-        mina.page.goto(printed(portal, "invitation"))
-        mina.looks("invitation")
-        mina.type(name="Mina", new=PASSWORD, again=PASSWORD)
-        mina.press("Come in")
-        mina.page.wait_for_url(f"{at}/")
-        mina.page.goto(f"{at}/teams/payments/members/")
-        mina.page.get_by_role("row", name="Mina").wait_for()
-        mina.page.goto(printed(portal, "invitation"))
-        mina.comes_to("This invitation no longer works")
-        mina.looks("closed")
-        refused = [said for said in ada.complaints + mina.complaints if "410" not in said]
-        assert refused == []
-        browser.close()
+    # Ada makes a team and invites Mina, who comes in by the link in the mail.
+    ada.page.goto(f"{at}/teams/")
+    ada.page.get_by_label("Name").fill("Payments")
+    ada.press("Create the team")
+    ada.page.get_by_label("Invite somebody").get_by_label("E-mail").fill("mina@example.com")
+    ada.page.get_by_label("Invite somebody").get_by_label("Role in the team").select_option("manager")
+    ada.press("Invite to Payments")
+    ada.page.get_by_text("mina@example.com is invited").wait_for()
+    ada.looks("members")
+    ada.follow("Invitations to the whole portal")
+    ada.comes_to("Invitations")
+    ada.looks("invitations")
+    mina.page.goto(printed(portal, "invitation"))
+    mina.looks("invitation")
+    mina.type(name="Mina", new=PASSWORD, again=PASSWORD)
+    mina.press("Come in")
+    mina.page.wait_for_url(f"{at}/")
+    mina.page.goto(f"{at}/teams/payments/members/")
+    mina.page.get_by_role("row", name="Mina").wait_for()
+    mina.page.goto(printed(portal, "invitation"))
+    mina.comes_to("This invitation no longer works")
+    mina.looks("closed")
+    refused = [said for said in ada.complaints + mina.complaints if "410" not in said]
+    assert refused == []

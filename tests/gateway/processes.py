@@ -273,6 +273,36 @@ def running(*command: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @contextlib.contextmanager
+def running_demo(folder: Path) -> Iterator[tuple[dict[str, Any], subprocess.Popen[bytes]]]:
+    """What the info file of a new demo says, and its process; what it printed is in ``folder / "output"``."""
+    info = folder / "info.json"
+    command = [sys.executable, "manage.py", "demo", "--port", str(free_port()), "--sandbox-port", str(free_port())]
+    # What the surroundings say must not reach it: it brings all of its own.
+    environment = {**os.environ, "PUBLIC_URL": "https://elsewhere.example", "DATABASE_URL": "sqlite:////nowhere/at/all"}
+    with (folder / "output").open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--data-dir", str(folder / "data"), "--info", str(info)],
+            cwd=ROOT,
+            env=environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    until = time.monotonic() + 60
+    try:
+        while not info.exists():
+            told = (folder / "output").read_text()
+            assert process.poll() is None, told
+            assert time.monotonic() < until, told
+            time.sleep(0.1)
+        yield json.loads(info.read_text()), process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.wait(timeout=30)
+
+
+@contextlib.contextmanager
 def recording_upstream(folder: Path) -> Iterator[tuple[str, Path]]:
     """Its URL, and the file that holds every call it received, one JSON object a line."""
     port, path = free_port(), folder / "upstream.jsonl"

@@ -21,7 +21,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.gateway.processes import ROOT, free_port
+from tests.gateway.processes import ROOT, free_port, running_demo
 
 
 def call(url: str, key: str, method: str = "GET", body: Any = None) -> tuple[int, Any, dict[str, str]]:
@@ -77,30 +77,8 @@ def test_the_info_of_an_earlier_demo_is_taken_away_at_once_and_a_taken_port_ends
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, Any], Path, subprocess.Popen[bytes]]]:
     folder = tmp_path_factory.mktemp("demo")
-    info = folder / "info.json"
-    command = [sys.executable, "manage.py", "demo", "--port", str(free_port()), "--sandbox-port", str(free_port())]
-    # What the surroundings say must not reach it: it brings all of its own.
-    environment = {**os.environ, "PUBLIC_URL": "https://elsewhere.example", "DATABASE_URL": "sqlite:////nowhere/at/all"}
-    with (folder / "output").open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "--data-dir", str(folder / "data"), "--info", str(info)],
-            cwd=ROOT,
-            env=environment,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    started = time.monotonic()
-    try:
-        while not info.exists():
-            assert process.poll() is None, (folder / "output").read_text()
-            assert time.monotonic() - started < 60, (folder / "output").read_text()
-            time.sleep(0.1)
-        yield json.loads(info.read_text()), folder, process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-        process.wait(timeout=30)
+    with running_demo(folder) as (info, process):
+        yield info, folder, process
 
 
 def test_the_info_file_says_all_that_programs_need(demo: tuple[dict[str, Any], Path, subprocess.Popen[bytes]]) -> None:

@@ -389,8 +389,16 @@ def do_update_user(
     for field, value in after.items():
         setattr(user, field, value)
     user.full_clean(exclude=["password"])
-    user.save()
+    user.save(update_fields=list(after))  # a password that was set meanwhile stays
+    if before["is_active"] and not after["is_active"]:
+        _forget_sessions(user)  # else those that somebody left open go on when they are switched on again
     record_change(by=by, team=None, action="update_user", target=user.email, before=before, after=after, reason=reason)
+
+
+def _forget_sessions(user: User) -> None:
+    """Sign somebody out everywhere."""
+    Session.objects.filter(session_key__in=list(user.sessions.values_list("session_key", flat=True))).delete()
+    user.sessions.all().delete()
 
 
 @transaction.atomic
@@ -401,9 +409,7 @@ def do_set_password(user: User, *, by: By, password: str) -> None:
     validate_password(password, user)
     user.set_password(password)
     user.save(update_fields=["password"])
-    # With the old password every session of theirs has ended.
-    Session.objects.filter(session_key__in=list(user.sessions.values_list("session_key", flat=True))).delete()
-    user.sessions.all().delete()
+    _forget_sessions(user)  # with the old password every session of theirs has ended
     # Whoever gets a new password is not kept out by what others guessed at the old one.
     guessed = [_guess_subject(what, user.email.lower()) for what in (["account"] if own else ["account", "code"])]
     SignInFailures.objects.filter(subject__in=guessed).delete()

@@ -1491,7 +1491,7 @@ def record_sign_in(*, user: User | None, email: str, ip: str, what: str, how: st
         if seen > FAILED_SIGN_INS_A_MINUTE and seen & (seen - 1):
             return  # Beyond ten a minute only powers of two are written, with the count so far.
         count = seen
-    known = user or User.objects.filter(email__iexact=email).first()
+    known = user or User.objects.get_queryset().of_address(email).first()
     # A stranger may have typed a password where the address belongs.
     who = known.email if known else Redactor(settings.SECRET_KEY.encode()).string(email)
     with transaction.atomic():
@@ -1617,7 +1617,7 @@ def do_invite(
     )
     made.full_clean(exclude=["team", "invited_by"])
     hold_version()  # of two who invite the same person at once, one learns of the other
-    known = User.objects.get_queryset().filter(email__iexact=made.email).first()
+    known = User.objects.get_queryset().of_address(made.email).first()
     if known is not None:
         add = "add them to the team" if team is not None else "no invitation is needed"
         told = f"signs in here already: {add}." if known.is_active else "was switched off: ask an administrator."

@@ -164,7 +164,14 @@ MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_TOTP_ISSUER = "Pagewarden"
 MFA_TOTP_TOLERANCE = 1
 MFA_RECOVERY_CODES_SHOW_ONCE = True
-MFA_FORMS = {"authenticate": "portal.sign_in.CodeForm", "reauthenticate": "portal.sign_in.CodeAgainForm"}
+MFA_FORMS = {
+    "authenticate": "portal.sign_in.CodeForm",
+    "reauthenticate": "portal.sign_in.CodeAgainForm",
+    "login_webauthn": "portal.sign_in.PasskeyAloneForm",
+    "authenticate_webauthn": "portal.sign_in.PasskeySecondForm",
+    "reauthenticate_webauthn": "portal.sign_in.PasskeyAgainForm",
+    "add_webauthn": "portal.sign_in.PasskeyForm",
+}
 SOCIALACCOUNT_ADAPTER = "portal.oidc.SocialAdapter"
 SOCIALACCOUNT_EMAIL_VERIFICATION = "none"
 OIDC_PROVIDERS: str = env.str("OIDC_PROVIDERS", "")

@@ -225,6 +225,28 @@ def test_a_second_factor_without_a_first_leads_back(client: Client, cast: Cast, 
     assert not signed_in(client)
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "[" * 100_000,
+        '{"id": null}',
+        '{"id": "YQ", "rawId": "YQ", "type": "public-key", "response": {"clientDataJSON": "e30"}}',
+        '{"response": {"userHandle": "OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk"}}',
+    ],
+    ids=["deep", "no id", "nothing in it", "nobody's"],
+)
+def test_what_is_no_answer_of_a_passkey_is_refused(client: Client, cast: Cast, sent: str) -> None:
+    with_app(client)
+    assert client.post("/account/second-factor/passkeys/", {"credential": sent, "name": "x"}).status_code == 200
+    client.post("/sign-out/")
+    client.post("/sign-in/passkey/", {"credential": ""})
+    assert client.post("/sign-in/passkey/", {"credential": sent})["Location"] == "/sign-in/"
+    password(client)
+    assert client.post("/sign-in/second-factor/", {"credential": sent}).status_code == 200
+    assert not signed_in(client)
+    assert [entry["what"] for entry in told()][-2:] == ["refused", "refused"]
+
+
 def test_strangers_do_not_fill_the_disk_with_sign_ins_that_they_begin(client: Client, cast: Cast) -> None:
     def begin(browser: Client) -> int:
         return int(browser.post("/sign-in/passkey/", {"credential": ""}, REMOTE_ADDR="198.51.100.4").status_code)

@@ -226,7 +226,7 @@ ANSWER_LIMIT: int = env.int("ANSWER_LIMIT", 16_000_000)
 CONNECT_TIME_LIMIT: float = env.float("CONNECT_TIME_LIMIT", 5.0)
 CALL_TIME_LIMIT: float = env.float("CALL_TIME_LIMIT", 30.0)
 CALLS_PER_MINUTE: int = env.int("CALLS_PER_MINUTE", 300)
-"""What a new agent key gets when nobody says otherwise; 0: no limit."""
+"""What a new agent key gets when nobody says otherwise, and what a person has who tries tools; 0: no limit."""
 
 PERSONAL_WORKSPACES: bool = env.bool("PERSONAL_WORKSPACES", True)
 """Whether people may make a workspace of their own. Those that exist stay."""

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from policies import actions
 from policies.actions import GUESSES_FROM_AN_ADDRESS, GUESSES_OF_AN_ACCOUNT_FROM_AN_ADDRESS
-from policies.models import ConfigChange, Entry
+from policies.models import ConfigChange, Entry, User
 from policies.models.people import SignInFailures
 from tests.conftest import PASSWORD, Cast
 
@@ -61,6 +61,14 @@ def test_an_account_is_guessed_at_ten_times_and_no_more_for_a_while(
     some_time_passes()
     assert sign_in(client, "ada@example.com", PASSWORD, ip="198.51.100.9").status_code == 302
     assert hashed
+
+
+def test_an_address_is_somebodys_to_the_letter(client: Client, cast: Cast) -> None:
+    """To PostgreSQL a dotless ı is an i in capitals: whoever spells an account in another way guessed at it anew."""
+    assert sign_in(client, "mına@example.com", PASSWORD).status_code == 200
+    twin = User.objects.create_user("mına@example.com", "of somebody else")
+    assert sign_in(client, "MINA@Example.com", PASSWORD).status_code == 302
+    assert list(User.objects.get_queryset().of_address(" MıNA@example.com ")) == [twin]
 
 
 def test_the_administration_has_no_other_way_in(client: Client, cast: Cast) -> None:

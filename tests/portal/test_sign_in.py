@@ -211,11 +211,49 @@ def test_whoever_was_switched_off_between_the_steps_stays_out(client: Client, ca
     assert not signed_in(client)
 
 
+def test_whoever_is_switched_on_again_signs_in_again(client: Client, cast: Cast) -> None:
+    """A session that somebody left open, or took, does not come back with them."""
+    password(client)
+    for on in (False, True):
+        actions.do_update_user(cast.mina, by=cast.ada, is_active=on)
+        assert not signed_in(client)
+    assert not BrowserSession.objects.filter(user=cast.mina).exists()
+
+
+def test_a_password_that_was_set_meanwhile_stays(cast: Cast) -> None:
+    opened = User.objects.get(pk=cast.mina.pk)  # by an administrator, who looks at the page
+    actions.do_set_password(cast.mina, by=cast.mina, password="another horse, another staple")
+    actions.do_update_user(opened, by=cast.ada, name="Mina M.")
+    assert User.objects.get(pk=cast.mina.pk).check_password("another horse, another staple")
+
+
 @pytest.mark.parametrize("path", ["/sign-in/second-factor/", "/sign-in/passkey/"])
 def test_a_second_factor_without_a_first_leads_back(client: Client, cast: Cast, path: str) -> None:
     assert client.get(path)["Location"] == "/sign-in/"
     assert client.post(path, {"credential": "{}", "code": "1"}, follow=True).redirect_chain[-1][0] == "/sign-in/"
     assert not signed_in(client)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "[" * 100_000,
+        '{"id": null}',
+        '{"id": "YQ", "rawId": "YQ", "type": "public-key", "response": {"clientDataJSON": "e30"}}',
+        '{"response": {"userHandle": "OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk"}}',
+    ],
+    ids=["deep", "no id", "nothing in it", "nobody's"],
+)
+def test_what_is_no_answer_of_a_passkey_is_refused(client: Client, cast: Cast, sent: str) -> None:
+    with_app(client)
+    assert client.post("/account/second-factor/passkeys/", {"credential": sent, "name": "x"}).status_code == 200
+    client.post("/sign-out/")
+    client.post("/sign-in/passkey/", {"credential": ""})
+    assert client.post("/sign-in/passkey/", {"credential": sent})["Location"] == "/sign-in/"
+    password(client)
+    assert client.post("/sign-in/second-factor/", {"credential": sent}).status_code == 200
+    assert not signed_in(client)
+    assert [entry["what"] for entry in told()][-2:] == ["refused", "refused"]
 
 
 def test_strangers_do_not_fill_the_disk_with_sign_ins_that_they_begin(client: Client, cast: Cast) -> None:

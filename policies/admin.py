@@ -118,7 +118,7 @@ def confirmed(description: str, explained: str, *, changes: bool = True) -> Call
     """An action of a list: shows what it would be done to, asks why, and is done once that is confirmed.
 
     ``act`` gets the rows, who asks and why, and returns what was done as a sentence. ``changes``: then
-    it is done to all of them or to none, and why is kept.
+    it is done to all of them or to none, and why is kept; else nobody is asked why.
     """
 
     def decorate(act: Act) -> Action:
@@ -386,7 +386,7 @@ class BrowserSessionAdmin(RecordAdmin):
     exclude = ("session_key",)
     actions = ("end",)
 
-    @confirmed("Sign out there", "Whoever is signed in there must sign in again.")
+    @confirmed("Sign out there", "Whoever is signed in there must sign in again.", changes=False)
     def end(self, sessions: QuerySet[BrowserSession], by: User, reason: str) -> str:
         return f"{actions.do_end_sessions(sessions, by=by)} sessions are ended."
 

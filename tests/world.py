@@ -39,7 +39,6 @@ from policies.actions import (
     do_set_tools,
     do_stop,
     invitation_digest,
-    open_session,
     record_sign_in,
 )
 from policies.alarms import Kind, Sign, note
@@ -75,7 +74,7 @@ class World:
     pia: User
     """Manages her own workspace, and is in no other team."""
     dora: User
-    """Managed Payments once, and is deactivated."""
+    """Managed Payments once, was a member of Search, and is deactivated."""
     workspace: Team
 
 
@@ -88,6 +87,7 @@ def make_world() -> World:
     )
     workspace = do_create_personal_workspace(pia, by=pia)
     do_set_membership(cast.payments, user=dora, role="manager", by=cast.ada)
+    do_set_membership(cast.search, user=dora, role="member", by=cast.ada)
     for number, (team, manager) in enumerate(((cast.payments, cast.mina), (cast.search, cast.omar), (workspace, pia))):
         _furnish(number, team, manager, cast.ada)
     # One tool that the two teams do not have alike.
@@ -116,7 +116,9 @@ def session_of(person: User) -> str:
     client = Client()
     client.force_login(person)
     session = client.session
-    session["account_authentication_methods"] = [{"method": "password", "at": time.time() + 3_600}]
+    session["account_authentication_methods"] = [
+        {"method": "password", "at": time.time() + 3_600, "reauthenticated": True}
+    ]
     session["account_authentication_methods_user"] = str(person.pk)
     session.save()
     return client.cookies["sessionid"].value
@@ -138,7 +140,7 @@ def _furnish_the_portal(ada: User, mina: User) -> None:
     Digest.objects.get_or_create(user=mina, week=dt.date(2026, 1, 5))
     guest, _ = do_invite("guest@example.com", by=ada)
     Invitation.objects.filter(pk=guest.pk).update(digest=invitation_digest(INVITED))
-    open_session(ada, session_key="elsewhere", ip="203.0.113.9", device="Firefox/140.0", how="password")
+    session_of(ada)
     SocialAccount.objects.create(user=ada, provider="https://id.example.com", uid="ada")
 
 
@@ -169,11 +171,12 @@ def _furnish(number: int, team: Team, manager: User, ada: User) -> None:
 
 
 def _second_factors(person: User) -> None:
-    TOTP.activate(person, "JBSWY3DPEHPK3PXP")
+    TOTP.activate(person, SECRET)
     RecoveryCodes.activate(person)
     WebAuthn.add(person, "Laptop", PASSKEY)
 
 
+SECRET = "JBSWY3DPEHPK3PXP"
 PASSKEY = {
     "id": "Y3JlZGVudGlhbA",
     "rawId": "Y3JlZGVudGlhbA",

@@ -111,6 +111,8 @@ def test_from_the_set_up_link_to_a_second_person(chromium: Browser, portal: Port
     ada.type(name="Laptop")
     ada.press("Add it")
     ada.comes_to("Recovery codes")
+    ada.press("Show them, this once")
+    ada.page.locator("#codes").wait_for()
     ada.looks("recovery-codes")
     recovery = ada.page.locator("#codes").inner_text().split()
     assert len(recovery) == 10

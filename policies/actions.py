@@ -407,6 +407,7 @@ def do_set_password(user: User, *, by: By, password: str) -> None:
     if not own:
         require_administrator(by, "set another's password")
     validate_password(password, user)
+    hold_version()  # before any other row
     user.set_password(password)
     user.save(update_fields=["password"])
     _forget_sessions(user)  # with the old password every session of theirs has ended

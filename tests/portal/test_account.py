@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from django.contrib.auth import hashers
-from django.db import connections
+from django.db import connections, transaction
 from django.test import Client
 from django.utils import timezone
 
@@ -69,6 +70,24 @@ def test_an_address_is_somebodys_to_the_letter(client: Client, cast: Cast) -> No
     twin = User.objects.create_user("mına@example.com", "of somebody else")
     assert sign_in(client, "MINA@Example.com", PASSWORD).status_code == 302
     assert list(User.objects.get_queryset().of_address(" MıNA@example.com ")) == [twin]
+
+
+def test_a_new_password_and_another_change_of_the_person_do_not_wait_for_each_other(
+    transactional_db: None, cast: Cast
+) -> None:
+    def new_password() -> None:
+        actions.do_set_password(cast.mina, by=cast.mina, password=NEW)
+        connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            actions.hold_version()
+            setting = pool.submit(new_password)
+            time.sleep(0.5)  # it waits for the version by now
+            User.objects.get_queryset().filter(pk=cast.mina.pk).update(name="Mina M.")
+        setting.result(timeout=20)
+    mina = User.objects.get(pk=cast.mina.pk)
+    assert (mina.name, mina.check_password(NEW)) == ("Mina M.", True)
 
 
 def test_the_administration_has_no_other_way_in(client: Client, cast: Cast) -> None:

@@ -854,7 +854,7 @@ class DigestForm(PageForm):
     weekly_digest = forms.BooleanField(
         required=False,
         label="Send me the weekly digest",
-        help_text="On Mondays at 08:00 UTC: what the agents of your teams did, what was denied, what is about to expire.",
+        help_text="On Mondays at 08:00 UTC: what the agents did that you answer for, what was denied, what is about to expire.",
     )
 
 

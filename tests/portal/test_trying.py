@@ -249,5 +249,7 @@ def test_an_answer_is_readable_whatever_is_in_it() -> None:
     assert (len(told["Many"].rows), told["Many"].more) == (100, 400)
     assert told["None"].text == "—"
     assert readable({"id": "P1", "name": {"outside": "Checkout"}}).text == "Checkout (P1)"
+    (name, written), *_ = readable({"outside": {"summary": hostile, "lines": [{"n": 1}]}}).facts
+    assert (name, written.text[:10], written.outside) == ("Summary", hostile[:10], True)
     assert readable(["a", 1, True]).text == "a, 1, yes"
     assert readable([]).text == "none"

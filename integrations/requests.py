@@ -52,6 +52,8 @@ def _mail(row: ToolRequest) -> None:
             addresses_of(row.team),
         )
         return
+    if not ToolRequest.objects.visible_to(row.user).filter(pk=row.pk).exists():
+        return  # whoever has left is told nothing more of the team
     answer = "allowed" if row.allowed else "declined"
     send_mail(
         f"{title} in {team}: {answer}",

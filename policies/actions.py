@@ -389,8 +389,16 @@ def do_update_user(
     for field, value in after.items():
         setattr(user, field, value)
     user.full_clean(exclude=["password"])
-    user.save()
+    user.save(update_fields=list(after))  # a password that was set meanwhile stays
+    if before["is_active"] and not after["is_active"]:
+        _forget_sessions(user)  # else those that somebody left open go on when they are switched on again
     record_change(by=by, team=None, action="update_user", target=user.email, before=before, after=after, reason=reason)
+
+
+def _forget_sessions(user: User) -> None:
+    """Sign somebody out everywhere."""
+    Session.objects.filter(session_key__in=list(user.sessions.values_list("session_key", flat=True))).delete()
+    user.sessions.all().delete()
 
 
 @transaction.atomic
@@ -399,11 +407,10 @@ def do_set_password(user: User, *, by: By, password: str) -> None:
     if not own:
         require_administrator(by, "set another's password")
     validate_password(password, user)
+    hold_version()  # before any other row
     user.set_password(password)
     user.save(update_fields=["password"])
-    # With the old password every session of theirs has ended.
-    Session.objects.filter(session_key__in=list(user.sessions.values_list("session_key", flat=True))).delete()
-    user.sessions.all().delete()
+    _forget_sessions(user)  # with the old password every session of theirs has ended
     # Whoever gets a new password is not kept out by what others guessed at the old one.
     guessed = [_guess_subject(what, user.email.lower()) for what in (["account"] if own else ["account", "code"])]
     SignInFailures.objects.filter(subject__in=guessed).delete()
@@ -1485,7 +1492,7 @@ def record_sign_in(*, user: User | None, email: str, ip: str, what: str, how: st
         if seen > FAILED_SIGN_INS_A_MINUTE and seen & (seen - 1):
             return  # Beyond ten a minute only powers of two are written, with the count so far.
         count = seen
-    known = user or User.objects.filter(email__iexact=email).first()
+    known = user or User.objects.get_queryset().of_address(email).first()
     # A stranger may have typed a password where the address belongs.
     who = known.email if known else Redactor(settings.SECRET_KEY.encode()).string(email)
     with transaction.atomic():
@@ -1611,7 +1618,7 @@ def do_invite(
     )
     made.full_clean(exclude=["team", "invited_by"])
     hold_version()  # of two who invite the same person at once, one learns of the other
-    known = User.objects.get_queryset().filter(email__iexact=made.email).first()
+    known = User.objects.get_queryset().of_address(made.email).first()
     if known is not None:
         add = "add them to the team" if team is not None else "no invitation is needed"
         told = f"signs in here already: {add}." if known.is_active else "was switched off: ask an administrator."

@@ -16,6 +16,7 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.paginator import Paginator
 from django.db import transaction
 from django.db.models import Model, QuerySet
+from django.db.models.constants import LOOKUP_SEP
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -117,7 +118,7 @@ def confirmed(description: str, explained: str, *, changes: bool = True) -> Call
     """An action of a list: shows what it would be done to, asks why, and is done once that is confirmed.
 
     ``act`` gets the rows, who asks and why, and returns what was done as a sentence. ``changes``: then
-    it is done to all of them or to none, and why is kept.
+    it is done to all of them or to none, and why is kept; else nobody is asked why.
     """
 
     def decorate(act: Act) -> Action:
@@ -172,6 +173,14 @@ class PortalAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return self.removable and super().has_delete_permission(request, obj)
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """What a list neither shows nor offers to filter by is not filtered by: letter by letter the answers would tell the key
+        of somebody's session, and whoever has it is that person."""
+        offered = (each[0] if isinstance(each, tuple) else each for each in self.get_list_filter(request))
+        names = {*self.get_list_display(request), *(getattr(each, "parameter_name", each) for each in offered), "id"}
+        asked = {str(name).partition(LOOKUP_SEP)[0] for name in names}
+        return lookup.partition(LOOKUP_SEP)[0] in asked and super().lookup_allowed(lookup, value, request)
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         if not self.has_delete_permission(request):
@@ -377,7 +386,7 @@ class BrowserSessionAdmin(RecordAdmin):
     exclude = ("session_key",)
     actions = ("end",)
 
-    @confirmed("Sign out there", "Whoever is signed in there must sign in again.")
+    @confirmed("Sign out there", "Whoever is signed in there must sign in again.", changes=False)
     def end(self, sessions: QuerySet[BrowserSession], by: User, reason: str) -> str:
         return f"{actions.do_end_sessions(sessions, by=by)} sessions are ended."
 

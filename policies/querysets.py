@@ -75,6 +75,11 @@ class ViaTeamIdQuerySet(OwnedQuerySet[M]):
 class UserQuerySet(models.QuerySet[M]):
     """People: an administrator and an auditor see everybody, others those they share a team with."""
 
+    def of_address(self, email: str) -> Self:
+        """Whoever has this e-mail address, whatever its capitals. Addresses are kept in small letters, and compared here: to
+        PostgreSQL's ``iexact`` a dotless ı is an i, and so another's address theirs."""
+        return self.filter(email=email.strip().lower())
+
     def visible_to(self, user: User | AnonymousUser | None) -> Self:
         if (person := known(user)) is None:
             return self.none()

@@ -7,10 +7,10 @@ from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from django.contrib import admin
+from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest
 
-from policies.admin import ReadOnlyAdmin, asking, told
+from policies.admin import ReadOnlyAdmin, confirmed
 from policies.models import User
 from portal.oidc import do_unlink
 from portal.sign_in import do_remove_second_factors
@@ -30,15 +30,17 @@ class AuthenticatorAdmin(ReadOnlyAdmin):
     exclude = ("data",)
     actions = ("take_away",)
 
-    @admin.action(description="Take all second factors of these people away (a lost device)", permissions=["view"])
-    def take_away(self, request: HttpRequest, queryset: QuerySet[Authenticator]) -> None:
-        def take() -> str:
-            people = list(User.objects.get_queryset().filter(pk__in=queryset.values("user")))
+    @confirmed(
+        "Take all second factors of these people away (a lost device)",
+        "They are signed out everywhere, and a password alone signs them in until they set up another.",
+        changes=False,
+    )
+    def take_away(self, factors: QuerySet[Authenticator], by: User, reason: str) -> str:
+        people = list(User.objects.get_queryset().filter(pk__in=factors.values("user")))
+        with transaction.atomic():
             for person in people:
-                do_remove_second_factors(person, by=asking(request))
-            return f"{', '.join(map(str, people))}: no second factor is left."
-
-        told(self, request, take)
+                do_remove_second_factors(person, by=by)
+        return f"{', '.join(map(str, people))}: no second factor is left."
 
 
 @admin.register(SocialAccount)
@@ -49,12 +51,10 @@ class SocialAccountAdmin(ReadOnlyAdmin):
     search_fields = ("user__email", "uid")
     actions = ("unlink",)
 
-    @admin.action(description="Unlink: it no longer signs them in", permissions=["view"])
-    def unlink(self, request: HttpRequest, queryset: QuerySet[SocialAccount]) -> None:
-        def unlink_all() -> str:
-            accounts = list(queryset.select_related("user"))
-            for account in accounts:
-                do_unlink(account, by=asking(request))
-            return f"{len(accounts)} accounts are unlinked."
-
-        told(self, request, unlink_all)
+    @confirmed("Unlink", "These accounts of a provider no longer sign them in.", changes=False)
+    def unlink(self, accounts: QuerySet[SocialAccount], by: User, reason: str) -> str:
+        chosen = list(accounts.select_related("user"))
+        with transaction.atomic():
+            for account in chosen:
+                do_unlink(account, by=by)
+        return f"{len(chosen)} account{'s are' if len(chosen) != 1 else ' is'} unlinked."

@@ -225,6 +225,7 @@ def people_and_policy(seed: int) -> dict[str, Any]:
         "admin": people["Ada"],
         "managers": [people[manager.name] for manager in (mina, omar, petra)],
         "auditor": people["Rhea"],
+        "member": people["Vic"] | {"team": "payments"},
         "agents": agents,
     }
 
@@ -250,8 +251,9 @@ def spare_tokens(seed: int) -> dict[str, str]:
     return {said: tokens[name].value for name, said in names.items()}
 
 
-def told(info: dict[str, Any], tokens: dict[str, str]) -> str:
-    """The info for people. ``tokens``: of the simulated PagerDuty, that nobody has registered yet."""
+def told(info: dict[str, Any], member: dict[str, str], tokens: dict[str, str]) -> str:
+    """The info for people, with ``member``, whom programs do not need. ``tokens``: of the
+    simulated PagerDuty, that nobody has registered yet."""
     needed = " ".join(f"{name}={value}" for name, value in info["env"].items())
     lines = [
         "",
@@ -263,6 +265,7 @@ def told(info: dict[str, Any], tokens: dict[str, str]) -> str:
         "Sign in as:",
         f"  administrator  {info['admin']['email']}  {info['admin']['password']}",
         *(f"  manager        {m['email']}  {m['password']}  (team {m['team']})" for m in info["managers"]),
+        "  member         {email}  {password}  (team {team})".format_map(member),
         f"  auditor        {info['auditor']['email']}  {info['auditor']['password']}",
         "",
         "Agent keys:",
@@ -319,6 +322,7 @@ def main(argv: list[str] | None = None) -> None:
         call_command("migrate", verbosity=0)
         call_command("collectstatic", verbosity=0, interactive=False)
         info = people_and_policy(options.seed)
+        member = info.pop("member")
         connections.close_all()
         children.start("portal", portal_command(options.port, folder / "static"))
         children.start("worker", [sys.executable, "manage.py", "run_worker"], folder / "worker.log")
@@ -340,7 +344,7 @@ def main(argv: list[str] | None = None) -> None:
         }
         if options.info:
             write_whole(options.info, json.dumps(info, indent=2) + "\n")
-        print(told(info, spare_tokens(options.seed)))
+        print(told(info, member, spare_tokens(options.seed)))
         print(f"Ready after {time.monotonic() - started:.1f} s; {made} calls are in the journal.", flush=True)
         while not stop.wait(0.5):
             if name := children.ended():

@@ -219,7 +219,7 @@ class MemberForm(ReasonForm):
     role = forms.ChoiceField(choices=Membership.Role.choices, initial=Membership.Role.MEMBER)
 
     def clean_email(self) -> User:
-        user = User.objects.get_queryset().filter(email__iexact=self.cleaned_data["email"], is_active=True).first()
+        user = User.objects.get_queryset().of_address(self.cleaned_data["email"]).filter(is_active=True).first()
         if user is None:
             raise forms.ValidationError("Nobody signs in with this address. An administrator can add them.")
         return user
@@ -854,7 +854,7 @@ class DigestForm(PageForm):
     weekly_digest = forms.BooleanField(
         required=False,
         label="Send me the weekly digest",
-        help_text="On Mondays at 08:00 UTC: what the agents of your teams did, what was denied, what is about to expire.",
+        help_text="On Mondays at 08:00 UTC: what the agents did that you answer for, what was denied, what is about to expire.",
     )
 
 

@@ -47,7 +47,7 @@ PLACES: Final = (
     Place("Catalogue", "catalogue", _everybody),
     Place("Audit", "audit", _readers),
     Place("Explain", "explain", _everybody),
-    Place("Access", "access", _overseers),
+    Place("Access", "access", _readers),
     Place("Grid", "grid", _overseers),
     Place("People", "people", _overseers),
     Place("Administration", "admin:index", _administrators),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import Final
+from typing import Any, Final
+
+from django.core.exceptions import PermissionDenied
 
 from policies.core.text import redacted, shown
 
@@ -15,6 +17,10 @@ LINE: Final = 4_000
 class Line(logging.Formatter):
     """One line a message, and what follows of a traceback indented: a line that begins with a time is one that the portal
     wrote."""
+
+    def formatException(self, ei: Any) -> str:
+        """Django logs whoever may not do something with a traceback, as if it were a fault: the line alone says it."""
+        return "" if isinstance(ei[1], PermissionDenied) else super().formatException(ei)
 
     def format(self, record: logging.LogRecord) -> str:
         first, *rest = redacted(super().format(record)[:LONGEST]).split("\n")

@@ -278,7 +278,7 @@ class SocialAdapter(DefaultSocialAccountAdapter):
         if invitation:
             return do_accept_invitation(invitation, name=name)
         proven = provider.emails_are_proven or said["email_verified"]
-        known = User.objects.get_queryset().filter(email__iexact=email).first() if email else None
+        known = User.objects.get_queryset().of_address(email).first() if email else None
         if known is not None:
             if provider.emails_are_proven:
                 return known

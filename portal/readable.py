@@ -40,7 +40,12 @@ class Node:
 def readable(value: Any, depth: int = 0) -> Node:
     if isinstance(value, Mapping):
         if set(value) == {"outside"}:
-            return Node("text", shown(str(value["outside"]), LONGEST), outside=True)
+            written = value["outside"]
+            if isinstance(written, Mapping) and depth < DEEPEST:
+                return readable({name: {"outside": item} for name, item in written.items()}, depth)
+            if isinstance(written, list) and depth < DEEPEST:
+                return readable([{"outside": item} for item in written], depth + 1)
+            return Node("text", _text(written), outside=True)
         if (named := _named(value)) is not None:
             return named
         if depth >= DEEPEST:

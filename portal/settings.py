@@ -164,7 +164,14 @@ MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_TOTP_ISSUER = "Pagewarden"
 MFA_TOTP_TOLERANCE = 1
 MFA_RECOVERY_CODES_SHOW_ONCE = True
-MFA_FORMS = {"authenticate": "portal.sign_in.CodeForm", "reauthenticate": "portal.sign_in.CodeAgainForm"}
+MFA_FORMS = {
+    "authenticate": "portal.sign_in.CodeForm",
+    "reauthenticate": "portal.sign_in.CodeAgainForm",
+    "login_webauthn": "portal.sign_in.PasskeyAloneForm",
+    "authenticate_webauthn": "portal.sign_in.PasskeySecondForm",
+    "reauthenticate_webauthn": "portal.sign_in.PasskeyAgainForm",
+    "add_webauthn": "portal.sign_in.PasskeyForm",
+}
 SOCIALACCOUNT_ADAPTER = "portal.oidc.SocialAdapter"
 SOCIALACCOUNT_EMAIL_VERIFICATION = "none"
 OIDC_PROVIDERS: str = env.str("OIDC_PROVIDERS", "")
@@ -219,7 +226,7 @@ ANSWER_LIMIT: int = env.int("ANSWER_LIMIT", 16_000_000)
 CONNECT_TIME_LIMIT: float = env.float("CONNECT_TIME_LIMIT", 5.0)
 CALL_TIME_LIMIT: float = env.float("CALL_TIME_LIMIT", 30.0)
 CALLS_PER_MINUTE: int = env.int("CALLS_PER_MINUTE", 300)
-"""What a new agent key gets when nobody says otherwise; 0: no limit."""
+"""What a new agent key gets when nobody says otherwise, and what a person has who tries tools; 0: no limit."""
 
 PERSONAL_WORKSPACES: bool = env.bool("PERSONAL_WORKSPACES", True)
 """Whether people may make a workspace of their own. Those that exist stay."""

@@ -21,6 +21,12 @@ from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.mfa.base.forms import AuthenticateForm, ReauthenticateForm
 from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value, yield_hotp_counters_from_time
+from allauth.mfa.webauthn.forms import (
+    AddWebAuthnForm,
+    AuthenticateWebAuthnForm,
+    LoginWebAuthnForm,
+    ReauthenticateWebAuthnForm,
+)
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 from django.contrib import messages
@@ -296,4 +302,30 @@ class CodeForm(_Limited, AuthenticateForm):
 
 
 class CodeAgainForm(_Limited, ReauthenticateForm):
+    pass
+
+
+class _Passkey:
+    """What a passkey answered is whatever somebody sent: what the library stumbles over is no answer."""
+
+    def full_clean(self) -> None:
+        try:
+            super().full_clean()  # type: ignore[misc]  # the form's
+        except (LookupError, AttributeError, TypeError, ValueError, RecursionError):
+            self.add_error("credential", "This is no answer of a passkey.")  # type: ignore[attr-defined]  # the form's
+
+
+class PasskeyAloneForm(_Passkey, LoginWebAuthnForm):
+    pass
+
+
+class PasskeySecondForm(_Passkey, AuthenticateWebAuthnForm):
+    pass
+
+
+class PasskeyAgainForm(_Passkey, ReauthenticateWebAuthnForm):
+    pass
+
+
+class PasskeyForm(_Passkey, AddWebAuthnForm):
     pass

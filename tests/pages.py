@@ -35,11 +35,11 @@ class Address:
 
 
 def addresses() -> dict[str, Address]:
-    """URL name → address, in the order of the URL configuration."""
+    """URL name → address, in the order of the URL configuration; what has several names goes by its first."""
     found: dict[str, Address] = {}
     for address in _walk(get_resolver(), "", ""):
-        found.setdefault(address.name, address)
-    return found
+        found.setdefault(address.route, address)
+    return {address.name: address for address in found.values()}
 
 
 def _walk(resolver: URLResolver, namespace: str, route: str) -> Iterator[Address]:
@@ -74,13 +74,18 @@ def _passkey(team: Any) -> dict[str, Any]:
     return {"pk": _first(_model("mfa.Authenticator").filter(type="webauthn", **mine))}
 
 
+def _seat(team: Any) -> int:
+    """A membership: of somebody who does not manage it, where there is one."""
+    return int(team.memberships.order_by("-role", "pk").values_list("pk", flat=True)[0])
+
+
 EXAMPLES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "invitation": lambda team: {"token": INVITED},
     "set-up": lambda team: {"token": set_up_token(timezone.now())},
     "openid_connect_login": lambda team: {"provider_id": PROVIDER},
     "openid_connect_callback": lambda team: {"provider_id": PROVIDER},
     "mfa_remove_webauthn": _passkey,
-    "member-leave": lambda team: {"pk": team.memberships.order_by("-role", "pk").values_list("pk", flat=True)[0]},
+    "member-leave": lambda team: {"pk": _seat(team)},
     "stop": lambda team: {"pk": _first(_model("policies.Stop").filter(team_id=team.pk))},
     "connection": lambda team: {"pk": _first(team.connections)},
     "connection-test": lambda team: {"pk": _first(team.connections)},
@@ -94,6 +99,8 @@ EXAMPLES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "audit-checkpoint": lambda team: {"pk": _first(_model("policies.Checkpoint"))},
     "grid-tool": lambda team: {"name": "resolve_incident"},
     "audit-entry": lambda team: {"pk": _first(_model("policies.Entry").filter(team_id=team.pk))},
+    "admin:policies_membership_change": lambda team: {"object_id": _seat(team)},
+    "admin:policies_membership_delete": lambda team: {"object_id": _seat(team)},
     "admin:view_on_site": lambda team: {"content_type_id": 1, "object_id": 1},
     "admin:app_list": lambda team: {"app_label": "policies"},
 }

@@ -40,7 +40,6 @@ from policies.actions import (
     do_set_tools,
     do_stop,
     invitation_digest,
-    open_session,
     record_sign_in,
 )
 from policies.alarms import Kind, Sign, note
@@ -76,7 +75,7 @@ class World:
     pia: User
     """Manages her own workspace, and is in no other team."""
     dora: User
-    """Managed Payments once, and is deactivated."""
+    """Managed Payments once, was a member of Search, and is deactivated."""
     workspace: Team
 
 
@@ -89,6 +88,7 @@ def make_world() -> World:
     )
     workspace = do_create_personal_workspace(pia, by=pia)
     do_set_membership(cast.payments, user=dora, role="manager", by=cast.ada)
+    do_set_membership(cast.search, user=dora, role="member", by=cast.ada)
     for number, (team, manager) in enumerate(((cast.payments, cast.mina), (cast.search, cast.omar), (workspace, pia))):
         _furnish(number, team, manager, cast.ada)
     # One tool that the two teams do not have alike.
@@ -119,7 +119,9 @@ def session_of(person: User) -> str:
     client = Client()
     client.force_login(person)
     session = client.session
-    session["account_authentication_methods"] = [{"method": "password", "at": time.time() + 3_600}]
+    session["account_authentication_methods"] = [
+        {"method": "password", "at": time.time() + 3_600, "reauthenticated": True}
+    ]
     session["account_authentication_methods_user"] = str(person.pk)
     session.save()
     return client.cookies["sessionid"].value
@@ -141,7 +143,7 @@ def _furnish_the_portal(ada: User, mina: User) -> None:
     Digest.objects.get_or_create(user=mina, week=dt.date(2026, 1, 5))
     guest, _ = do_invite("guest@example.com", by=ada)
     Invitation.objects.filter(pk=guest.pk).update(digest=invitation_digest(INVITED))
-    open_session(ada, session_key="elsewhere", ip="203.0.113.9", device="Firefox/140.0", how="password")
+    session_of(ada)
     SocialAccount.objects.create(user=ada, provider="https://id.example.com", uid="ada")
 
 
@@ -172,11 +174,12 @@ def _furnish(number: int, team: Team, manager: User, ada: User) -> None:
 
 
 def _second_factors(person: User) -> None:
-    TOTP.activate(person, "JBSWY3DPEHPK3PXP")
+    TOTP.activate(person, SECRET)
     RecoveryCodes.activate(person)
     WebAuthn.add(person, "Laptop", PASSKEY)
 
 
+SECRET = "JBSWY3DPEHPK3PXP"
 PASSKEY = {
     "id": "Y3JlZGVudGlhbA",
     "rawId": "Y3JlZGVudGlhbA",

@@ -8,7 +8,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -17,6 +17,8 @@ from integrations.gateway.http import Receive, Scope, Send
 from integrations.gateway.rest import PREFIX, RestDoor
 
 log = logging.getLogger(__name__)
+LARGEST_PAGE_BODY: Final = 6_000_000
+"""Bytes that a page is sent at most: the largest file that one takes, a checkpoint, has 5 MB."""
 
 
 class Gateway:
@@ -54,7 +56,24 @@ class Gateway:
         elif not path.startswith("/"):
             await _json(send, 400, {"error": "This is no proxy: ask for a path."})  # CONNECT, OPTIONS *
         else:
-            await self._django(scope, receive, send)
+            await self._page(scope, receive, send)
+
+    async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Django writes whatever comes to the disk before it looks at who sends it: so much and no more."""
+        declared = dict(scope["headers"]).get(b"content-length", b"")
+        left = LARGEST_PAGE_BODY - (int(declared[:12]) if declared.isdigit() else 0)
+        if left >= 0:
+            left = LARGEST_PAGE_BODY
+
+            async def bounded() -> Any:
+                nonlocal left
+                message = await receive()
+                left -= len(message.get("body", b""))
+                return message if left >= 0 else {"type": "http.disconnect"}
+
+            await self._django(scope, bounded, send)
+        if left < 0:
+            await _json(send, 413, {"error": f"A page takes at most {LARGEST_PAGE_BODY:,} bytes."})
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         async with contextlib.AsyncExitStack() as stack:

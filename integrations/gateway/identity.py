@@ -110,9 +110,10 @@ class Identities:
                 credential.team,
                 person.role_in(credential.team_id) if person else Role.NONE,
             )
-            if connection is None or connection.team_id != credential.team_id:
-                return Identified(principal, None)
-            return Identified(principal, connection)
+            if connection is not None and connection.team_id != credential.team_id:
+                connection = None
+            # A page can be asked by a program as well: it must not use up what the team's agents need.
+            return Identified(principal, connection, calls_per_minute=settings.CALLS_PER_MINUTE)
         if isinstance(credential, JobCredential):
             connection = self.connections.get(credential.resource)
             team_id, team = (connection.team_id, connection.team) if connection else (None, "")

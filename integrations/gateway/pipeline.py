@@ -137,19 +137,19 @@ class Record(Protocol):
 
 
 class Buckets:
-    """A token bucket for each agent key, in this process: full at first, refilled evenly, one call takes one."""
+    """A token bucket for each agent key and person, in this process: full at first, refilled evenly, one call takes one."""
 
     def __init__(self, size: int = 10_000) -> None:
         self._size = size
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def take(self, key_id: str, per_minute: int, now: float) -> float | None:
+    def take(self, whose: str, per_minute: int, now: float) -> float | None:
         """None: there was room. Else the seconds until there is."""
-        left, since = self._buckets.get(key_id, (float(per_minute), now))
+        left, since = self._buckets.get(whose, (float(per_minute), now))
         left = min(float(per_minute), left + (now - since) * per_minute / 60)
         taken = left >= 1
-        self._buckets[key_id] = (left - 1 if taken else left, now)
-        self._buckets.move_to_end(key_id)
+        self._buckets[whose] = (left - 1 if taken else left, now)
+        self._buckets.move_to_end(whose)
         if len(self._buckets) > self._size:
             self._buckets.popitem(last=False)
         return None if taken else (1 - left) * 60 / per_minute
@@ -394,13 +394,14 @@ class Pipeline:
         """Takes one call from the key's bucket; not None: there was none left."""
         if not identified.calls_per_minute:
             return None
-        wait = self._buckets.take(identified.key_id, identified.calls_per_minute, time.monotonic())
+        whose = identified.key_id or identified.principal.id
+        wait = self._buckets.take(whose, identified.calls_per_minute, time.monotonic())
         if wait is None:
             return None
-        reason = f"This agent key may make {identified.calls_per_minute} calls a minute, and has made them."
-        limited = _instead(
-            verdict, "call_limit", reason, f"Wait {math.ceil(wait)} s, or ask a manager for a higher limit."
-        )
+        more = ", or ask a manager for a higher limit" if identified.key_id else ""
+        who = "This agent key" if identified.key_id else identified.principal.name
+        reason = f"{who} may make {identified.calls_per_minute} calls a minute, and has made them."
+        limited = _instead(verdict, "call_limit", reason, f"Wait {math.ceil(wait)} s{more}.")
         return Answer(
             429,
             Outcome.DENIED,

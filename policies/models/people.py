@@ -22,7 +22,7 @@ class UserManager(BaseUserManager["User"]):
 
     def get_by_natural_key(self, username: str | None) -> User:
         """E-mail addresses are compared without regard to case, at sign-in too."""
-        return self.get(email__iexact=username)
+        return self.get_queryset().of_address(username or "").get()
 
     def create_user(self, email: str, password: str | None = None, **fields: Any) -> User:
         user = self.model(email=email.strip().lower(), **fields)

@@ -119,6 +119,8 @@ def _short(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, dict):
+        value = [f"{in_words(str(name))} {_short(item)}" for name, item in value.items()]
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     if text in STATES:
         return in_words(text)

@@ -227,7 +227,10 @@ def review(request: Request) -> HttpResponse:
             raise ValidationError([f"{name}: {said}" for name, wrong in form.errors.items() for said in wrong])
         query = _query(text)
         values = form.cleaned_data
-        where = scope(query, request.user, timezone.now())
+        try:
+            where = scope(query, request.user, timezone.now())
+        except BadQuery as error:
+            raise ValidationError(error.problems) from error
         do_mark_reviewed(by=request.user, team_id=where.team_id, query=str(query), **values)
         return f"Entries {values['first']} to {values['last']} are marked as reviewed."
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
@@ -61,8 +62,10 @@ def index(request: Request) -> HttpResponse:
                 return redirect("audit-integrity")
     now = timezone.now()
     checks = [Shown.of(check, now) for check in JournalCheck.objects.all()[:LISTED]]
-    context = {"checks": checks, "is_open": any(check.is_open for check in checks)}
+    context: dict[str, Any] = {"checks": checks, "is_open": any(check.is_open for check in checks)}
     if request.htmx and not request.htmx.history_restore_request:
+        if not context["is_open"]:
+            context |= {"swapped": True, "journal": journal_health(now)}
         return render(request, "audit/_checks.html", context)
     context |= {
         "form": form,

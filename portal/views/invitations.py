@@ -127,7 +127,7 @@ def accept(request: HttpRequest, token: str) -> HttpResponse:
     if invitation is None:
         return render(request, "invitations/closed.html", {"what": "invitation"}, status=410)
     person = request.user if isinstance(request.user, User) else None
-    known = person is not None or User.objects.get_queryset().filter(email__iexact=invitation.email).exists()
+    known = person is not None or User.objects.get_queryset().of_address(invitation.email).exists()
     form = ComeInForm(request.POST if request.method == "POST" and not known else None)
     if request.method == "POST" and person is not None:
         if told(request, lambda: f"Welcome to {_where(do_accept_invitation(token, person=person), invitation)}."):

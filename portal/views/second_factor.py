@@ -17,6 +17,7 @@ from allauth.mfa.webauthn.views import AddWebAuthnView, RemoveWebAuthnView
 from django.contrib import messages
 from django.db import transaction
 from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, render
 from django.utils.decorators import method_decorator
 
 from policies.actions import record_account_change
@@ -103,4 +104,14 @@ class NewCodes(_Recorded, GenerateRecoveryCodesView):
 
 @method_decorator(reauthentication_required(app="allauth.mfa"), name="dispatch")
 class Codes(ViewRecoveryCodesView):
+    """They are shown once, and by a button: a look at a page changes nothing, and that they were shown is kept."""
+
     template_name = "second_factor/codes.html"
+
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+        codes = get_object_or_404(Authenticator, user=request.user, type=Authenticator.Type.RECOVERY_CODES)
+        return render(request, self.template_name, {"wait": not codes.wrap().did_view})
+
+    def post(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+        answer: HttpResponse = super().get(request, *args, **kwargs)
+        return answer

@@ -328,6 +328,7 @@ def history(request: Request, slug: str) -> HttpResponse:
         query["before"] = str(page[PAGE - 1].pk)
     context = {
         "team": team,
+        "may_manage": may_manage(request, team),
         "tool": TOOLS.get(name),
         "reads": reads,
         "changes": [(change, in_words(change.target), *_told(change)) for change in page[:PAGE]],

@@ -111,6 +111,8 @@ def test_from_the_set_up_link_to_a_second_person(chromium: Browser, portal: Port
     ada.type(name="Laptop")
     ada.press("Add it")
     ada.comes_to("Recovery codes")
+    ada.press("Show them, this once")
+    ada.page.locator("#codes").wait_for()
     ada.looks("recovery-codes")
     recovery = ada.page.locator("#codes").inner_text().split()
     assert len(recovery) == 10
@@ -118,6 +120,7 @@ def test_from_the_set_up_link_to_a_second_person(chromium: Browser, portal: Port
     ada.page.get_by_text("Laptop", exact=True).first.wait_for()
 
     # The passkey alone signs in, and stands for both factors.
+    ada.page.locator("#you summary").click()
     ada.press("Sign out")
     ada.looks("sign-in")
     ada.press("Use a passkey")
@@ -137,6 +140,7 @@ def test_from_the_set_up_link_to_a_second_person(chromium: Browser, portal: Port
     ada.press("Set it up")
     ada.comes_to("Your second factor")
     ada.looks("second-factor")
+    ada.page.locator("#you summary").click()
     ada.press("Sign out")
     ada.type(username="ada@example.com", password=PASSWORD)
     ada.press("Sign in")

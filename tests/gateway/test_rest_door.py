@@ -239,6 +239,14 @@ def test_the_probes_answer(portal: Portal) -> None:
         connection.close()
 
 
+def test_strangers_fill_no_disk_through_a_page(portal: Portal) -> None:
+    big = b"%x\r\n%s\r\n" % (6_000_001, b"x" * 6_000_001)
+    for told, sent in ((b"Content-Length: 99999999999", b""), (b"Transfer-Encoding: chunked", big)):
+        with socket.create_connection(("127.0.0.1", portal.port), timeout=10) as line:
+            line.sendall(b"POST /sign-in/ HTTP/1.1\r\nHost: localhost\r\n" + told + b"\r\n\r\n" + sent)
+            assert line.recv(64).startswith(b"HTTP/1.1 413 "), told
+
+
 def test_a_change_of_policy_binds_the_next_write_and_a_revocation_everything(portal: Portal) -> None:
     key = key_with(portal, "calls_per_minute=0")
     _settle(portal, key)

@@ -10,7 +10,7 @@ import unicodedata
 from typing import Any
 
 import pytest
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -248,6 +248,12 @@ def test_a_line_of_the_log_is_one_line_without_secrets_and_a_traceback_is_told_a
     assert "abc123defg" not in told
     assert all(part.startswith("    ") for part in told.split("\n")[1:])
     assert "\x1b" not in told
+
+
+def test_whoever_may_not_do_something_is_one_line_of_the_log() -> None:
+    error = PermissionDenied("The grid is for administrators.")
+    record = logging.LogRecord("x", logging.WARNING, "", 0, "Forbidden: /grid/", (), (PermissionDenied, error, None))
+    assert Line("{message}", style="{").format(record) == "Forbidden: /grid/"
 
 
 def test_the_portals_log_is_written_so() -> None:

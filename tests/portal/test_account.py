@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from django.contrib.auth import hashers
-from django.db import connections
+from django.db import connections, transaction
 from django.test import Client
 from django.utils import timezone
 
 from policies import actions
 from policies.actions import GUESSES_FROM_AN_ADDRESS, GUESSES_OF_AN_ACCOUNT_FROM_AN_ADDRESS
-from policies.models import ConfigChange, Entry
+from policies.models import ConfigChange, Entry, User
 from policies.models.people import SignInFailures
 from tests.conftest import PASSWORD, Cast
 
@@ -61,6 +62,32 @@ def test_an_account_is_guessed_at_ten_times_and_no_more_for_a_while(
     some_time_passes()
     assert sign_in(client, "ada@example.com", PASSWORD, ip="198.51.100.9").status_code == 302
     assert hashed
+
+
+def test_an_address_is_somebodys_to_the_letter(client: Client, cast: Cast) -> None:
+    """To PostgreSQL a dotless ı is an i in capitals: whoever spells an account in another way guessed at it anew."""
+    assert sign_in(client, "mına@example.com", PASSWORD).status_code == 200
+    twin = User.objects.create_user("mına@example.com", "of somebody else")
+    assert sign_in(client, "MINA@Example.com", PASSWORD).status_code == 302
+    assert list(User.objects.get_queryset().of_address(" MıNA@example.com ")) == [twin]
+
+
+def test_a_new_password_and_another_change_of_the_person_do_not_wait_for_each_other(
+    transactional_db: None, cast: Cast
+) -> None:
+    def new_password() -> None:
+        actions.do_set_password(cast.mina, by=cast.mina, password=NEW)
+        connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            actions.hold_version()
+            setting = pool.submit(new_password)
+            time.sleep(0.5)  # it waits for the version by now
+            User.objects.get_queryset().filter(pk=cast.mina.pk).update(name="Mina M.")
+        setting.result(timeout=20)
+    mina = User.objects.get(pk=cast.mina.pk)
+    assert (mina.name, mina.check_password(NEW)) == ("Mina M.", True)
 
 
 def test_the_administration_has_no_other_way_in(client: Client, cast: Cast) -> None:

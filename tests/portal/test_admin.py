@@ -271,6 +271,18 @@ def test_filters_look_at_the_newest_of_the_journal(ada: Client, cast: Cast) -> N
     assert ada.get("/admin/policies/entry/101/change/").status_code == 200
 
 
+def test_nobody_finds_out_by_a_filter_what_no_list_shows(ada: Client, cast: Cast) -> None:
+    BrowserSession.objects.create(user=cast.mina, session_key="k3y" * 10, ip="203.0.113.9")
+    for asked in (
+        "policies/browsersession/?session_key__startswith=k3",
+        "policies/user/?password__startswith=argon2",
+        "policies/agentkey/?digest__gt=7",
+        "mfa/authenticator/?data__secret__startswith=g",
+    ):
+        assert ada.get(f"/admin/{asked}").status_code == 400
+    assert "203.0.113.9" in ada.get("/admin/policies/browsersession/?ip__startswith=203").content.decode()
+
+
 @pytest.mark.parametrize("model", OURS, ids=lambda model: model.__name__)
 def test_a_list_costs_as_many_queries_however_many_rows(ada: Client, cast: Cast, model: Any) -> None:
     rows_of_all(cast)

@@ -303,6 +303,19 @@ def test_outsiders_neither_ask_nor_see_nor_answer(client: Client, cast: Cast, ke
         )
 
 
+@pytest.mark.parametrize("left", ["the team", "the portal"])
+def test_whoever_has_left_is_not_told_the_answer(client: Client, cast: Cast, key: AgentKey, left: str) -> None:
+    ask(client, cast, key)
+    if left == "the team":
+        actions.do_remove_member(cast.payments, user=cast.vic, by=cast.mina)
+    else:
+        actions.do_update_user(cast.vic, by=cast.ada, is_active=False)
+    actions.do_answer_request(ToolRequest.objects.get(), by=cast.mina, allow=False, word="not now", tools=TOOLS)
+    requests.mail_due(timezone.now())
+    assert mail.outbox == []
+    assert ToolRequest.objects.get().mail_due_at is None
+
+
 def test_a_mail_that_fails_is_tried_again(
     client: Client, cast: Cast, key: AgentKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:

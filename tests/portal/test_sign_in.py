@@ -27,6 +27,7 @@ from tests.portal.test_account import some_time_passes
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 APP = "/account/second-factor/app/"
+CODES = "/account/second-factor/codes/"
 
 
 def code(secret: str, step: int = 0) -> str:
@@ -58,10 +59,16 @@ def with_app(client: Client, who: str = "mina") -> tuple[str, list[str]]:
     shown = confirmed(client).get(APP).content.decode()
     secret = re.search(r'<code class="secret">(\w+)</code>', shown)
     assert secret is not None
-    answer = client.post(APP, {"code": code(secret[1])}, follow=True)
-    codes = re.findall(r"\b\d{8}\b", answer.content.decode())
+    assert client.post(APP, {"code": code(secret[1])})["Location"] == CODES
+    codes = shown_once(client)
     assert len(codes) == 10
     return secret[1], codes
+
+
+def shown_once(client: Client) -> list[str]:
+    """The recovery codes, by the button that shows them. To look at its page shows none."""
+    assert re.findall(r"\b\d{8}\b", client.get(CODES).content.decode()) == []
+    return re.findall(r"\b\d{8}\b", client.post(CODES).content.decode())
 
 
 def signed_in(client: Client) -> bool:
@@ -165,10 +172,10 @@ def test_a_password_alone_takes_no_second_factor_away(client: Client, cast: Cast
 
 def test_new_recovery_codes_void_the_old(client: Client, cast: Cast) -> None:
     _, codes = with_app(client)
-    shown = client.get("/account/second-factor/codes/").content.decode()
-    assert not any(each in shown for each in codes)
-    answer = client.post("/account/second-factor/codes/new/", follow=True)
-    fresh = re.findall(r"\b\d{8}\b", answer.content.decode())
+    assert shown_once(client) == []
+    client.post(f"{CODES}new/")
+    fresh = shown_once(client)
+    assert len(fresh) == 10
     assert not set(fresh) & set(codes)
     client.post("/sign-out/")
     password(client)
@@ -186,7 +193,9 @@ def test_who_lost_everything_is_helped_by_an_administrator(client: Client, cast:
     assert "mina" in listed.lower()
     row = Authenticator.objects.filter(type="totp").get()
     assert row.data["secret"] not in ada.get(f"/admin/mfa/authenticator/{row.pk}/change/").content.decode()
-    ada.post("/admin/mfa/authenticator/", {"action": "take_away", "_selected_action": [str(row.pk)]})
+    chosen = {"action": "take_away", "_selected_action": [str(row.pk)]}
+    assert "signed out everywhere" in ada.post("/admin/mfa/authenticator/", chosen).content.decode()
+    ada.post("/admin/mfa/authenticator/", {**chosen, "confirmed": "take_away"})
     assert not Authenticator.objects.exists()
     assert not signed_in(client)
     assert password(client)["Location"] == "/"
@@ -202,11 +211,49 @@ def test_whoever_was_switched_off_between_the_steps_stays_out(client: Client, ca
     assert not signed_in(client)
 
 
+def test_whoever_is_switched_on_again_signs_in_again(client: Client, cast: Cast) -> None:
+    """A session that somebody left open, or took, does not come back with them."""
+    password(client)
+    for on in (False, True):
+        actions.do_update_user(cast.mina, by=cast.ada, is_active=on)
+        assert not signed_in(client)
+    assert not BrowserSession.objects.filter(user=cast.mina).exists()
+
+
+def test_a_password_that_was_set_meanwhile_stays(cast: Cast) -> None:
+    opened = User.objects.get(pk=cast.mina.pk)  # by an administrator, who looks at the page
+    actions.do_set_password(cast.mina, by=cast.mina, password="another horse, another staple")
+    actions.do_update_user(opened, by=cast.ada, name="Mina M.")
+    assert User.objects.get(pk=cast.mina.pk).check_password("another horse, another staple")
+
+
 @pytest.mark.parametrize("path", ["/sign-in/second-factor/", "/sign-in/passkey/"])
 def test_a_second_factor_without_a_first_leads_back(client: Client, cast: Cast, path: str) -> None:
     assert client.get(path)["Location"] == "/sign-in/"
     assert client.post(path, {"credential": "{}", "code": "1"}, follow=True).redirect_chain[-1][0] == "/sign-in/"
     assert not signed_in(client)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "[" * 100_000,
+        '{"id": null}',
+        '{"id": "YQ", "rawId": "YQ", "type": "public-key", "response": {"clientDataJSON": "e30"}}',
+        '{"response": {"userHandle": "OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk"}}',
+    ],
+    ids=["deep", "no id", "nothing in it", "nobody's"],
+)
+def test_what_is_no_answer_of_a_passkey_is_refused(client: Client, cast: Cast, sent: str) -> None:
+    with_app(client)
+    assert client.post("/account/second-factor/passkeys/", {"credential": sent, "name": "x"}).status_code == 200
+    client.post("/sign-out/")
+    client.post("/sign-in/passkey/", {"credential": ""})
+    assert client.post("/sign-in/passkey/", {"credential": sent})["Location"] == "/sign-in/"
+    password(client)
+    assert client.post("/sign-in/second-factor/", {"credential": sent}).status_code == 200
+    assert not signed_in(client)
+    assert [entry["what"] for entry in told()][-2:] == ["refused", "refused"]
 
 
 def test_strangers_do_not_fill_the_disk_with_sign_ins_that_they_begin(client: Client, cast: Cast) -> None:

@@ -151,6 +151,16 @@ def test_stops_bounds_and_a_lost_role_bind_people_too(client: Client, cast: Cast
     assert rule("list_incidents", bounded) == "404"
 
 
+def test_a_person_makes_no_more_calls_than_an_agent(
+    client: Client, cast: Cast, connection: Connection, settings: Any
+) -> None:
+    settings.CALLS_PER_MINUTE = 1
+    answers = [as_(client, cast, who).post(f"{TRY}?tool=list_incidents") for who in ("vic", "vic", "mina")]
+    said = "Vic may make 1 calls a minute, and has made them."
+    assert [said in text_of(each) for each in answers] == [False, True, False]
+    assert [outcome for *_, outcome in entries(f"user:{cast.vic.pk}")] == ["done", "denied"]
+
+
 def test_what_is_wrong_is_said_at_its_field_and_what_fails_with_what_to_do(
     client: Client, cast: Cast, connection: Connection, sandbox: str, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,5 +249,7 @@ def test_an_answer_is_readable_whatever_is_in_it() -> None:
     assert (len(told["Many"].rows), told["Many"].more) == (100, 400)
     assert told["None"].text == "—"
     assert readable({"id": "P1", "name": {"outside": "Checkout"}}).text == "Checkout (P1)"
+    (name, written), *_ = readable({"outside": {"summary": hostile, "lines": [{"n": 1}]}}).facts
+    assert (name, written.text[:10], written.outside) == ("Summary", hostile[:10], True)
     assert readable(["a", 1, True]).text == "a, 1, yes"
     assert readable([]).text == "none"

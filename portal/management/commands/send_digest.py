@@ -20,7 +20,7 @@ class Command(BaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="print it, and send nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        user = User.objects.get_queryset().filter(email__iexact=options["to"], is_active=True).first()
+        user = User.objects.get_queryset().of_address(options["to"]).filter(is_active=True).first()
         if user is None:
             raise CommandError(f"Nobody who may sign in has the address {options['to']}.")
         now = timezone.now()

@@ -7,6 +7,7 @@ import json
 import time
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from allauth.mfa.models import Authenticator
 from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
@@ -63,7 +64,7 @@ from policies.models import (
     User,
 )
 from tests.conftest import PASSWORD, Cast, make_cast
-from tests.pages import INVITED, addresses, path_of
+from tests.pages import INVITED, QUERIES, addresses, path_of
 
 NETWORKS = ("198.51.100.7", "203.0.113.9")
 
@@ -101,14 +102,16 @@ def make_world() -> World:
 
 def furnish_demo() -> dict[str, Any]:
     """What the demo lacks of what pages show, made by Payments' people. Returns the pages (URL name → path), and a session of
-    each of the people who look at them."""
+    each of the people who look at them. A row of ``QUERIES`` is a page, too."""
     people = {name: User.objects.get(name=name.capitalize()) for name in ("ada", "mina", "rhea", "vic")}
     team = Team.objects.get(slug="payments")
     with transaction.atomic():
         _furnish(0, team, people["mina"], people["ada"])
         _furnish_the_portal(people["ada"], people["mina"])
     sessions = {name: session_of(person) for name, person in people.items()}
-    return {"paths": {name: path_of(address, team) for name, address in addresses().items()}, "sessions": sessions}
+    paths = {name: path_of(address, team) for name, address in addresses().items()}
+    paths |= {row: f"{paths[row.split()[0]]}?{urlencode(query(team))}" for row, query in QUERIES.items()}
+    return {"paths": paths, "sessions": sessions}
 
 
 def session_of(person: User) -> str:

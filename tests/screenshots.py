@@ -229,7 +229,9 @@ def show(page: Page, theme: Theme, width: int) -> None:
 
 def settle(page: Page) -> None:
     """No colour is on its way to another: the admin's buttons take their time."""
-    page.evaluate("document.getAnimations().forEach((each) => each.finish())")
+    # What turns without end, while something is under way, cannot be finished.
+    endless = "each.effect.getComputedTiming().endTime === Infinity"
+    page.evaluate(f"document.getAnimations().forEach((each) => {endless} ? each.cancel() : each.finish())")
 
 
 def wrong_layout(page: Page, width: int) -> list[str]:

@@ -21,7 +21,7 @@ def well(page: Page, width: int) -> None:
 
 
 def test_a_denied_call_is_found_looked_at_exported_and_marked(page: Page, portal: Portal, tmp_path: Path) -> None:
-    denied = portal.call("POST", "/schedules/PI000000/overrides", {"overrides": []})
+    denied = portal.call("PUT", "/services/PI000000", {"service": {"type": "service", "name": "Renamed"}})
     assert denied.status == 403
     decision = denied.headers["x-pagewarden-decision"]
     page.goto(f"{portal.url}/audit/")

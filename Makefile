@@ -63,11 +63,14 @@ OUTAGES := $(addprefix tests/gateway/test_database_away.py::test_,\
 	a_process_killed_while_the_database_is_away_leaves_its_spool_to_the_next \
 	where_somebody_holds_sqlite_locked_reads_go_on_too)
 
+# A minute that would prove of an export what it has proved of the same code on SQLite.
+LONG := tests/portal/test_audit_proof.py::test_a_long_journal_is_exported_and_verified_in_constant_memory
+
 # The same tests on PostgreSQL and Redis, which must run on this machine (127.0.0.1, ports 5432 and 6379).
 test-services: setup $(CLIENTS)
 	DATABASE_URL=$${DATABASE_URL:-postgres://postgres@127.0.0.1:5432/pagewarden} \
 	REDIS_URL=$${REDIS_URL:-redis://127.0.0.1:6379/0} \
-	$(PYTEST) $(addprefix --ignore=,$(WITHOUT_SERVICES)) $(addprefix --deselect=,$(OUTAGES))
+	$(PYTEST) $(addprefix --ignore=,$(WITHOUT_SERVICES)) $(addprefix --deselect=,$(OUTAGES) $(LONG))
 
 # Every read once against a true account: docs/live-test.md.
 test-live: setup

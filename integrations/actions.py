@@ -983,7 +983,7 @@ def _keep(connection: Connection, found: diagnose.Diagnosis, *, tested: str, by:
         )
         newest = list(row.tests.order_by("-id").values_list("pk", flat=True)[:KEPT_TESTS])
         row.tests.exclude(pk__in=newest).delete()
-        row.tests.exclude(pk__in=newest[:KEPT_FINDINGS]).update(findings={})
+        row.tests.filter(pk__in=newest[KEPT_FINDINGS:]).exclude(findings={}).update(findings={})
         refused: Refused | None = None
         if candidate and found.passed:
             try:

@@ -135,8 +135,9 @@ KINDS: Final = {
 
 
 def _is(field: str, email: str) -> Q:
-    """Held by whoever a thing was handed over to, else by whoever made it."""
-    return Q(kept_by__iexact=email) | Q(**{"kept_by": "", f"{field}__iexact": email})
+    """Held by whoever a thing was handed over to, else by whoever made it: by the address as it is kept, for what only looks
+    like it is somebody else's (``UserQuerySet.of_address``)."""
+    return Q(kept_by=email) | Q(**{"kept_by": "", field: email})
 
 
 def _keys(email: str, now: dt.datetime) -> Q:

@@ -257,6 +257,7 @@ def do_check_journal(*, by: User, held: str = "") -> JournalCheck:
     """
     if not (by.is_active and (by.is_administrator or by.is_auditor)):
         raise Refused("Administrators and auditors verify the journal.")
+    hold_version()  # two that ask at once do not have it verified twice
     now, state, told = timezone.now(), JournalCheck.State.WAITING, ""
     target = "the newest checkpoint"
     if held:

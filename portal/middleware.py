@@ -108,7 +108,7 @@ class NothingActs(MiddlewareMixin):
     """Whatever text a page shows, and whoever stored it: nothing in it turns the direction of writing, hides or acts."""
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-        if isinstance(response, HttpResponse) and response["Content-Type"].startswith("text/html"):
+        if isinstance(response, HttpResponse) and response.get("Content-Type", "").startswith("text/html"):
             text = response.content.decode()
             if (fit := written_out(text)) != text:
                 response.content = fit.encode()

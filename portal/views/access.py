@@ -77,7 +77,7 @@ def index(request: Request) -> HttpResponse:
         else:
             context |= {
                 "asked": asked,
-                "what": dict(form.fields["what"].choices)[form.cleaned_data["what"]],  # type: ignore[attr-defined]
+                "what": dict(form.fields["what"].choices)[form.cleaned_data["what"]],  # type: ignore[attr-defined]  # of a choice
                 "found": found,
                 "lines": [_line(found, row) for row in found.rows[:SHOWN]],
                 "more": max(len(found.rows) - SHOWN, 0),

@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.test import Client
 from django.utils import timezone
 
-from integrations.actions import do_issue_agent_key, do_register_token
+from integrations.actions import do_issue_agent_key
 from integrations.gateway.identity import Identified, Rejected, load_identities
 from integrations.models import Connection
 from integrations.pagerduty.catalog import TOOLS
@@ -27,19 +27,6 @@ from tests.portal.test_outside_text import HOSTILE
 
 AGENTS = "/teams/payments/agents/"
 DAY = dt.timedelta(days=1)
-
-
-@pytest.fixture
-def connection(cast: Cast) -> Connection:
-    return do_register_token(
-        cast.payments,
-        name="Main",
-        token="y_NbAkKc66ryYTWUXYEu",
-        kind="account",
-        region="us",
-        by=cast.ada,
-        whole_account=True,
-    )
 
 
 def issue(connection: Connection, name: str, **changes: Any) -> AgentKey:

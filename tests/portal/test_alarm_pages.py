@@ -9,7 +9,8 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from integrations.actions import do_issue_agent_key, do_register_token
+from integrations.actions import do_issue_agent_key
+from integrations.models import Connection
 from integrations.pagerduty.catalog import TOOLS
 from policies.actions import Refused, do_close_alarm
 from policies.alarms import Kind, Sign, note
@@ -20,17 +21,8 @@ AGENTS = "/teams/payments/agents/"
 
 
 @pytest.fixture
-def alarm(cast: Cast) -> Alarm:
+def alarm(cast: Cast, connection: Connection) -> Alarm:
     """Payments' key is at home in one network and came from another."""
-    connection = do_register_token(
-        cast.payments,
-        name="Main",
-        token="y_NbAkKc66ryYTWUXYEu",
-        kind="account",
-        region="us",
-        by=cast.ada,
-        whole_account=True,
-    )
     key, _ = do_issue_agent_key(connection, name="assistant", by=cast.ada, tools=TOOLS)
     for ip in ("198.51.100.7", "203.0.113.9"):
         note(Sign(Kind.NEW_NETWORK, str(key.pk), time.time(), ip, "list_incidents", f"decision-{ip}"))

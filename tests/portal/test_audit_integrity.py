@@ -73,7 +73,7 @@ def test_it_is_broken_at_an_entry(client: Client, cast: Cast, capsys: pytest.Cap
 def test_a_foreign_checkpoint_proves_nothing(client: Client, cast: Cast, settings: object) -> None:
     note("d1")
     write_checkpoint()
-    settings.JOURNAL_SIGNING_KEY = "A" * 43 + "="  # type: ignore[attr-defined]
+    settings.JOURNAL_SIGNING_KEY = "A" * 43 + "="  # type: ignore[attr-defined]  # pytest-django's fixture
     verify_whole()
     client.force_login(cast.rhea)
     assert "cannot tell whether it is intact" in said(client)
@@ -93,7 +93,7 @@ def queued(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def upload(client: Client, text: str | bytes, name: str = "checkpoint.json") -> HttpResponse:
     return client.post(
         "/audit/integrity/", {"file": SimpleUploadedFile(name, text.encode() if isinstance(text, str) else text)}
-    )  # type: ignore[return-value]
+    )  # type: ignore[return-value]  # the stubs know of their own kind of answer alone
 
 
 def kept(row: Checkpoint) -> str:

@@ -13,7 +13,7 @@ from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 
-from integrations.actions import do_issue_agent_key, do_register_token
+from integrations.actions import do_issue_agent_key
 from integrations.models import Connection
 from integrations.pagerduty.catalog import TOOLS
 from policies.core.call import Entry as NewEntry
@@ -25,19 +25,6 @@ from portal.audit.query import BadQuery, parse
 from tests.conftest import Cast
 
 HOSTILE = '<script>alert(1)</script> "bot" \\ ünï'
-
-
-@pytest.fixture
-def connection(cast: Cast) -> Connection:
-    return do_register_token(
-        cast.payments,
-        name="Main",
-        token="y_NbAkKc66ryYTWUXYEu",
-        kind="account",
-        region="us",
-        by=cast.ada,
-        whole_account=True,
-    )
 
 
 @pytest.fixture

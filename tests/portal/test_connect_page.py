@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from integrations.actions import do_issue_agent_key, do_register_token, do_set_enabled
+from integrations.actions import do_issue_agent_key, do_set_enabled
 from integrations.models import Connection
 from integrations.pagerduty.catalog import PRESETS, TOOLS
 from policies.actions import do_revoke_key
@@ -19,19 +19,6 @@ from portal.connecting import configurations
 from tests.conftest import Cast
 
 AGENTS = "/teams/payments/agents/"
-
-
-@pytest.fixture
-def connection(cast: Cast) -> Connection:
-    return do_register_token(
-        cast.payments,
-        name="Main",
-        token="y_NbAkKc66ryYTWUXYEu",
-        kind="account",
-        region="us",
-        by=cast.ada,
-        whole_account=True,
-    )
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from django.test import Client
 from django.utils import timezone
 
 from integrations import requests, tasks
-from integrations.actions import do_issue_agent_key, do_register_token
+from integrations.actions import do_issue_agent_key
 from integrations.models import Connection
 from integrations.pagerduty.catalog import TOOLS
 from policies import actions
@@ -27,19 +27,6 @@ from tests.conftest import Cast
 from tests.portal.test_audit_page import note
 
 LOW, HIGH = "update_incident", "merge_incidents"
-
-
-@pytest.fixture
-def connection(cast: Cast) -> Connection:
-    return do_register_token(
-        cast.payments,
-        name="Main",
-        token="y_NbAkKc66ryYTWUXYEu",
-        kind="account",
-        region="us",
-        by=cast.ada,
-        whole_account=True,
-    )
 
 
 @pytest.fixture

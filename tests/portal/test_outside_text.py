@@ -16,7 +16,6 @@ from django.test import Client
 from django.utils import timezone
 
 from integrations import actions as connection_actions
-from integrations.actions import do_register_token
 from integrations.gateway.integration import Reply
 from integrations.models import Connection, ConnectionTest
 from integrations.pagerduty.catalog import TOOLS
@@ -74,19 +73,6 @@ def test_a_role_and_scopes_that_pagerduty_names_in_what_a_test_finds() -> None:
     told = diagnose(scopes, kind="oauth", region="us", tools=tools)
     assert fit(" ".join(check.message for check in told.checks))
     assert len(told.scopes) == 200
-
-
-@pytest.fixture
-def connection(cast: Cast) -> Connection:
-    return do_register_token(
-        cast.payments,
-        name="Main",
-        token="y_NbAkKc66ryYTWUXYEu",
-        kind="account",
-        region="us",
-        by=cast.ada,
-        whole_account=True,
-    )
 
 
 @pytest.mark.django_db

@@ -42,8 +42,8 @@ class Holdings:
     def __init__(self, cast: Cast) -> None:
         mina, payments = cast.mina, cast.payments
         bounds = {"team_ids": ["PTEAM01"], "kind": "user", "region": "us"}
-        self.main = do_register_token(payments, name="Main", token=TOKEN, by=mina, **bounds)  # type: ignore[arg-type]
-        self.other = do_register_token(payments, name="Other", token="u+" + TOKEN, by=cast.ada, **bounds)  # type: ignore[arg-type]
+        self.main = do_register_token(payments, name="Main", token=TOKEN, by=mina, **bounds)  # type: ignore[arg-type]  # of all kinds
+        self.other = do_register_token(payments, name="Other", token="u+" + TOKEN, by=cast.ada, **bounds)  # type: ignore[arg-type]  # of all kinds
         do_propose_from_email(self.other, email="mina@example.com", by="test")
         Connection.objects.filter(pk=self.other.pk).update(
             from_email_proposed="mina@example.com", from_email="x@example.com"
@@ -57,7 +57,7 @@ class Holdings:
         actions.do_revoke_key(ended, by=mina)
         self.stop = do_stop(by=mina, reason="odd calls", key=self.idle)
         self.workspace = do_create_personal_workspace(mina, by=mina)
-        own = do_register_token(self.workspace, name="Mine", token="w+" + TOKEN, by=mina, **bounds)  # type: ignore[arg-type]
+        own = do_register_token(self.workspace, name="Mine", token="w+" + TOKEN, by=mina, **bounds)  # type: ignore[arg-type]  # of all kinds
         self.own, _ = do_issue_agent_key(own, name="own bot", by=mina, tools=TOOLS)
 
     def ids(self) -> dict[str, str]:
@@ -343,6 +343,14 @@ def test_a_role_is_changed_and_the_last_administrator_stays(client: Client, cast
         with pytest.raises(Refused, match="last administrator"):
             do_update_user(cast.vic, by="a command", **change)
     assert client.post(person(cast.vic), {"action": "nonsense"}).status_code == 403  # Ada administers no more
+
+
+def test_what_looks_like_ones_address_is_somebody_elses(cast: Cast, holdings: Holdings) -> None:
+    """To PostgreSQL's capitals a dotless i is an i."""
+    twin = User.objects.create_user("mına@example.com", name="Mına")
+    now = timezone.now()
+    assert held_by(twin, None, now) == []
+    assert holds_anything([cast.mina, twin], now) == {cast.mina.pk}
 
 
 def test_lists_cost_the_same_for_few_and_for_many(

@@ -12,7 +12,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from integrations.actions import do_issue_agent_key, do_register_token
+from integrations.actions import do_issue_agent_key
+from integrations.models import Connection
 from integrations.pagerduty.catalog import TOOLS
 from policies.actions import Refused, do_lift_stop, do_rehearse_stop, do_revoke_key, do_set_tools, do_stop
 from policies.core.call import Entry as NewEntry
@@ -29,16 +30,7 @@ STOP = {"action": "stop", "reason": "it loops"}
 
 
 @pytest.fixture
-def key(cast: Cast) -> AgentKey:
-    connection = do_register_token(
-        cast.payments,
-        name="Main",
-        token="y_NbAkKc66ryYTWUXYEu",
-        kind="account",
-        region="us",
-        by=cast.ada,
-        whole_account=True,
-    )
+def key(cast: Cast, connection: Connection) -> AgentKey:
     return do_issue_agent_key(connection, name="night bot", by=cast.ada, tools=TOOLS)[0]
 
 

@@ -17,7 +17,7 @@ from integrations.pagerduty.analysis.rotation import render
 
 Document = dict[str, Any]
 CASES = int(os.environ.get("PAGEWARDEN_ROTATION_CASES", "200"))
-"""Random schedules. The bar is 10,000: ``PAGEWARDEN_ROTATION_CASES=10000 pytest -k minute tests/integrations/test_rotation.py``."""
+"""Random schedules. The bar is 10,000: ``PAGEWARDEN_ROTATION_CASES=10000 pytest -k minute`` on this file, some minutes."""
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 REACH = 40
 """Days of the clock that are walked before a change, and after: everything of a schedule lies in them."""

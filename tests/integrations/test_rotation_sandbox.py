@@ -24,6 +24,16 @@ Document = dict[str, Any]
 AT = int(NOW.timestamp())
 YEAR = Span(AT - 182 * DAY, AT + 183 * DAY)
 """Every change of every clock, once."""
+RULES = (
+    "FREQ=DAILY",
+    "FREQ=DAILY;INTERVAL=3",
+    "FREQ=DAILY;COUNT=200",
+    "FREQ=WEEKLY;BYDAY=MO,WE,FR",
+    "FREQ=WEEKLY;INTERVAL=2",
+    "FREQ=HOURLY;INTERVAL=8",
+    "FREQ=MONTHLY;BYMONTHDAY=3,-1",
+    "FREQ=MONTHLY;BYDAY=2TU",
+)
 ALL = frozenset({"final_schedule"})
 
 
@@ -92,18 +102,7 @@ def a_v3_schedule(rng: random.Random, zone: str) -> Document:
     people = ["PA", "PB", "PC", ""]
 
     def event() -> Document:
-        rule = rng.choice(
-            (
-                "FREQ=DAILY",
-                "FREQ=DAILY;INTERVAL=3",
-                "FREQ=WEEKLY;BYDAY=MO,WE,FR",
-                "FREQ=WEEKLY;INTERVAL=2",
-                "FREQ=HOURLY;INTERVAL=8",
-                "FREQ=MONTHLY;BYMONTHDAY=3,-1",
-                "FREQ=MONTHLY;BYDAY=2TU",
-                "FREQ=DAILY;COUNT=200",
-            )
-        )
+        rule = rng.choice(RULES)
         users = [rng.choice(people) for _ in range(rng.randint(1, 4))]
         start = f"2026-0{rng.randint(1, 3)}-{rng.randint(10, 28)}T{rng.randrange(24):02d}:{rng.choice(('00', '30'))}:00"
         made = event_of(start, rng.choice((1, 8, 12, 24, 60)), zone, rule, users, rng.randint(0, 3))

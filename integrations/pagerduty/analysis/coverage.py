@@ -110,7 +110,7 @@ def _without(spans: Iterable[Span], taken: Sequence[Span]) -> tuple[Span, ...]:
 
 
 def render_all(account: Account, window: Span) -> Mapping[str, tuple[Slice, ...]]:
-    """By schedule id, who is on call in the window, without slices of nobody left out.
+    """By schedule id, who is on call in the window; slots of nobody are among the slices.
 
     A schedule of which that is not known for all of it is missing: its document holds no definition, and nothing rendered of
     it or not all. So is one that cannot be rendered, which is logged: the others are not to suffer from it."""

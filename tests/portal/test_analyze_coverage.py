@@ -143,7 +143,8 @@ def test_a_document_of_bad_data_takes_nothing_from_the_others(tmp_path: Path, fi
 
 
 def test_where_there_is_nothing_to_tell_it_says_so(tmp_path: Path) -> None:
-    for document in ({}, {"incidents": []}, [], {"users": [{"id": "PUSER1", "type": "user"}]}):
+    nothing: tuple[Any, ...] = ({}, {"incidents": []}, [], {"users": [{"id": "PUSER1", "type": "user"}]})
+    for document in nothing:
         with pytest.raises(CommandError, match="neither a schedule nor an escalation policy"):
             analyze(saved(tmp_path, "none.json", document))
 

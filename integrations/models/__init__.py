@@ -1,4 +1,16 @@
 from integrations.models.attempt import Attempt
 from integrations.models.connection import Connection, ConnectionKey, ConnectionTest, RunningTest
+from integrations.models.mirror import Mirror, MirroredDocument, MirrorPart, PastKnown, PastShift
 
-__all__ = ["Attempt", "Connection", "ConnectionKey", "ConnectionTest", "RunningTest"]
+__all__ = [
+    "Attempt",
+    "Connection",
+    "ConnectionKey",
+    "ConnectionTest",
+    "Mirror",
+    "MirrorPart",
+    "MirroredDocument",
+    "PastKnown",
+    "PastShift",
+    "RunningTest",
+]

@@ -457,7 +457,7 @@ def _shades(window: Span, zone: ZoneInfo, height: int, now: int) -> tuple[Block,
 
 def _shade(window: Span, span: Span, height: int, css: str) -> Block:
     return Block(
-        place(window, span.start), round(100 * span.seconds / max(window.seconds, 1), 3), AXIS, height - AXIS, css, ""
+        place(window, span.start), round(100 * span.seconds / max(window.seconds, 1), 3), AXIS, height - AXIS, css
     )
 
 

@@ -126,7 +126,7 @@ class Mine:
                 if one.user in users and one.end > self.now:
                     after = next((then - users for at, _, then in changes if at == one.end), frozenset())
                     names = " and ".join(sorted(each.account.name_of(user) for user in after)) or "nobody"
-                    is_last = one.end >= max(other.end for other in slices)
+                    is_last = one.end >= each.until
                     found.append(Shift(each, schedule, one, "" if is_last else names))
         return sorted(found, key=lambda shift: (shift.slice.start, shift.schedule.name, shift.schedule.id))
 

@@ -215,7 +215,9 @@ class One:
     @cached_property
     def lanes(self) -> list[Drawn]:
         lanes = [Drawn("On call", self.final, is_final=True, holes=self._bare())]
-        differing = [one for one in self.differences if one.span.start < self.window.end and one.span.end > self.window.start]
+        differing = [
+            one for one in self.differences if one.span.start < self.window.end and one.span.end > self.window.start
+        ]
         if differing:
             lanes.append(Drawn("PagerDuty's own", self.schedule.rendered, note="differs from the rendering here"))
         if self.overrides:
@@ -241,7 +243,11 @@ class One:
         handoffs = sum(len(lane.handoffs) for lane in self.picture.lanes)
         told = f"Who is on call for {self.schedule.name}: {people} {'person' if people == 1 else 'people'}, {handoffs} "
         told += f"handoff{'s' if handoffs != 1 else ''}"
-        told += f", and {len(self.holes)} time{'s' if len(self.holes) != 1 else ''} in which nobody is" if self.holes else ""
+        told += (
+            f", and {len(self.holes)} time{'s' if len(self.holes) != 1 else ''} in which nobody is"
+            if self.holes
+            else ""
+        )
         return f"{told}. The table below tells the same."
 
     # Tables

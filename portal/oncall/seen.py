@@ -1,8 +1,9 @@
-"""Which schedules somebody may see, and how each of them stands: of what is mirrored of all connections that are theirs to see."""
+"""Which schedules somebody may see, and how each of them stands: of what is mirrored of the connections that are theirs to see."""
 
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ from integrations import mirror
 from integrations.models import Connection
 from integrations.pagerduty.analysis.coverage import gaps, percent
 from integrations.pagerduty.analysis.model import Account, Person, Policy, Schedule, Slice, Span
-from integrations.sweep import swept
+from integrations.sweep import Sweep, swept
 from policies.models import User
 from portal.oncall import timeline
 from portal.oncall.timeline import DAY
@@ -38,9 +39,18 @@ class Seen:
         return self.kept.account
 
     @cached_property
+    def _sweep(self) -> Sweep:
+        return swept(self.connection, self.account, moment(self.now))
+
+    @property
     def rendered(self) -> Mapping[str, Sequence[Slice]]:
         """By schedule id, over twelve weeks from the day that it is."""
-        return swept(self.connection, self.account, moment(self.now)).rendered
+        return self._sweep.rendered
+
+    @property
+    def until(self) -> int:
+        """Up to when it is rendered."""
+        return self._sweep.window.end
 
     @cached_property
     def used_by(self) -> Mapping[str, tuple[tuple[Policy, tuple[int, ...]], ...]]:
@@ -96,9 +106,10 @@ class Row:
 
     @cached_property
     def slices(self) -> list[Slice]:
-        """From now on."""
-        now = self.seen.now
-        return [one for one in self.seen.rendered.get(self.schedule.id, ()) if one.end > now]
+        """Of the window: the later ones, of which there are many more, are not looked at."""
+        since, until = self.window
+        of_it = itertools.takewhile(lambda one: one.start < until, self.seen.rendered.get(self.schedule.id, ()))
+        return [one for one in of_it if one.end > since]
 
     @cached_property
     def on_call(self) -> list[str]:
@@ -109,9 +120,12 @@ class Row:
     @cached_property
     def next(self) -> tuple[dt.datetime, str] | None:
         """The next handoff: when, and to whom."""
-        for at, _, after in timeline.handoffs(self.slices):
-            if at > self.seen.now:
-                return moment(at), self.names(after) or "nobody"
+        every = self.seen.rendered.get(self.schedule.id, ())
+        # The edge of what is looked at is no handoff.
+        for slices, until in ((self.slices, self.window.end), (every, self.seen.until)):
+            for at, _, after in timeline.handoffs(slices):
+                if self.seen.now < at < until:
+                    return moment(at), self.names(after) or "nobody"
         return None
 
     def names(self, users: Iterable[str]) -> str:

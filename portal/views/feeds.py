@@ -1,4 +1,4 @@
-"""``/my-on-call/``: what one is on call for oneself, and one's calendar feeds; and ``/feeds/``, where calendar programs fetch them."""
+"""``/my-on-call/``: what one is on call for oneself, and one's calendar feeds; and ``/feeds/``, where these are fetched."""
 
 from __future__ import annotations
 

@@ -125,7 +125,9 @@ def schedule(request: Request, connection: UUID, schedule_id: str) -> HttpRespon
         ),
         "turns_at": moment(one.turns_at),
     }
-    template = "schedules/_picture.html" if request.htmx and not request.htmx.history_restore_request else "schedules/one.html"
+    template = (
+        "schedules/_picture.html" if request.htmx and not request.htmx.history_restore_request else "schedules/one.html"
+    )
     with timezone.override(zone):
         return render(request, template, context)
 

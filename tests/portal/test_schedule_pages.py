@@ -17,7 +17,7 @@ from integrations.actions import do_register_token, do_set_enabled
 from integrations.models import Connection, PastKnown, PastShift
 from policies.actions import do_create_personal_workspace
 from tests.conftest import Cast
-from tests.mirrored import DAY, HOUR, Document, iso, keep, layer, override, person, policy, schedule
+from tests.documents import DAY, HOUR, Document, iso, keep, layer, override, person, policy, schedule
 from tests.world import HOSTILE
 
 NOW = timezone.now().replace(minute=0, second=0, microsecond=0)

@@ -12,7 +12,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from integrations.mirror import visible_to
 from integrations.models import Connection, Feed
-from policies.actions import By, Refused, clean_reason, record_change
+from policies.actions import By, Refused, clean_reason, hold_version, record_change
 from policies.core.text import shown
 from policies.models import User
 
@@ -49,7 +49,7 @@ def do_make_feed(
     if connection is not None and not _may_see(by, connection):
         raise Refused("You may not see this schedule.")
     # Of two that are made at once, one waits here for the other.
-    User.objects.select_for_update().get(pk=by.pk)
+    hold_version()
     if by.feeds.count() >= MAXIMUM:
         raise ValidationError(f"You have {MAXIMUM} calendar feeds: revoke one first.")
     token = PREFIX + secrets.token_urlsafe(32)

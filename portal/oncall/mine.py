@@ -73,12 +73,9 @@ class Overlap:
     second: Shift
 
     @property
-    def starts(self) -> dt.datetime:
-        return max(self.first.starts, self.second.starts)
-
-    @property
-    def ends(self) -> dt.datetime:
-        return min(self.first.ends, self.second.ends)
+    def span(self) -> Span:
+        first, second = self.first.slice, self.second.slice
+        return Span(max(first.start, second.start), min(first.end, second.end))
 
 
 class Mine:

@@ -174,6 +174,8 @@ class Lane:
     blocks: tuple[Block, ...] = ()
     """Instead of bars, where there would be too many."""
     handoffs: tuple[Mark, ...] = ()
+    handoffs_from: int = WIDTHS[0]
+    """The width of the picture from which they stand apart."""
     is_final: bool = False
     note: str = ""
 
@@ -326,7 +328,16 @@ def _lane(
         for at, before, after in found
         if window.start < at < window.end
     ]
-    return Lane(lane.name, y, max(len(rows), 1) * BAR, tuple(bars), (), tuple(marks), lane.is_final, lane.note)
+    return Lane(
+        lane.name,
+        y,
+        max(len(rows), 1) * BAR,
+        tuple(bars),
+        handoffs=tuple(marks),
+        handoffs_from=fits(window.seconds // (len(marks) or 1), window, 8) or WIDTHS[-1],
+        is_final=lane.is_final,
+        note=lane.note,
+    )
 
 
 def _names(users: Iterable[str], people: Mapping[str, Face]) -> str:
@@ -378,7 +389,7 @@ def _condensed(lane: Drawn, slices: Sequence[Slice], window: Span, y: int) -> La
         for span in spans
     )
     note = f"{len(slices)} shifts: too many to draw one by one"
-    return Lane(lane.name, y, BAR, (), blocks, (), lane.is_final, note)
+    return Lane(lane.name, y, BAR, blocks=blocks, is_final=lane.is_final, note=note)
 
 
 def told(at: int, zone: ZoneInfo) -> str:

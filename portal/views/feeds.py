@@ -25,7 +25,7 @@ from portal.oncall.mine import BACK, Mine, merged
 from portal.oncall.one import through
 from portal.oncall.seen import Seen, freshness, moment
 
-SHOWN: Final = 60
+SHOWN: Final = 30
 """Coming shifts on the page; a calendar has all."""
 
 
@@ -66,7 +66,7 @@ def mine(request: Request) -> HttpResponse:
         **freshness(own.mirrors),
         "coming": own.coming[:SHOWN],
         "more": max(len(own.coming) - SHOWN, 0),
-        "overlaps": own.overlaps[:SHOWN],
+        "overlaps": own.overlaps,
         "had": had,
         "hours": had + coming,
         "address": made[0] if made else "",

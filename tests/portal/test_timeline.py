@@ -135,6 +135,14 @@ def test_handoffs_are_where_who_is_on_call_changes_and_nowhere_else() -> None:
     assert len(lane(*one, window=window).handoffs) == 1  # its edges are none
 
 
+def test_handoffs_are_shown_where_they_stand_apart() -> None:
+    window = timeline.window_of(VIEWS["month"], dt.date(2026, 6, 1), UTC)
+    for turn, shown_from in ((24 * HOUR, 300), (12 * HOUR, 600), (8 * HOUR, 900)):
+        turns = range(window.start, window.end, turn)
+        slices = [Slice(at, at + turn, "AB"[at // turn % 2], LAYER) for at in turns]
+        assert lane(*slices, window=window).handoffs_from == shown_from, turn
+
+
 def test_a_shift_that_is_told_in_two_parts_is_one() -> None:
     rendered = Source("rendered")
     parts = [Slice(0, 5, "A", rendered), Slice(5, 9, "A", LAYER), Slice(9, 12, "B", LAYER), Slice(12, 13, "A", LAYER)]

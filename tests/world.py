@@ -28,7 +28,8 @@ from integrations.actions import (
     do_register_token,
     do_replace_token,
 )
-from integrations.models import Attempt, Connection, ConnectionTest, Mirror, MirroredDocument, RunningTest
+from integrations.feeds import digest_of, do_make_feed
+from integrations.models import Attempt, Connection, ConnectionTest, Feed, Mirror, MirroredDocument, RunningTest
 from integrations.pagerduty.catalog import TOOLS
 from policies.actions import (
     count_guess,
@@ -68,7 +69,7 @@ from policies.models import (
 )
 from tests.conftest import PASSWORD, Cast, make_cast
 from tests.mirrored import mirrored
-from tests.pages import INVITED, QUERIES, addresses, path_of
+from tests.pages import EXAMPLES, INVITED, QUERIES, addresses, feed_token, path_of
 
 NETWORKS = ("198.51.100.7", "203.0.113.9")
 
@@ -174,7 +175,24 @@ def _furnish(number: int, team: Team, manager: User, ada: User) -> None:
     ToolRequest.objects.create(team=team, user=manager, tool="merge_incidents", **asked)
     if team.kind == Team.Kind.SHARED:
         do_invite(f"newcomer-{number}@example.com", by=manager, team=team)
+    example = EXAMPLES["schedule"](team)["schedule_id"]
+    _be_somebody(connection, example, manager)
+    for feed, token in (
+        do_make_feed(by=manager, connection=connection, schedule_id=example, name="Nights"),
+        do_make_feed(by=manager),
+    ):
+        Feed.objects.filter(pk=feed.pk).update(digest=digest_of(feed_token(team) if feed.connection_id else token))
     _second_factors(manager)
+
+
+def _be_somebody(connection: Connection, schedule_id: str, person: User) -> None:
+    """One of those who have turns in the schedule has this person's address."""
+    rows = MirroredDocument.objects.filter(connection=connection)
+    layers = mirror.unpacked(rows.get(kind="schedules", remote_id=schedule_id).body)["schedule"]["schedule_layers"]
+    row = rows.get(kind="users", remote_id=layers[0]["users"][0]["user"]["id"])
+    text = json.dumps({**mirror.unpacked(row.body), "email": person.email}).encode()
+    rows.filter(pk=row.pk).update(body=zlib.compress(text, 1), digest=str(row.pk))
+    Mirror.objects.filter(pk=connection.pk).update(version=F("version") + 1)
 
 
 def _second_factors(person: User) -> None:

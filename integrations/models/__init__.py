@@ -1,5 +1,6 @@
 from integrations.models.attempt import Attempt
 from integrations.models.connection import Connection, ConnectionKey, ConnectionTest, RunningTest
+from integrations.models.feed import Feed
 from integrations.models.mirror import Mirror, MirroredDocument, MirrorPart, PastKnown, PastShift
 
 __all__ = [
@@ -7,6 +8,7 @@ __all__ = [
     "Connection",
     "ConnectionKey",
     "ConnectionTest",
+    "Feed",
     "Mirror",
     "MirrorPart",
     "MirroredDocument",

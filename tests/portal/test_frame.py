@@ -33,10 +33,10 @@ def test_the_navigation_offers_what_one_may_open_and_nothing_else(client: Client
     client.force_login(getattr(cast, who))
     offered = places(page(client, "/"))
     assert set(offered) == {
-        "ada": {"Teams", "Catalogue", "Audit", "Explain", "Access", "Grid", "People", "Administration"},
-        "mina": {"Teams", "Catalogue", "Audit", "Explain", "Access"},
-        "rhea": {"Teams", "Catalogue", "Audit", "Explain", "Access", "Grid", "People"},
-    }.get(who, {"Teams", "Catalogue", "Explain"})
+        "ada": {"Teams", "Catalogue", "Schedules", "Audit", "Explain", "Access", "Grid", "People", "Administration"},
+        "mina": {"Teams", "Catalogue", "Schedules", "Audit", "Explain", "Access"},
+        "rhea": {"Teams", "Catalogue", "Schedules", "Audit", "Explain", "Access", "Grid", "People"},
+    }.get(who, {"Teams", "Catalogue", "Schedules", "Explain"})
     for path, _ in offered.values():
         assert client.get(path).status_code == 200
 

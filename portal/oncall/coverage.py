@@ -231,7 +231,11 @@ def paged_page(connection: Connection, *, policy_id: str = "", service_id: str =
 
 def look(connections: Sequence[Connection], now: dt.datetime) -> list[Seen]:
     """What is mirrored of these connections; those of which nothing is yet are left out. The same few look-ups for any number."""
-    kept = {key: each for key, each in mirror.kept_of(connections).items() if each.as_of is not None} if connections else {}
+    kept = (
+        {key: each for key, each in mirror.kept_of(connections).items() if each.as_of is not None}
+        if connections
+        else {}
+    )
     by_connection: dict[UUID, dict[str, Sequence[IntendedGap]]] = {}
     for (connection, policy), rows in (marks_of(list(kept), now) if kept else {}).items():
         by_connection.setdefault(connection, {})[policy] = rows

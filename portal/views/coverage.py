@@ -329,7 +329,9 @@ def _closing(request: Request, line: Line, gap: Gap, override: OverrideForm | No
         "schedules": schedules,
         "chosen": chosen,
         "proposed": [Proposed(each, sweep.account.name_of(each.user)) for each in found[:CANDIDATES]],
-        "together": [Proposed(each, sweep.account.name_of(each.user)) for each in together] if len(together) > 1 else [],
+        "together": [Proposed(each, sweep.account.name_of(each.user)) for each in together]
+        if len(together) > 1
+        else [],
     }
     if not request.user.is_auditor:
         best = found[0].user if found else ""

@@ -1,5 +1,18 @@
 from integrations.models.attempt import Attempt
 from integrations.models.connection import Connection, ConnectionKey, ConnectionTest, RunningTest
 from integrations.models.intended import IntendedGap
+from integrations.models.mirror import Mirror, MirroredDocument, MirrorPart, PastKnown, PastShift
 
-__all__ = ["Attempt", "Connection", "ConnectionKey", "ConnectionTest", "IntendedGap", "RunningTest"]
+__all__ = [
+    "Attempt",
+    "Connection",
+    "ConnectionKey",
+    "ConnectionTest",
+    "IntendedGap",
+    "Mirror",
+    "MirrorPart",
+    "MirroredDocument",
+    "PastKnown",
+    "PastShift",
+    "RunningTest",
+]

@@ -23,12 +23,14 @@ from integrations.actions import (
     end_of_day,
     test_connection,
 )
+from integrations.feeds import do_revoke_feed
 from integrations.intended import do_unmark_intended
 from integrations.models import (
     Attempt,
     Connection,
     ConnectionKey,
     ConnectionTest,
+    Feed,
     IntendedGap,
     Mirror,
     MirroredDocument,
@@ -480,3 +482,22 @@ class PastKnownAdmin(RecordAdmin):
     list_display = ("connection", "schedule_id", "since", "until")
     list_select_related = ("connection",)
     search_fields = ("=schedule_id",)
+
+
+@admin.register(Feed)
+class FeedAdmin(RecordAdmin):
+    """Calendar feeds of people's own. Of their addresses nothing is kept that would open one."""
+
+    list_display = ("name", "user", "connection", "created_at")
+    list_filter = ("created_at",)
+    list_select_related = ("user", "connection")
+    search_fields = ("name", "user__email", "connection__name", "=schedule_id")
+    exclude = ("digest",)
+    actions = ("revoke",)
+
+    @confirmed("Revoke", "Their addresses answer nobody any more, for good.")
+    def revoke(self, feeds: QuerySet[Feed], by: User, reason: str) -> str:
+        chosen = list(feeds.select_related("user", "connection__team"))
+        for feed in chosen:
+            do_revoke_feed(feed, by=by, reason=reason)
+        return f"{len(chosen)} feed{'s are' if len(chosen) != 1 else ' is'} revoked."

@@ -1,5 +1,6 @@
 from integrations.models.attempt import Attempt
 from integrations.models.connection import Connection, ConnectionKey, ConnectionTest, RunningTest
+from integrations.models.feed import Feed
 from integrations.models.intended import IntendedGap
 from integrations.models.mirror import Mirror, MirroredDocument, MirrorPart, PastKnown, PastShift
 
@@ -8,6 +9,7 @@ __all__ = [
     "Connection",
     "ConnectionKey",
     "ConnectionTest",
+    "Feed",
     "IntendedGap",
     "Mirror",
     "MirrorPart",

@@ -20,7 +20,6 @@ from integrations.pagerduty.analysis.coverage import Hole, danger, holes_ahead
 from integrations.pagerduty.analysis.intended import cut, intended
 from integrations.pagerduty.analysis.model import Policy, Service, Slice, Span
 from integrations.sweep import DAY, WEEKS, Sweep, swept
-from policies.models import User
 from portal.oncall.strips import Drawing, Kind, day_map, days_of, lasts, strip
 
 CHOICES: Final = (4, WEEKS)

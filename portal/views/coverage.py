@@ -19,12 +19,11 @@ from django.utils.http import urlencode
 from django.views.decorators.http import require_http_methods, require_safe
 
 from integrations import mirror
-from integrations.actions import end_of_day
 from integrations.gateway import web
 from integrations.intended import do_mark_intended, do_unmark_intended, mark_of
 from integrations.models import Connection, IntendedGap
 from integrations.pagerduty.analysis.intended import hours
-from integrations.pagerduty.analysis.model import Policy, Schedule, Span, Target
+from integrations.pagerduty.analysis.model import Schedule, Span, Target
 from integrations.pagerduty.analysis.relief import LONGEST, Candidate, candidates, shares
 from integrations.pagerduty.catalog import TOOLS
 from integrations.tasks import sync_connection

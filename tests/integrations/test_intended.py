@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -54,9 +55,7 @@ def test_a_weekly_mark_keeps_to_its_clock_over_both_changes_of_it() -> None:
     for day in ("2026-03-08", "2026-03-22", "2026-04-05", "2026-10-18", "2026-11-01", "2026-11-29"):
         assert Span(local(f"{day}T02:00"), local(f"{day}T06:00")) in found
     assert {dt.datetime.fromtimestamp(span.start, LONDON).strftime("%a %H:%M") for span in found} == {"Sun 02:00"}
-    assert [later.start - sooner.start for sooner, later in zip(found, found[1:], strict=False)].count(WEEK) == len(
-        found
-    ) - 3
+    assert [later.start - sooner.start for sooner, later in itertools.pairwise(found)].count(WEEK) == len(found) - 3
     assert found[0].start == SUNDAY.start
     assert found[-1].end <= SUNDAY.until
 
@@ -90,7 +89,7 @@ def test_what_is_left_and_what_is_meant_are_the_gap_second_by_second(gap: Span, 
     covered = {second for span in marks for second in range(*span)}
     assert [second for span in left for second in range(*span)] == [one for one in range(*gap) if one not in covered]
     assert [second for span in right for second in range(*span)] == [one for one in range(*gap) if one in covered]
-    assert all(sooner.end < later.start for sooner, later in zip(meant, meant[1:], strict=False))
+    assert all(sooner.end < later.start for sooner, later in itertools.pairwise(meant))
 
 
 # Who may, and what is kept of it

@@ -31,7 +31,8 @@ class Address:
     @property
     def of_a_team(self) -> bool:
         """Whether it is about something that belongs to a team."""
-        return "slug" in self.parameters or self.name in ("stop", "audit-entry", "request", "mirror", "coverage-policy")
+        named = ("stop", "audit-entry", "request", "mirror", "schedule", "coverage-policy")
+        return "slug" in self.parameters or self.name in named
 
 
 def addresses() -> dict[str, Address]:
@@ -82,6 +83,17 @@ def _seat(team: Any) -> int:
 GAPPY = "PGAPPY1"
 """An escalation policy that reaches nobody on Sundays."""
 
+
+def _schedule(team: Any) -> str:
+    rows = _model("integrations.MirroredDocument").filter(connection=_first(team.connections), kind="schedules")
+    return str(rows.filter(gone_at=None).order_by("remote_id").values_list("remote_id", flat=True)[0])
+
+
+def feed_token(team: Any) -> str:
+    """The secret of its manager's calendar feed."""
+    return f"pwf_{team.slug}"
+
+
 EXAMPLES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "invitation": lambda team: {"token": INVITED},
     "set-up": lambda team: {"token": set_up_token(timezone.now())},
@@ -95,6 +107,8 @@ EXAMPLES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "connection-delete": lambda team: {"pk": _first(team.connections)},
     "mirror": lambda team: {"connection": _first(team.connections)},
     "coverage-policy": lambda team: {"connection": _first(team.connections), "policy_id": GAPPY},
+    "schedule": lambda team: {"connection": _first(team.connections), "schedule_id": _schedule(team)},
+    "feed": lambda team: {"token": feed_token(team)},
     "team-preset": lambda team: {"name": "observer"},
     "agent-connect": _key,
     "agent-change": _key,
@@ -122,6 +136,8 @@ QUERIES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "explain oneself": lambda team: {"who": f"me:{team.slug}", "tool": "resolve_incident", "arguments": "{}"},
     "coverage weeks": lambda team: {"weeks": 12, "team": team.slug},
     "paged policy": lambda team: {"of": f"policy.{GAPPY}.{_first(team.connections)}"},
+    "schedule day": lambda team: {"view": "day", "zone": "Asia/Kolkata"},
+    "schedule month": lambda team: {"view": "month", "zone": "Europe/Berlin"},
     "access team": lambda team: {"day": timezone.now().date().isoformat(), "what": "risk:high", "team": team.slug},
 }
 """URL name and a word → what the address of such a page asks for: an example that belongs to a team, where it names one."""

@@ -28,8 +28,9 @@ from integrations.actions import (
     do_register_token,
     do_replace_token,
 )
+from integrations.feeds import digest_of, do_make_feed
 from integrations.intended import do_mark_intended
-from integrations.models import Attempt, Connection, ConnectionTest, Mirror, MirroredDocument, RunningTest
+from integrations.models import Attempt, Connection, ConnectionTest, Feed, Mirror, MirroredDocument, RunningTest
 from integrations.pagerduty.catalog import TOOLS
 from policies.actions import (
     count_guess,
@@ -69,7 +70,7 @@ from policies.models import (
 )
 from tests.conftest import PASSWORD, Cast, make_cast
 from tests.mirrored import mirrored
-from tests.pages import GAPPY, INVITED, QUERIES, addresses, path_of
+from tests.pages import EXAMPLES, GAPPY, INVITED, QUERIES, addresses, feed_token, path_of
 
 NETWORKS = ("198.51.100.7", "203.0.113.9")
 
@@ -175,6 +176,12 @@ def _furnish(number: int, team: Team, manager: User, ada: User) -> None:
     ToolRequest.objects.create(team=team, user=manager, tool="merge_incidents", **asked)
     if team.kind == Team.Kind.SHARED:
         do_invite(f"newcomer-{number}@example.com", by=manager, team=team)
+    example = EXAMPLES["schedule"](team)["schedule_id"]
+    for feed, token in (
+        do_make_feed(by=manager, connection=connection, schedule_id=example, name="Nights"),
+        do_make_feed(by=manager),
+    ):
+        Feed.objects.filter(pk=feed.pk).update(digest=digest_of(feed_token(team) if feed.connection_id else token))
     _second_factors(manager)
 
 

@@ -1,4 +1,4 @@
-"""Which schedules somebody may see, and how each of them stands: of what is mirrored of the connections that are theirs to see."""
+"""Which schedules somebody may see, and how each of them stands: of the mirrors of all connections that are theirs to see."""
 
 from __future__ import annotations
 

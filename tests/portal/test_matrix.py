@@ -35,7 +35,7 @@ from integrations.gateway import web
 from integrations.gateway.integration import Reply
 from integrations.leaving import digest_of as held_digest
 from integrations.leaving import held_by
-from integrations.models import IntendedGap
+from integrations.models import Feed, IntendedGap
 from integrations.pagerduty.catalog import CATEGORIES, PRESETS, TOOLS
 from integrations.pagerduty.diagnose import Heard
 from policies import actions
@@ -116,6 +116,12 @@ coverage weeks                    sign-in  200      200      200      200      2
 coverage-policy                   sign-in  404      200      200      200      404      200
 paged                             sign-in  200      200      200      200      200      200
 paged policy                      sign-in  refused  200      200      200      refused  200
+schedules                         sign-in  200      200      200      200      200      200
+schedule                          sign-in  404      200      200      200      404      200
+schedule day                      sign-in  404      200      200      200      404      200
+schedule month                    sign-in  404      200      200      200      404      200
+my-on-call                        sign-in  200      200      200      200      200      200
+feed                              200      200      200      200      200      200      200
 people                            sign-in  403      403      403      403      200      200
 person                            sign-in  403      403      403      403      200      200
 grid                              sign-in  403      403      403      403      200      200
@@ -225,6 +231,10 @@ try                                                  sign-in  404      done     
 mirror                                               sign-in  404      done     done     done     404      done
 coverage-policy override                             sign-in  404      done     done     done     404      done
 coverage-policy intend,unmark                        sign-in  404      403      done     done     404      done
+schedule feed                                        sign-in  404      done     done     done     404      done
+my-on-call feed                                      sign-in  done     done     done     done     done     done
+my-on-call revoke                                    sign-in  404      404      done     done     404      404
+feed                                                 405      405      405      405      405      405      405
 team-agents close,issue,revoke                       sign-in  404      403      done     done     403      done
 agent-change                                         sign-in  404      403      done     done     403      done
 stop-agent rehearse,stop                             sign-in  404      403      done     done     403      done
@@ -266,6 +276,7 @@ admin:integrations_connection_add                    sign-in  sign-in  sign-in  
 admin:integrations_connection_change                 sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
 admin:integrations_connection_delete                 sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
 admin:integrations_connection_changelist remove,test sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
+admin:integrations_feed_changelist revoke            sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
 admin:integrations_connection_changelist switch_off  sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
 admin:integrations_intendedgap_delete                sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
 admin:integrations_intendedgap_changelist remove     sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
@@ -325,6 +336,10 @@ def _delete(team: Team) -> Values:
 def _narrower(team: Team) -> Values:
     key = AgentKey.objects.get(pk=_example("agent-change", team))
     return {"seen": facts_digest(key), "calls_per_minute": 5, "may": "core", **WHY}
+
+
+def _feed(team: Team) -> int:
+    return Feed.objects.get(connection__team=team).pk
 
 
 def _code() -> str:
@@ -472,6 +487,9 @@ BODIES: dict[str, Callable[[Team], Values]] = {
         "action": "unmark",
         "mark": IntendedGap.objects.filter(connection__team=team).get().pk,
     },
+    "schedule feed": lambda team: {"action": "feed"},
+    "my-on-call feed": lambda team: {"action": "feed"},
+    "my-on-call revoke": lambda team: {"action": "revoke", "feed": _feed(team)},
     "team-tools": lambda team: {"tool": "resolve_incident", "state": "on", **WHY},
     "team-tools undo": _undo,
     "team-reveals": lambda team: WHY,
@@ -552,6 +570,7 @@ BODIES: dict[str, Callable[[Team], Values]] = {
         for model, actions in (
             ("integrations.Connection", ("remove", "switch_off", "test")),
             ("integrations.IntendedGap", ("remove",)),
+            ("integrations.Feed", ("revoke",)),
             ("mfa.Authenticator", ("take_away",)),
             ("policies.AgentKey", ("revoke", "stop")),
             ("policies.BrowserSession", ("end",)),

@@ -69,6 +69,7 @@ from policies.models import (
     User,
 )
 from tests.conftest import PASSWORD, Cast, make_cast
+from tests.kept import keep, policy, schedule, service
 from tests.mirrored import mirrored
 from tests.pages import EXAMPLES, GAPPY, INVITED, QUERIES, addresses, feed_token, path_of
 
@@ -239,58 +240,12 @@ def _gaps(connection: Connection, manager: User) -> None:
     """A policy that reaches nobody on Sundays, one of which is meant to be so."""
     sunday = timezone.now().astimezone(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     sunday += dt.timedelta(days=6 - sunday.weekday() or 7)
-    gabi = {"id": "PUSRGAP", "type": "user_reference", "summary": "Gabi"}
-    layer = {
-        "id": "PLAYER1",
-        "name": "Weekdays",
-        "start": "2026-01-05T00:00:00Z",
-        "end": None,
-        "rotation_virtual_start": "2026-01-05T00:00:00Z",
-        "rotation_turn_length_seconds": 7 * 86_400,
-        "users": [{"user": gabi}],
-        "restrictions": [
-            {
-                "type": "weekly_restriction",
-                "start_day_of_week": 1,
-                "start_time_of_day": "00:00:00",
-                "duration_seconds": 6 * 86_400,
-            }
-        ],
-    }
-    schedule = {
-        "id": "PSCHGAP",
-        "type": "schedule",
-        "name": "Six days",
-        "time_zone": "UTC",
-        "schedule_layers": [layer],
-        "users": [gabi],
-    }
-    target = {"id": "PSCHGAP", "type": "schedule_reference", "summary": "Six days"}
-    rule = {"id": "PRULE01", "escalation_delay_in_minutes": 10, "targets": [target]}
-    policy = {
-        "id": GAPPY,
-        "type": "escalation_policy",
-        "name": "Not on Sundays",
-        "num_loops": 1,
-        "escalation_rules": [rule],
-    }
-    service = {
-        "id": "PSVCGAP",
-        "type": "service",
-        "name": "Books",
-        "status": "active",
-        "escalation_policy": {"id": GAPPY},
-    }
-    for kind, row in (
-        ("schedules", {"schedule": schedule, "overrides": []}),
-        ("policies", policy),
-        ("services", service),
-    ):
-        body = json.dumps(row).encode()
-        id_ = str(row.get("id", "PSCHGAP"))
-        values = {"body": zlib.compress(body, 1), "digest": f"{kind}-gaps", "read_at": timezone.now(), "gone_at": None}
-        MirroredDocument.objects.update_or_create(connection=connection, kind=kind, remote_id=id_, defaults=values)
-    Mirror.objects.filter(pk=connection.pk).update(version=F("version") + 1)
+    keep(
+        connection,
+        schedule("PSCHGAP", "Six days", users=["PUSRGAP"], days=6),
+        policy(GAPPY, "Not on Sundays", "PSCHGAP", loops=1),
+        service("PSVCGAP", GAPPY, "Books"),
+    )
     do_mark_intended(
         connection,
         policy_id=GAPPY,

@@ -72,11 +72,15 @@ def index(request: Request) -> HttpResponse:
     now = timezone.now()
     connections = mirror.visible_to(request.user)
     seen = look(connections, now)
-    context: dict[str, Any] = {"read": seen, "connections": connections}
-    if seen:
-        context |= _found(request, seen, now)
+    context: dict[str, Any] = {"read": seen}
+    context |= _found(request, seen, now) if seen else {"waiting": waiting(connections)}
     part = "coverage/_found.html" if request.htmx and request.htmx.target == "found" else "coverage/index.html"
     return render(request, part, context)
+
+
+def waiting(connections: list[Connection]) -> list[mirror.Kept]:
+    """How far they are of which nothing was read to its end."""
+    return list(mirror.kept_of(connections).values()) if connections else []
 
 
 def _found(request: Request, seen: list[Seen], now: dt.datetime) -> dict[str, Any]:
@@ -403,8 +407,8 @@ def _on_call_in(line: Line, schedule_id: str, span: Span) -> list[str]:
 
 def ask_again(connection: Connection, *, by: User) -> None:
     """Have what is mirrored read anew: it was changed from here."""
-    if mirror.ask_for(connection, by=by.email):
-        sync_connection.enqueue(str(connection.pk))
+    mirror.ask_for(connection, by=by.email, changed=True)
+    sync_connection.enqueue(str(connection.pk))
 
 
 def _written(request: Request, line: Line, values: dict[str, Any], span: Span, key: str) -> dict[str, Any]:

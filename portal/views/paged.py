@@ -30,6 +30,7 @@ from portal.forms import PagedForm
 from portal.http import Request
 from portal.oncall.coverage import Seen, at, look, policy_page
 from portal.oncall.strips import lasts
+from portal.views.coverage import waiting
 
 SOURCES: Final = {
     "layer": "layer",
@@ -143,8 +144,9 @@ def index(request: Request) -> HttpResponse:
     now = timezone.now().replace(microsecond=0)
     connections = mirror.visible_to(request.user)
     seen = look(connections, now)
-    context: dict[str, Any] = {"read": seen, "connections": connections}
+    context: dict[str, Any] = {}
     if not seen:
+        context["waiting"] = waiting(connections)
         # As where there are others, what is asked for is not among them.
         return render(request, "paged/index.html", context, status=404 if request.GET.get("of") else 200)
     named = _named(seen)

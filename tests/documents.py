@@ -110,15 +110,18 @@ def keep(
     row.begun_at = row.ended_at = at
     row.save()
     kinds = MirrorPart.Kind
-    wrapped = [{"schedule": one, "overrides": (overrides or {}).get(one["id"], [])} for one in schedules]
-    for kind, documents in (
+    wrapped: list[Document] = [
+        {"schedule": one, "overrides": (overrides or {}).get(one["id"], [])} for one in schedules
+    ]
+    parts: list[tuple[str, list[Document]]] = [
         (kinds.SCHEDULES, wrapped),
         (kinds.SCHEDULES_V3, []),
         (kinds.POLICIES, list(policies)),
         (kinds.SERVICES, list(services)),
         (kinds.USERS, list(people)),
         (kinds.TEAMS, list(teams)),
-    ):
+    ]
+    for kind, documents in parts:
         MirrorPart.objects.update_or_create(
             connection=connection,
             kind=kind,

@@ -40,6 +40,8 @@ MORE = {
     "catalogue": [("ada", "?text=status+page"), ("ada", "?text=nonsense")],
     "audit": [("ada", "?q=verdict%3Adeny"), ("ada", "?q=tool%3Anonsense"), ("mina", ""), ("vic", "")],
     "grid": [("ada", "?category=incidents")],
+    "schedules": [("ada", "?text=nonsense"), ("rhea", "")],
+    "my-on-call": [("mina", "")],
 }
 """URL name → who else looks at the page, and with which query: how others see it, and what is empty, refused or a preview."""
 

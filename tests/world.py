@@ -177,12 +177,23 @@ def _furnish(number: int, team: Team, manager: User, ada: User) -> None:
     if team.kind == Team.Kind.SHARED:
         do_invite(f"newcomer-{number}@example.com", by=manager, team=team)
     example = EXAMPLES["schedule"](team)["schedule_id"]
+    _be_somebody(connection, example, manager)
     for feed, token in (
         do_make_feed(by=manager, connection=connection, schedule_id=example, name="Nights"),
         do_make_feed(by=manager),
     ):
         Feed.objects.filter(pk=feed.pk).update(digest=digest_of(feed_token(team) if feed.connection_id else token))
     _second_factors(manager)
+
+
+def _be_somebody(connection: Connection, schedule_id: str, person: User) -> None:
+    """One of those who have turns in the schedule has this person's address."""
+    rows = MirroredDocument.objects.filter(connection=connection)
+    layers = mirror.unpacked(rows.get(kind="schedules", remote_id=schedule_id).body)["schedule"]["schedule_layers"]
+    row = rows.get(kind="users", remote_id=layers[0]["users"][0]["user"]["id"])
+    text = json.dumps({**mirror.unpacked(row.body), "email": person.email}).encode()
+    rows.filter(pk=row.pk).update(body=zlib.compress(text, 1), digest=str(row.pk))
+    Mirror.objects.filter(pk=connection.pk).update(version=F("version") + 1)
 
 
 def _second_factors(person: User) -> None:

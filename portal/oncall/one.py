@@ -223,7 +223,7 @@ class One:
         if self.overrides:
             lanes.append(Drawn("Overrides", self.overrides))
         for source, slices in reversed(self.rendering[1]):
-            lanes.append(Drawn(source.name or source.id, slices, note=source.kind.replace("_", " ")))
+            lanes.append(Drawn(source.name or source.id or source.kind.replace("_", " "), slices))
         return lanes
 
     def _bare(self) -> list[Span]:

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 from integrations import mirror
 from integrations.models import Connection
@@ -81,6 +81,12 @@ def seen(user: User, now: dt.datetime, *, team: str = "") -> list[Seen]:
     connections = [one for one in mirror.visible_to(user) if not team or one.team.slug == team]
     kept = mirror.kept_of(connections)
     return [Seen(one, kept[one.pk], int(now.timestamp())) for one in connections]
+
+
+def freshness(found: Iterable[Seen]) -> dict[str, Any]:
+    """What ``schedules/_fresh.html`` shows."""
+    mirrors = [one.kept for one in found]
+    return {"mirrors": mirrors, "troubled": sum(bool(kept.told or kept.problems) for kept in mirrors)}
 
 
 def once(found: Iterable[Seen]) -> list[tuple[Seen, Schedule]]:

@@ -18,6 +18,8 @@ COLOURS: Final = 12
 """Classes ``person-0`` to ``person-11`` of portal.css. Whoever comes after them shares one: initials tell them apart."""
 HEADING, BAR, BETWEEN, AXIS = 18, 26, 8, 36
 """Pixels: a lane's name, one row of bars, the space after a lane, and the axis at the top."""
+SIGNS, FOOT = 9, 14
+"""Pixels: of the lane that has handoffs, what marks them; and at the bottom the words of what is marked in all lanes."""
 MOST_BARS: Final = 1_500
 """In one picture. Lanes that would go beyond are drawn as the times in which they hold anybody."""
 WIDTHS: Final = (300, 600, 900, 1100)
@@ -228,17 +230,19 @@ def draw(
     top, left, condensed = AXIS, MOST_BARS, False
     for lane in lanes:
         slices = clipped(lane.slices, window)
+        y = top + HEADING + (SIGNS if lane.is_final else 0)
         if len(slices) + len(lane.holes) <= left:
             left -= len(slices) + len(lane.holes)
-            row = _lane(lane, slices, window, zone, people, top)
+            row = _lane(lane, slices, window, zone, people, y)
         else:
             condensed = True
-            row = _condensed(lane, slices, window, top)
+            row = _condensed(lane, slices, window, y)
         made.append(row)
         top = row.y + row.height + BETWEEN
     marks = [_clock(window, at, change, zone, of) for at, change, of in _changes(window, zone, other)]
     if window.start <= now < window.end:
         marks.append(Mark(place(window, now), "now", "now", f"Now: {told(now, zone)}", place(window, now) > 80))
+    top += FOOT if marks else 0
     return Timeline(
         window,
         str(zone),
@@ -298,7 +302,7 @@ def handoffs(slices: Sequence[Slice]) -> list[tuple[int, frozenset[str], frozens
 
 
 def _lane(
-    lane: Drawn, slices: Sequence[Slice], window: Span, zone: ZoneInfo, people: Mapping[str, Face], top: int
+    lane: Drawn, slices: Sequence[Slice], window: Span, zone: ZoneInfo, people: Mapping[str, Face], y: int
 ) -> Lane:
     rows: list[int] = []
     bars: list[Bar] = []
@@ -309,7 +313,7 @@ def _lane(
         # Several at once are below each other: the first row that is free.
         row = next((number for number, until in enumerate(rows) if until <= one.start), len(rows))
         rows[row : row + 1] = [one.end]
-        bars.append(_bar(one, window, zone, people, top + HEADING + row * BAR))
+        bars.append(_bar(one, window, zone, people, y + row * BAR))
     found = handoffs(slices) if lane.is_final else []
     marks = [
         Mark(
@@ -322,9 +326,7 @@ def _lane(
         for at, before, after in found
         if window.start < at < window.end
     ]
-    return Lane(
-        lane.name, top + HEADING, max(len(rows), 1) * BAR, tuple(bars), (), tuple(marks), lane.is_final, lane.note
-    )
+    return Lane(lane.name, y, max(len(rows), 1) * BAR, tuple(bars), (), tuple(marks), lane.is_final, lane.note)
 
 
 def _names(users: Iterable[str], people: Mapping[str, Face]) -> str:
@@ -356,7 +358,7 @@ def _bar(one: Slice, window: Span, zone: ZoneInfo, people: Mapping[str, Face], y
     )
 
 
-def _condensed(lane: Drawn, slices: Sequence[Slice], window: Span, top: int) -> Lane:
+def _condensed(lane: Drawn, slices: Sequence[Slice], window: Span, y: int) -> Lane:
     """The times in which it holds anybody, no closer than a pixel or so apart."""
     spans: list[Span] = []
     step = window.seconds // WIDTHS[-1]
@@ -369,14 +371,14 @@ def _condensed(lane: Drawn, slices: Sequence[Slice], window: Span, top: int) -> 
         Block(
             place(window, span.start),
             round(100 * span.seconds / max(window.seconds, 1), 3),
-            top + HEADING,
+            y,
             BAR - 4,
             "busy",
         )
         for span in spans
     )
     note = f"{len(slices)} shifts: too many to draw one by one"
-    return Lane(lane.name, top + HEADING, BAR, (), blocks, (), lane.is_final, note)
+    return Lane(lane.name, y, BAR, (), blocks, (), lane.is_final, note)
 
 
 def told(at: int, zone: ZoneInfo) -> str:

@@ -23,7 +23,7 @@ from portal.http import Request, one_of, told
 from portal.oncall import calendar
 from portal.oncall.mine import BACK, Mine, merged
 from portal.oncall.one import through
-from portal.oncall.seen import Seen, moment
+from portal.oncall.seen import Seen, freshness, moment
 
 SHOWN: Final = 60
 """Coming shifts on the page; a calendar has all."""
@@ -63,7 +63,7 @@ def mine(request: Request) -> HttpResponse:
     had, coming = own.hours if own.is_known else (0, 0)
     context = {
         "mine": own,
-        "mirrors": [one.kept for one in own.mirrors],
+        **freshness(own.mirrors),
         "coming": own.coming[:SHOWN],
         "more": max(len(own.coming) - SHOWN, 0),
         "overlaps": own.overlaps[:SHOWN],

@@ -23,7 +23,7 @@ from portal.forms import SchedulesForm, TimelineForm, zone_choices
 from portal.http import Request, told
 from portal.oncall import timeline
 from portal.oncall.one import MOST_ROWS, One, legend
-from portal.oncall.seen import Row, Seen, moment, once, ordered, seen
+from portal.oncall.seen import Row, Seen, freshness, moment, once, ordered, seen
 from portal.oncall.timeline import VIEWS, View
 from portal.views.feeds import address_of
 
@@ -54,7 +54,7 @@ def index(request: Request) -> HttpResponse:
         "total": len(every),
         "query": urlencode(query),
         "filtered": form.is_bound,
-        "mirrors": [one.kept for one in chosen],
+        **freshness(chosen),
         "unread": [one.connection for one in chosen if one.kept.is_empty],
         "has_connection": bool(found),
         "worst": sum(row.health[2] == 0 for row in rows),
@@ -109,6 +109,7 @@ def schedule(request: Request, connection: UUID, schedule_id: str) -> HttpRespon
         "lane_rows": one.lane_rows[:MOST_ROWS],
         "more_lane_rows": max(len(one.lane_rows) - MOST_ROWS, 0),
         "legend": legend(one.faces, [bar for lane in one.lanes for bar in timeline.clipped(lane.slices, one.window)]),
+        "first_day": first,
         "last_day": timeline.moved(view, first, 1) - dt.timedelta(days=1),
         "views": [(each, _address(each, first, zone), each is view) for each in VIEWS.values()],
         "before": _address(view, timeline.moved(view, first, -1), zone),

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from integrations import mirror
 from integrations.actions import do_register_token, do_set_enabled
+from integrations.feeds import do_make_feed
 from integrations.models import Connection, PastKnown, PastShift
 from policies.actions import do_create_personal_workspace
 from tests.conftest import Cast
@@ -165,13 +166,15 @@ def test_what_is_wrong_in_one_document_is_named_and_breaks_no_other(
 
 
 def test_hostile_names_are_text(client: Client, cast: Cast, connection: Connection) -> None:
-    foe = person("PFOE", HOSTILE[:255], "foe@example.com")
+    foe = person("PFOE", HOSTILE[:255], "vic@example.com")
     rows = [layer([foe], START, name=HOSTILE[:255])]
     evil = schedule("PEVIL01", HOSTILE[:255], rows, html_url="javascript:alert(1)")
-    keep(connection, schedules=[evil], people=[foe], policies=[policy("PEP1", HOSTILE[:200], [evil])])
+    keep(connection, schedules=[evil], people=[foe], policies=[policy("PEP1", HOSTILE[:200], [evil], [foe])])
     client.force_login(cast.vic)
+    do_make_feed(by=cast.vic, connection=connection, schedule_id="PEVIL01", name=HOSTILE)
     for address in (
         "/schedules/",
+        "/my-on-call/",
         path(connection, "PEVIL01"),
         path(connection, "PEVIL01", view="day", zone=HOSTILE[:9]),
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import html
 import json
 import re
 from collections.abc import Collection, Iterable
@@ -15,8 +16,8 @@ from django.contrib.auth.forms import AuthenticationForm
 from django.db.models import QuerySet
 from django.forms.utils import flatatt
 from django.utils import timezone
-from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from integrations.actions import clean_bounds, end_of_day, suspension
 from integrations.leaving import END, Held, digest_of
@@ -146,10 +147,12 @@ class LongSelect(forms.Select):
 
     def render(self, name: str, value: Any, attrs: dict[str, Any] | None = None, renderer: object = None) -> SafeString:
         chosen = "" if value is None else str(value)
-        options = format_html_join(
-            "",
-            '<option value="{}"{}>{}</option>',
-            ((key, mark_safe(" selected") if key == chosen else "", said) for key, said in self.choices),
+        # Escaped by the standard library, as Django's own does: with format_html a thousand of them cost 100 ms.
+        options = SafeString(
+            "".join(
+                f'<option value="{html.escape(str(key))}"{" selected" if key == chosen else ""}>{html.escape(str(said))}</option>'
+                for key, said in self.choices
+            )
         )
         return format_html(
             '<select name="{}"{}>{}</select>', name, flatatt(self.build_attrs(self.attrs, attrs)), options

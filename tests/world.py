@@ -17,6 +17,7 @@ from allauth.mfa.webauthn.internal.auth import WebAuthn
 from allauth.socialaccount.models import SocialAccount
 from django.apps import apps
 from django.db import models, transaction
+from django.db.models import F
 from django.test import Client
 from django.utils import timezone
 

@@ -243,6 +243,7 @@ def _page(
         "kept": line.seen.kept,
         "weeks": weeks,
         "choices": CHOICES,
+        "table": "table" in request.GET,
         "gap": gap,
         "gaps": line.gaps[:OWN_GAPS],
         "more_gaps": max(len(line.gaps) - OWN_GAPS, 0),

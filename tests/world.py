@@ -29,6 +29,7 @@ from integrations.actions import (
     do_replace_token,
 )
 from integrations.feeds import digest_of, do_make_feed
+from integrations.intended import do_mark_intended
 from integrations.models import Attempt, Connection, ConnectionTest, Feed, Mirror, MirroredDocument, RunningTest
 from integrations.pagerduty.catalog import TOOLS
 from policies.actions import (
@@ -68,8 +69,9 @@ from policies.models import (
     User,
 )
 from tests.conftest import PASSWORD, Cast, make_cast
+from tests.kept import keep, policy, schedule, service
 from tests.mirrored import mirrored
-from tests.pages import EXAMPLES, INVITED, QUERIES, addresses, feed_token, path_of
+from tests.pages import EXAMPLES, GAPPY, INVITED, QUERIES, addresses, feed_token, path_of
 
 NETWORKS = ("198.51.100.7", "203.0.113.9")
 
@@ -241,7 +243,30 @@ def _connection(number: int, team: Team, manager: User, ada: User) -> Connection
         connection=connection, defaults={**tested, "steps": [["GET /abilities", "200"]], "ended_at": timezone.now()}
     )
     mirrored(connection)
+    _gaps(connection, manager)
     return connection
+
+
+def _gaps(connection: Connection, manager: User) -> None:
+    """A policy that reaches nobody on Sundays, one of which is meant to be so."""
+    sunday = timezone.now().astimezone(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    sunday += dt.timedelta(days=6 - sunday.weekday() or 7)
+    keep(
+        connection,
+        schedule("PSCHGAP", "Six days", users=["PUSRGAP"], days=6),
+        policy(GAPPY, "Not on Sundays", "PSCHGAP", loops=1),
+        service("PSVCGAP", GAPPY, "Books"),
+    )
+    do_mark_intended(
+        connection,
+        policy_id=GAPPY,
+        policy_name="Not on Sundays",
+        starts_at=sunday,
+        ends_at=sunday + dt.timedelta(hours=20),
+        until=sunday + dt.timedelta(days=9),
+        by=manager,
+        reason="the books are closed",
+    )
 
 
 def _calls(number: int, team: Team, key: AgentKey) -> None:
@@ -320,7 +345,9 @@ def spoil() -> None:
     for row in MirroredDocument.objects.all():
         body = json.dumps(_hostile_document(mirror.unpacked(row.body))).encode()
         MirroredDocument.objects.filter(pk=row.pk).update(body=zlib.compress(body, 1), digest=str(row.pk))
-    Mirror.objects.update(version=F("version") + 1)
+    for row in Mirror.objects.select_related("connection"):
+        # Within these bounds, or none of it would be shown.
+        Mirror.objects.filter(pk=row.pk).update(version=row.version + 1, bounds=mirror._bounds(row.connection))
     for alarm in Alarm.objects.all():
         alarm.signs = [{**sign, "ip": HOSTILE, "network": HOSTILE, "tool": HOSTILE} for sign in alarm.signs]
         alarm.save()

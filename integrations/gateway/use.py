@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 FIXED: Final = frozenset({"not_in_catalogue", "refused_operation", "job_list"})
 """Rules that nobody's choice changes."""
+ARGUMENT: Final = "argument:"
+"""What the word for a wrong argument begins with, in an entry: the argument's name follows."""
 Make = Callable[[Call, bool], Awaitable[Answer | None]]
 """How a door makes one of the calls; with whether it is of a tool that writes. None: the caller has gone meanwhile."""
 
@@ -106,7 +108,7 @@ class Use:
     ) -> tuple[Any, bool]:
         """A use that goes no further than its verdict, on record: denied, or allowed and not to be understood."""
         self.about = wrong.about if wrong is not None else ""
-        fault = f"argument:{self.about}" if self.about else "arguments"
+        fault = f"{ARGUMENT}{self.about}" if self.about else "arguments"
         answer = await self._make(
             self._made("", "", tool=name, arguments=arguments, problem=problem, fault=fault), False
         )
@@ -136,6 +138,8 @@ class Use:
         if answer is None:
             raise CallerGone
         self.may_be_done = self.may_be_done or (writes and answer.reply is not None)
+        if answer.fault.startswith(ARGUMENT):
+            self.about = answer.fault.removeprefix(ARGUMENT)
         return self._told(answer)
 
     def _made(self, method: str, path: str, *, tool: str = "", **more: Any) -> Call:
@@ -150,13 +154,17 @@ class Use:
             self.decisions.append(verdict.decision_id)
         if answer.replay_of and not answer.problem:
             self._notes.append(f"This write was done before (decision {answer.replay_of}) and was not sent again.")
+        if answer.own is not None and not answer.problem:
+            return tools.Told(answer.own.document)
         if not answer.problem and reply is not None:
             if reply.status >= 400:
                 error = refused(reply.status, reply.body)
                 asked = {"tool": verdict.tool, "decision_id": verdict.decision_id} if verdict else {}
                 return tools.Told(None, "refused", {**error, **asked})
             return tools.Told(msgspec.json.decode(reply.body) if reply.body else None)
-        error = {"problem": answer.problem, "remedy": answer.remedy}
+        error: dict[str, Any] = {"problem": answer.problem, "remedy": answer.remedy}
+        if answer.candidates:
+            error["candidates"] = list(answer.candidates)
         if verdict is not None:
             error |= {"tool": verdict.tool, "decision_id": verdict.decision_id}
             if not answer.allowed:
@@ -171,7 +179,9 @@ class Use:
 
 
 def operation_of(ask: tools.Ask) -> dict[str, Any]:
-    """What a call says of the operation that a tool asks for."""
+    """What a call says of the operation that a tool asks for; or of what it asks the portal itself."""
+    if ask.own is not None:
+        return {"method": "", "path": "", "arguments": ask.own}
     body = b"" if ask.body is None else msgspec.json.encode(ask.body)
     return {"method": ask.method, "path": ask.path, "query": urlencode(ask.query), "body": body}
 

@@ -147,7 +147,7 @@ def _check_text(name: str, value: str, schema: Mapping[str, Any], remedy: str) -
         raise Wrong(f"{name} holds a NUL character or half a surrogate pair.", "Pass plain text.")
     if name.endswith(("_id", "_ids")) or name == "ids":
         _check_id(name, value, remedy)
-    elif name in ("since", "until", "start", "end") or name.endswith(
+    elif name in ("since", "until", "start", "end", "at") or name.endswith(
         ("_time", "_at", "effective_since", "effective_until")
     ):
         _check_time(name, value, remedy)

@@ -1,0 +1,90 @@
+"""What tools without operations are answered from: a connection's mirror, read in threads of its own, off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any, Final
+
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from integrations.gateway.integration import Connection, Own, Unanswered
+from integrations.intended import mark_of, marks_of
+from integrations.models import Connection as ConnectionRow
+from integrations.pagerduty import tools
+from integrations.pagerduty.analysis.intended import Mark
+from integrations.pagerduty.tools import mirrored
+from integrations.sweep import Sweep, swept
+from policies.core.call import Tool
+from policies.journal import AWAY_SECONDS, own_connection
+from policies.patience import is_away
+
+THREADS: Final = 2
+"""What is worked out in them takes the processor from the calls on the loop: few of them at once."""
+
+
+class Mirrors:
+    """One for each event loop."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(THREADS, "mirror")
+
+    async def answer(self, tool: Tool, arguments: Mapping[str, Any], connection: Connection) -> Own:
+        """Raises ``Unanswered``."""
+        return await asyncio.wrap_future(self._threads.submit(_answer, tool, arguments, connection.id))
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _answer(tool: Tool, arguments: Mapping[str, Any], connection_id: str) -> Own:
+    # Not the pages' connection: what answers calls gives up a database that says nothing.
+    connections[DEFAULT_DB_ALIAS] = own_connection(lambda: AWAY_SECONDS)
+    try:
+        given = tools.valid(tool, arguments)
+        return mirrored.answer(tool.name, given, look(ConnectionRow.objects.get(pk=connection_id), given.now))
+    except tools.Wrong as wrong:
+        # A door has judged them before it asked.
+        raise Unanswered(str(wrong), wrong.remedy, fault=f"argument:{wrong.about}") from wrong
+    except Exception as error:
+        if not is_away(error):
+            raise
+        problem = "The portal's database did not answer, and this is answered from what is kept there."
+        raise Unanswered(problem, "Try again shortly, or use a tool that asks PagerDuty.") from error
+    finally:
+        connections[DEFAULT_DB_ALIAS].close()
+
+
+def look(row: ConnectionRow, now: dt.datetime) -> mirrored.Mirror:
+    """What is kept of a connection. Raises ``Unanswered`` where it was not read as yet."""
+    # Here, because the mirror is read by calls, and calls are what this is a part of.
+    from integrations import mirror
+
+    kept = mirror.kept(row)
+    if kept.as_of is None:
+        problem = f"The portal has not read {row.name} into its mirror yet, and this is answered from that."
+        told = " ".join(dict.fromkeys(part.problem for part in kept.parts.values() if part.problem))
+        remedy = f"Ask a person of {row.team.name} to refresh it on the Schedules page, and try again when it is read."
+        raise Unanswered(f"{problem} {told}".strip(), remedy)
+
+    @cache
+    def sweep() -> Sweep:
+        return swept(row, kept.account, now)
+
+    def marks() -> Mapping[str, Sequence[tuple[Mark, str]]]:
+        found = marks_of([row.pk], now)
+        return {policy: [(mark_of(each), each.reason) for each in rows] for (_, policy), rows in found.items()}
+
+    return mirrored.Mirror(
+        row.name,
+        kept.account,
+        kept.as_of,
+        {part.kind: part.problem for part in kept.parts.values() if part.problem},
+        lambda: sweep().rendered,
+        lambda: sweep().holes,
+        marks,
+        lambda: mirror.rates(row),
+    )

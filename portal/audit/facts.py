@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 from typing import Any, Final
@@ -108,10 +109,8 @@ def _mirror(details: dict[str, Any]) -> Facts:
         return []
     took = mirror.get("milliseconds")
     as_of = _text(mirror.get("as_of"))
-    try:
+    with contextlib.suppress(ValueError):
         as_of = when(dt.datetime.fromisoformat(as_of), "seconds")
-    except ValueError:
-        pass
     return [
         ("Answered from", "the portal's own mirror of PagerDuty: nothing was sent"),
         ("As of", as_of),

@@ -1,5 +1,5 @@
-"""Tools that are answered from the mirror: whom they name, what they say of gaps and of what is intended, what they refuse, and how
-large an answer gets."""
+"""Tools that are answered from the mirror: whom they name, what they say of gaps and of what is intended, what they refuse, and
+how large an answer gets."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def test_a_time_that_is_past_or_too_far_is_refused_with_what_to_do() -> None:
 def test_a_name_that_several_have_is_answered_with_the_candidates() -> None:
     refusal = refused("who_is_paged", escalation_policy_id="Standard")
     assert refusal.fault == "argument:escalation_policy_id"
-    assert "2 escalation policys" not in str(refusal)
+    assert str(refusal) == "2 escalation policies are named 'Standard'."
     assert refusal.candidates == ({"id": "PTWO1", "name": "Standard"}, {"id": "PTWO2", "name": "standard"})
 
 
@@ -313,7 +313,7 @@ def test_the_worst_comes_first_by_the_incidents_that_are_to_be_expected() -> Non
     quiet = told("coverage_gaps")["escalation_policies"]
     assert [row["id"] for row in quiet] == ["PLOST", "PGAPS", "PLOWER"]
     busy = told("coverage_gaps", of(rates={"SSEA": [0.5] * 168}))["escalation_policies"]
-    assert [row["id"] for row in busy][0] == "PGAPS"
+    assert busy[0]["id"] == "PGAPS"
     assert busy[0]["expected_incidents"] == 0.5 * 8
     assert "expected_incidents" not in busy[1]
 
@@ -324,10 +324,8 @@ def test_gaps_are_narrowed_to_a_service_a_policy_or_a_team() -> None:
     one = told("coverage_gaps", escalation_policy_id="PCLEAN")
     assert one["escalation_policies"][0]["unreachable_minutes"] == 0
     assert told("coverage_gaps", service_id="SOFF")["service"]["standing"].startswith("It is disabled")
-    assert told("coverage_gaps", service_id="SNONE") | {} == {
-        **told("coverage_gaps", service_id="SNONE"),
-        "escalation_policies": [],
-    }
+    alone = told("coverage_gaps", service_id="SNONE")
+    assert (alone["escalation_policies"], "never reaches anybody" in alone["service"]["standing"]) == ([], True)
     assert ask("coverage_gaps", team_id="TSEA", service_id="SSEA").targets == (
         About("service", "SSEA"),
         About("team", "TSEA"),
@@ -425,8 +423,9 @@ def test_no_name_of_the_account_hides_or_acts() -> None:
     written = json.dumps(everything, ensure_ascii=False)
     assert not set("\u202e\x00") & set(written)
     with pytest.raises(Unanswered) as refusal:
-        ask("who_is_paged", of(account), service_id="\u202e")
-    assert "\u202e" not in str(refusal.value) + json.dumps(refusal.value.candidates, ensure_ascii=False)
+        ask("who_is_paged", of(account), service_id="ements")
+    assert len(refusal.value.candidates) == len(SERVICES)
+    assert not set("\u202e\x00\n") & set(json.dumps(refusal.value.candidates, ensure_ascii=False))
 
 
 def test_the_slim_form_stays_small_on_a_large_account() -> None:

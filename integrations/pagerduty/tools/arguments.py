@@ -54,6 +54,11 @@ def named(parameter: str) -> str:
     return word if word in NAMED else ""
 
 
+def several(words: str) -> str:
+    """More than one of a kind, in words."""
+    return f"{words[:-1]}ies" if words.endswith("y") else f"{words}s"
+
+
 def is_id(text: str) -> bool:
     """Whether a text looks like one of PagerDuty's ids, and not like a name."""
     return _LIKE_AN_ID.fullmatch(text) is not None

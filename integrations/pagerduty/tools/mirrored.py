@@ -1,7 +1,6 @@
 """Tools without operations: answered from the portal's own mirror of the account, by the functions that its pages use.
 
-A tool gets its arguments and ``Mirror``; it says what it found, as of when, what could not be read, and which things it turned out
-to be about. Addresses stand as they are mirrored: masked. Names are the account's own and unmarked, as everywhere; what people
+A tool gets its arguments and ``Mirror``; it says what it found, as of when, what could not be read, and which things it was about. Addresses stand as they are mirrored: masked. Names are the account's own and unmarked, as everywhere; what people
 wrote into the portal is marked.
 """
 
@@ -27,7 +26,7 @@ from integrations.pagerduty.analysis.coverage import gaps as gaps_of
 from integrations.pagerduty.analysis.intended import Mark, cut, hours, intended
 from integrations.pagerduty.analysis.model import Account, Policy, Problem, Schedule, Service, Slice, Source, Span
 from integrations.pagerduty.analysis.paging import Notice, Paged, Reached, Step, service_is_paged, who_is_paged
-from integrations.pagerduty.tools.arguments import NAMED, is_id, moment
+from integrations.pagerduty.tools.arguments import NAMED, is_id, moment, several
 from integrations.pagerduty.tools.asking import Given
 from integrations.pagerduty.tools.names import MAXIMUM_CANDIDATES
 from integrations.pagerduty.tools.slim import outside, plain, utc
@@ -85,7 +84,7 @@ def answer(tool: str, given: Given, mirror: Mirror) -> Own:
 
 
 def _who_is_paged(given: Given, mirror: Mirror) -> Answer:
-    """``{"as_of", "at", "urgency", "escalation_policy", "levels": [{"level", "after_minutes", "pages": [...]}], "ends_at", ...}``"""
+    """``{"at", "urgency", "escalation_policy", "levels": [{"level", "after_minutes", "pages": [...]}], "ends_at", ...}``"""
     account = mirror.account
     at = _moment(given, "at")
     if ("service_id" in given.arguments) == ("escalation_policy_id" in given.arguments):
@@ -204,7 +203,7 @@ def _source(source: Source, schedule_id: str, account: Account) -> dict[str, Any
 
 
 def _coverage_gaps(given: Given, mirror: Mirror) -> Answer:
-    """``{"as_of", "window", "escalation_policies": [{"id", "name", "unreachable_minutes", "gaps": [...]}], "count", "more"}``"""
+    """``{"window", "escalation_policies": [{"id", "name", "unreachable_minutes", "gaps": [...]}], "count", "more"}``"""
     account = mirror.account
     window = _window(given, 4)
     services = _services_of(account)
@@ -373,7 +372,7 @@ def _services_of(account: Account) -> dict[str, list[Service]]:
 
 
 def _schedule_quality(given: Given, mirror: Mirror) -> Answer:
-    """``{"as_of", "window", "schedules": [{"id", "name", "score", "parts": {...}, "gaps": [...], "problems": [...]}], ...}``"""
+    """``{"window", "schedules": [{"id", "name", "score", "parts": {...}, "gaps": [...], "problems": [...]}], ...}``"""
     account = mirror.account
     window = _window(given, WEEKS)
     about: tuple[Target, ...] = ()
@@ -461,23 +460,19 @@ def _id(given: Given, parameter: str, known: Mapping[str, Any]) -> str:
     near = exact or [id for id, name in names.items() if folded in name.casefold()]
     candidates = tuple({"id": id, "name": shown(names[id], 120)} for id in near[:MAXIMUM_CANDIDATES])
     if exact:
-        _refuse(parameter, f"{len(exact)} {words}s are named {quoted}.", "Pass the id of the one you mean.", candidates)
+        _refuse(
+            parameter,
+            f"{len(exact)} {several(words)} are named {quoted}.",
+            "Pass the id of the one you mean.",
+            candidates,
+        )
     if candidates:
         problem = f"No {words} is named exactly {quoted}; these come near."
         _refuse(parameter, problem, "Pass the id of the one you mean.", candidates)
     like = "has the id" if is_id(text) else "is named"
     problem = f"No {words} in the portal's mirror {like} {quoted}."
     remedy = "It may be new, gone, or outside what the connection reaches: look with "
-    _refuse(parameter, problem, f"{remedy}list_{_LISTS[words]}, which asks PagerDuty itself.")
-
-
-_LISTS: Final = {
-    "service": "services",
-    "schedule": "schedules",
-    "escalation policy": "escalation_policies",
-    "team": "teams",
-    "user": "users",
-}
+    _refuse(parameter, problem, f"{remedy}list_{several(words).replace(' ', '_')}, which asks PagerDuty itself.")
 
 
 def _refuse(parameter: str, problem: str, remedy: str, candidates: tuple[Mapping[str, Any], ...] = ()) -> NoReturn:

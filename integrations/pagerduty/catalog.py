@@ -271,14 +271,14 @@ def _check() -> None:
                 raise ValueError(f"catalog.toml: {data['name']}: another tool says other bounds of {operation_id}")
     for tool in TOOLS.values():
         where = f"catalog.toml: {tool.name}"
+        if not tool.operations and tool.writes:
+            raise ValueError(f"{where}: it writes, and has no operation")
         for operation_id in tool.operations:
             operation = OPERATIONS.get(operation_id)
             if operation is None:
                 raise ValueError(f"{where}: no operation {operation_id}")
             if operation.reads is tool.writes:
                 raise ValueError(f"{where}: {operation_id} does not fit writes = {tool.writes}")
-        if not tool.operations and tool.writes:
-            raise ValueError(f"{where}: it writes, and has no operation")
         if tool.category not in CATEGORIES or not tool.presets <= set(PRESET_NAMES):
             raise ValueError(f"{where}: an unknown category or preset")
     _accounted(OPERATIONS, BOUNDS_OF, REFUSALS)

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any, Final
 
 from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from integrations.gateway.integration import Connection, Own, Unanswered
 from integrations.intended import mark_of, marks_of
@@ -30,32 +31,45 @@ class Mirrors:
     """One for each event loop."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(THREADS, "mirror")
+        self._opened: list[BaseDatabaseWrapper] = []
+        self._threads = ThreadPoolExecutor(THREADS, "mirror", self._open)
+
+    def _open(self) -> None:
+        """In each thread, before its first answer. Not the pages' connection: what answers calls gives up a database that says
+        nothing. It is kept open, for to open one costs more than the answer."""
+        own = own_connection(lambda: AWAY_SECONDS)
+        own.inc_thread_sharing()  # ``close`` is called in another thread.
+        connections[DEFAULT_DB_ALIAS] = own
+        self._opened.append(own)
 
     async def answer(self, tool: Tool, arguments: Mapping[str, Any], connection: Connection) -> Own:
         """Raises ``Unanswered``."""
         return await asyncio.wrap_future(self._threads.submit(_answer, tool, arguments, connection.id))
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Once no call waits for an answer."""
+        self._threads.shutdown(cancel_futures=True)
+        for own in self._opened:
+            own.close()
 
 
 def _answer(tool: Tool, arguments: Mapping[str, Any], connection_id: str) -> Own:
-    # Not the pages' connection: what answers calls gives up a database that says nothing.
-    connections[DEFAULT_DB_ALIAS] = own_connection(lambda: AWAY_SECONDS)
     try:
         given = tools.valid(tool, arguments)
-        return mirrored.answer(tool.name, given, look(ConnectionRow.objects.get(pk=connection_id), given.now))
+        row = ConnectionRow.objects.select_related("team").get(pk=connection_id)
+        return mirrored.answer(tool.name, given, look(row, given.now))
     except tools.Wrong as wrong:
         # A door has judged them before it asked.
         raise Unanswered(str(wrong), wrong.remedy, fault=f"argument:{wrong.about}") from wrong
+    except ConnectionRow.DoesNotExist as gone:
+        raise Unanswered("The connection was deleted meanwhile.", "Ask a manager for a key of another one.") from gone
     except Exception as error:
+        # The next one opens another: this one may be what is broken.
+        connections[DEFAULT_DB_ALIAS].close()
         if not is_away(error):
             raise
         problem = "The portal's database did not answer, and this is answered from what is kept there."
         raise Unanswered(problem, "Try again shortly, or use a tool that asks PagerDuty.") from error
-    finally:
-        connections[DEFAULT_DB_ALIAS].close()
 
 
 def look(row: ConnectionRow, now: dt.datetime) -> mirrored.Mirror:
@@ -66,7 +80,7 @@ def look(row: ConnectionRow, now: dt.datetime) -> mirrored.Mirror:
     kept = mirror.kept(row)
     if kept.as_of is None:
         problem = f"The portal has not read {row.name} into its mirror yet, and this is answered from that."
-        told = " ".join(dict.fromkeys(part.problem for part in kept.parts.values() if part.problem))
+        told = " ".join(dict.fromkeys(part.problem for part in kept.problems))
         remedy = f"Ask a person of {row.team.name} to refresh it on the Schedules page, and try again when it is read."
         raise Unanswered(f"{problem} {told}".strip(), remedy)
 
@@ -82,7 +96,7 @@ def look(row: ConnectionRow, now: dt.datetime) -> mirrored.Mirror:
         row.name,
         kept.account,
         kept.as_of,
-        {part.kind: part.problem for part in kept.parts.values() if part.problem},
+        {part.name: part.problem for part in kept.problems},
         lambda: sweep().rendered,
         lambda: sweep().holes,
         marks,

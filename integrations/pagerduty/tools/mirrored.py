@@ -304,8 +304,8 @@ def _coverage_row(
     }
     if len(services) > most:
         told["services_not_shown"] = len(services) - most
-    if likely is not None:
-        told["expected_incidents"] = round(likely, 2)
+    if likely is not None and row.gaps:
+        told["expected_incidents"] = round(likely, 3)
     if row.gaps:
         told["next_gap"] = _span(row.gaps[0], given)
     _listed(told, "gaps", [_span(span, given) for span in row.gaps[:most]], len(row.gaps))
@@ -401,7 +401,9 @@ def _schedule_quality(given: Given, mirror: Mirror) -> Answer:
 def _quality_row(
     schedule: Schedule, slices: Sequence[Slice], rated: Quality, window: Span, account: Account, most: int, given: Given
 ) -> dict[str, Any]:
-    gaps, several = gaps_of(slices, window), overlaps(slices, window)
+    gaps = gaps_of(slices, window)
+    # Of layers only one is on call at any time.
+    several = overlaps(slices, window) if schedule.kind == "v3" else ()
     used = [one for one in account.policies.values() if _uses(one, schedule.id)]
     parts: dict[str, Any] = {"coverage_percent": round(rated.coverage, 2), "balance_percent": rated.balance}
     if rated.overloaded:

@@ -8,14 +8,16 @@ import datetime as dt
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
 from uuid import UUID
 
+from integrations import mirror
 from integrations.models import Connection
 from integrations.pagerduty.analysis.coverage import Hole, holes
 from integrations.pagerduty.analysis.model import Account, Policy, Slice, Span
+from integrations.pagerduty.analysis.relief import Duties, duties
 from integrations.pagerduty.analysis.rotation import render
 
 DAY: Final = 86_400
@@ -33,8 +35,10 @@ class Sweep:
     window: Span
     rendered: Mapping[str, tuple[Slice, ...]]
     """By schedule id."""
-    holes: Mapping[str, tuple[Hole, ...]] = field(default_factory=dict)
+    holes: Mapping[str, tuple[Hole, ...]]
     """By policy id."""
+    rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Incidents per hour by service id, for each hour of the week, as ``mirror.rates`` gives them; empty: not known."""
 
     @cached_property
     def load(self) -> Mapping[str, float]:
@@ -45,6 +49,11 @@ class Sweep:
                 if one.user and one.start < end:
                     seconds[one.user] += min(one.end, end) - max(one.start, self.window.start)
         return {user: time / 3600 for user, time in seconds.items()}
+
+    @cached_property
+    def busy(self) -> Duties:
+        """When each person is on call, on whatever schedule."""
+        return duties(self.rendered)
 
     @cached_property
     def services_of(self) -> Mapping[str, tuple[str, ...]]:
@@ -69,7 +78,9 @@ def swept(connection: Connection, account: Account, now: dt.datetime) -> Sweep:
             _swept.move_to_end(connection.pk)
     if last is not None and last.account is account and last.window.start == start:
         return last
-    made = sweep(account, Span(start, start + (7 * WEEKS + 1) * DAY), last)
+    # The account is another one whenever the mirror has moved.
+    rates = last.rates if last is not None and last.account is account else mirror.rates(connection)
+    made = replace(sweep(account, Span(start, start + (7 * WEEKS + 1) * DAY), last), rates=rates)
     with _lock:
         _swept[connection.pk] = made
         _swept.move_to_end(connection.pk)

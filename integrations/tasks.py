@@ -15,7 +15,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 from huey import Huey, RedisHuey, SqliteHuey
 
-from integrations import actions, alarms, requests
+from integrations import actions, alarms, mirror, requests
 from integrations.models import Connection
 from policies.actions import Refused, forget_expired_sessions
 from policies.counts import count_calls, forget_old_counts
@@ -124,6 +124,25 @@ def test_connections() -> None:
 
 # pytest collects functions by these names wherever they are imported.
 test_one_connection.__test__ = test_connections.__test__ = False  # type: ignore[attr-defined]  # objects take attributes
+
+
+@task
+def sync_connection(connection_id: str) -> None:
+    """Read what is due of a connection's mirror, in short runs: other tasks get their turn between them."""
+    connection = Connection.objects.filter(pk=connection_id, is_enabled=True).first()
+    if connection is None:
+        return
+    run = mirror.sync(connection, by="scheduled mirror")
+    if run.told and run.told != mirror.BUSY:
+        log.warning("The mirror of the connection %s was not read to its end: %s", connection_id, run.told)
+    elif run.calls and not run.done:
+        sync_connection.enqueue(connection_id)
+
+
+@periodic(minutes=1)
+def sync_mirrors() -> None:
+    for connection in mirror.due(timezone.now()):
+        sync_connection.enqueue(str(connection.pk))
 
 
 @periodic(minutes=1)

@@ -31,7 +31,7 @@ class Address:
     @property
     def of_a_team(self) -> bool:
         """Whether it is about something that belongs to a team."""
-        return "slug" in self.parameters or self.name in ("stop", "audit-entry", "request")
+        return "slug" in self.parameters or self.name in ("stop", "audit-entry", "request", "mirror")
 
 
 def addresses() -> dict[str, Address]:
@@ -90,6 +90,7 @@ EXAMPLES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "connection": lambda team: {"pk": _first(team.connections)},
     "connection-test": lambda team: {"pk": _first(team.connections)},
     "connection-delete": lambda team: {"pk": _first(team.connections)},
+    "mirror": lambda team: {"connection": _first(team.connections)},
     "team-preset": lambda team: {"name": "observer"},
     "agent-connect": _key,
     "agent-change": _key,

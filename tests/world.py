@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import time
+import zlib
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -16,16 +17,18 @@ from allauth.mfa.webauthn.internal.auth import WebAuthn
 from allauth.socialaccount.models import SocialAccount
 from django.apps import apps
 from django.db import models, transaction
+from django.db.models import F
 from django.test import Client
 from django.utils import timezone
 
+from integrations import mirror
 from integrations.actions import (
     do_issue_agent_key,
     do_propose_from_email,
     do_register_token,
     do_replace_token,
 )
-from integrations.models import Attempt, Connection, ConnectionTest, RunningTest
+from integrations.models import Attempt, Connection, ConnectionTest, Mirror, MirroredDocument, RunningTest
 from integrations.pagerduty.catalog import TOOLS
 from policies.actions import (
     count_guess,
@@ -64,6 +67,7 @@ from policies.models import (
     User,
 )
 from tests.conftest import PASSWORD, Cast, make_cast
+from tests.mirrored import mirrored
 from tests.pages import INVITED, QUERIES, addresses, path_of
 
 NETWORKS = ("198.51.100.7", "203.0.113.9")
@@ -218,6 +222,7 @@ def _connection(number: int, team: Team, manager: User, ada: User) -> Connection
     RunningTest.objects.update_or_create(
         connection=connection, defaults={**tested, "steps": [["GET /abilities", "200"]], "ended_at": timezone.now()}
     )
+    mirrored(connection)
     return connection
 
 
@@ -294,6 +299,10 @@ def spoil() -> None:
     Authenticator.objects.filter(type="webauthn").update(data={"name": HOSTILE, "credential": PASSKEY})
     Connection.objects.update(bound_team_ids=[HOSTILE], bound_service_ids=[HOSTILE])
     AgentKey.objects.update(tools=[HOSTILE])
+    for row in MirroredDocument.objects.all():
+        body = json.dumps(_hostile_document(mirror.unpacked(row.body))).encode()
+        MirroredDocument.objects.filter(pk=row.pk).update(body=zlib.compress(body, 1), digest=str(row.pk))
+    Mirror.objects.update(version=F("version") + 1)
     for alarm in Alarm.objects.all():
         alarm.signs = [{**sign, "ip": HOSTILE, "network": HOSTILE, "tool": HOSTILE} for sign in alarm.signs]
         alarm.save()
@@ -303,6 +312,17 @@ def spoil() -> None:
         Entry.objects.filter(pk=entry.pk).update(
             record=json.dumps(record), tool=HOSTILE[:64], resource=HOSTILE[:64], actor=HOSTILE[:254]
         )
+
+
+def _hostile_document(value: Any) -> Any:
+    """With all that people of PagerDuty's type in it: names and what is shown in their place."""
+    if isinstance(value, dict):
+        typed = ("name", "summary", "description", "label", "email", "address")
+        return {
+            key: HOSTILE[:300] if key in typed and isinstance(inner, str) else _hostile_document(inner)
+            for key, inner in value.items()
+        }
+    return [_hostile_document(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _is_free(field: models.CharField[Any, Any]) -> bool:
@@ -318,6 +338,10 @@ def _is_free(field: models.CharField[Any, Any]) -> bool:
         "public_key",
         "hash",
         "network",
+        "bounds",
+        "remote_id",
+        "schedule_id",
+        "user_id",
     }
     return not (field.choices or field.unique or field.name in codes or (field.max_length or 0) < 49)
 

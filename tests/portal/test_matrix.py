@@ -108,6 +108,7 @@ team-agents                       sign-in  404      200      200      200      2
 agent-connect                     sign-in  404      200      200      200      200      200
 agent-change                      sign-in  404      403      200      200      403      200
 stop-agent                        sign-in  404      403      200      200      403      200
+mirror                            sign-in  404      200      200      200      404      200
 people                            sign-in  403      403      403      403      200      200
 person                            sign-in  403      403      403      403      200      200
 grid                              sign-in  403      403      403      403      200      200
@@ -213,6 +214,7 @@ team-reveals                                         sign-in  404      403      
 team-preset                                          sign-in  404      403      done     done     403      done
 team-writes-off                                      sign-in  404      403      done     done     403      done
 try                                                  sign-in  404      done     done     done     403      done
+mirror                                               sign-in  404      done     done     done     404      done
 team-agents close,issue,revoke                       sign-in  404      403      done     done     403      done
 agent-change                                         sign-in  404      403      done     done     403      done
 stop-agent rehearse,stop                             sign-in  404      403      done     done     403      done
@@ -438,6 +440,7 @@ BODIES: dict[str, Callable[[Team], Values]] = {
     },
     "connection-delete": _delete,
     "try": lambda team: {},
+    "mirror": lambda team: {},
     "team-tools": lambda team: {"tool": "resolve_incident", "state": "on", **WHY},
     "team-tools undo": _undo,
     "team-reveals": lambda team: WHY,

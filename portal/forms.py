@@ -735,9 +735,7 @@ class ConfirmForm(PageForm):
 class CoverageForm(PageForm):
     """Which escalation policies, and how far ahead."""
 
-    weeks = forms.TypedChoiceField(
-        required=False, coerce=int, empty_value=4, choices=[(4, "4 weeks"), (12, "12 weeks")], label="Ahead"
-    )
+    weeks = forms.ChoiceField(required=False, choices=[("4", "4 weeks"), ("12", "12 weeks")], label="Ahead")
     team = forms.ChoiceField(required=False, widget=LongSelect)
     pagerduty_team = forms.ChoiceField(required=False, label="PagerDuty team", widget=LongSelect)
     service = forms.ChoiceField(required=False, widget=LongSelect)

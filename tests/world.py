@@ -28,6 +28,7 @@ from integrations.actions import (
     do_register_token,
     do_replace_token,
 )
+from integrations.intended import do_mark_intended
 from integrations.models import Attempt, Connection, ConnectionTest, Mirror, MirroredDocument, RunningTest
 from integrations.pagerduty.catalog import TOOLS
 from policies.actions import (
@@ -68,7 +69,7 @@ from policies.models import (
 )
 from tests.conftest import PASSWORD, Cast, make_cast
 from tests.mirrored import mirrored
-from tests.pages import INVITED, QUERIES, addresses, path_of
+from tests.pages import GAPPY, INVITED, QUERIES, addresses, path_of
 
 NETWORKS = ("198.51.100.7", "203.0.113.9")
 
@@ -223,7 +224,76 @@ def _connection(number: int, team: Team, manager: User, ada: User) -> Connection
         connection=connection, defaults={**tested, "steps": [["GET /abilities", "200"]], "ended_at": timezone.now()}
     )
     mirrored(connection)
+    _gaps(connection, manager)
     return connection
+
+
+def _gaps(connection: Connection, manager: User) -> None:
+    """A policy that reaches nobody on Sundays, one of which is meant to be so."""
+    sunday = timezone.now().astimezone(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    sunday += dt.timedelta(days=6 - sunday.weekday() or 7)
+    gabi = {"id": "PUSRGAP", "type": "user_reference", "summary": "Gabi"}
+    layer = {
+        "id": "PLAYER1",
+        "name": "Weekdays",
+        "start": "2026-01-05T00:00:00Z",
+        "end": None,
+        "rotation_virtual_start": "2026-01-05T00:00:00Z",
+        "rotation_turn_length_seconds": 7 * 86_400,
+        "users": [{"user": gabi}],
+        "restrictions": [
+            {
+                "type": "weekly_restriction",
+                "start_day_of_week": 1,
+                "start_time_of_day": "00:00:00",
+                "duration_seconds": 6 * 86_400,
+            }
+        ],
+    }
+    schedule = {
+        "id": "PSCHGAP",
+        "type": "schedule",
+        "name": "Six days",
+        "time_zone": "UTC",
+        "schedule_layers": [layer],
+        "users": [gabi],
+    }
+    target = {"id": "PSCHGAP", "type": "schedule_reference", "summary": "Six days"}
+    rule = {"id": "PRULE01", "escalation_delay_in_minutes": 10, "targets": [target]}
+    policy = {
+        "id": GAPPY,
+        "type": "escalation_policy",
+        "name": "Not on Sundays",
+        "num_loops": 1,
+        "escalation_rules": [rule],
+    }
+    service = {
+        "id": "PSVCGAP",
+        "type": "service",
+        "name": "Books",
+        "status": "active",
+        "escalation_policy": {"id": GAPPY},
+    }
+    for kind, row in (
+        ("schedules", {"schedule": schedule, "overrides": []}),
+        ("policies", policy),
+        ("services", service),
+    ):
+        body = json.dumps(row).encode()
+        id_ = str(row.get("id", "PSCHGAP"))
+        values = {"body": zlib.compress(body, 1), "digest": f"{kind}-gaps", "read_at": timezone.now(), "gone_at": None}
+        MirroredDocument.objects.update_or_create(connection=connection, kind=kind, remote_id=id_, defaults=values)
+    Mirror.objects.filter(pk=connection.pk).update(version=F("version") + 1)
+    do_mark_intended(
+        connection,
+        policy_id=GAPPY,
+        policy_name="Not on Sundays",
+        starts_at=sunday,
+        ends_at=sunday + dt.timedelta(hours=20),
+        until=sunday + dt.timedelta(days=9),
+        by=manager,
+        reason="the books are closed",
+    )
 
 
 def _calls(number: int, team: Team, key: AgentKey) -> None:
@@ -302,7 +372,9 @@ def spoil() -> None:
     for row in MirroredDocument.objects.all():
         body = json.dumps(_hostile_document(mirror.unpacked(row.body))).encode()
         MirroredDocument.objects.filter(pk=row.pk).update(body=zlib.compress(body, 1), digest=str(row.pk))
-    Mirror.objects.update(version=F("version") + 1)
+    for row in Mirror.objects.select_related("connection"):
+        # Within these bounds, or none of it would be shown.
+        Mirror.objects.filter(pk=row.pk).update(version=row.version + 1, bounds=mirror._bounds(row.connection))
     for alarm in Alarm.objects.all():
         alarm.signs = [{**sign, "ip": HOSTILE, "network": HOSTILE, "tool": HOSTILE} for sign in alarm.signs]
         alarm.save()

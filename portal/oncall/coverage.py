@@ -214,7 +214,7 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def policy_page(connection: Connection, policy_id: str, **query: object) -> str:
+def policy_page(connection: Connection, policy_id: str, **query: int | str) -> str:
     path = reverse("coverage-policy", args=[connection.pk, policy_id])
     return f"{path}?{urlencode(query)}" if query else path
 

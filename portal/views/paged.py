@@ -145,10 +145,12 @@ def index(request: Request) -> HttpResponse:
     seen = look(connections, now)
     context: dict[str, Any] = {"read": seen, "connections": connections}
     if not seen:
-        return render(request, "paged/index.html", context)
+        # As where there are others, what is asked for is not among them.
+        return render(request, "paged/index.html", context, status=404 if request.GET.get("of") else 200)
     named = _named(seen)
     asked = request.GET if request.GET else None
-    form = PagedForm(asked, _offered(seen))
+    offered = _offered(seen)
+    form = PagedForm(asked, offered)
     context["form"] = form
     if asked is None or not form.is_valid():
         return render(request, "paged/index.html", context, status=422 if form.errors else 200)
@@ -159,7 +161,7 @@ def index(request: Request) -> HttpResponse:
     if values["at"] is not None:
         # The field takes a time without an offset alone.
         local = timezone.localtime(begins).strftime("%Y-%m-%dT%H:%M")
-        context["form"] = PagedForm({**request.GET.dict(), "at": local}, form.fields["of"].choices)
+        context["form"] = PagedForm({**request.GET.dict(), "at": local}, offered)
     context |= {
         "answer": answer,
         "is_now": values["at"] is None,

@@ -149,15 +149,15 @@ class Own:
 
 
 class Unanswered(Exception):
-    """Why the portal has no answer of its own: says what to do. ``fault``: what is wrong with the arguments, in a word for the
-    record (``argument:service_id``); empty: nothing is. ``candidates``: what an argument could mean."""
+    """Why the portal has no answer of its own: says what to do. ``about``: the argument that is wrong; empty: none is.
+    ``candidates``: rows (``id``, ``name``) that it could mean."""
 
     def __init__(
-        self, problem: str, remedy: str, *, fault: str = "", candidates: tuple[Mapping[str, Any], ...] = ()
+        self, problem: str, remedy: str, *, about: str = "", candidates: tuple[Mapping[str, Any], ...] = ()
     ) -> None:
         super().__init__(problem)
         self.remedy = remedy
-        self.fault = fault
+        self.about = about
         self.candidates = candidates
 
 

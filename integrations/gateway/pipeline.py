@@ -67,6 +67,8 @@ CONNECTION_TEST: Final = "job:connection_test"
 BOUNDS_JOB: Final = "job:bounds"
 IDEMPOTENCY_KEY: Final = "pagewarden/idempotency-key"
 """Where the MCP door takes a caller's own name for a write, in ``_meta``: the same name means the same write, tried again."""
+ARGUMENT: Final = "argument:"
+"""What the word for a wrong argument of a tool begins with (``Answer.fault``): the argument's name follows."""
 EXPLAIN_OBJECT: Final = "job:explain_object"
 LOOKS: Final = frozenset({CONNECTION_TEST, EXPLAIN_OBJECT, BOUNDS_JOB})
 """The portal's own looks at a connection. What they read reaches no assistant, so bounds do not hold them."""
@@ -760,14 +762,13 @@ def _unanswered(verdict: Verdict, none: Unanswered | TimeoutError) -> Answer:
         none = Unanswered(
             "There was no answer in time: nothing was sent.", "Ask for less at once, or try again shortly."
         )
-    invalid = bool(none.fault)
     return Answer(
-        400 if invalid else 503,
-        Outcome.INVALID if invalid else Outcome.FAILED,
+        400 if none.about else 503,
+        Outcome.INVALID if none.about else Outcome.FAILED,
         verdict,
         problem=str(none),
         remedy=none.remedy,
-        fault=none.fault,
+        fault=f"{ARGUMENT}{none.about}" if none.about else "",
         candidates=none.candidates,
     )
 

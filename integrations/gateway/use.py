@@ -16,7 +16,7 @@ import msgspec
 from django.conf import settings
 
 from integrations.gateway.http import IDEMPOTENCY_FORM
-from integrations.gateway.pipeline import IDEMPOTENCY_KEY, Answer, Known
+from integrations.gateway.pipeline import ARGUMENT, IDEMPOTENCY_KEY, Answer, Known
 from integrations.pagerduty import tools
 from integrations.pagerduty.tools.errors import refused
 from policies.core.call import Call, Decision, Outcome, Tool
@@ -26,8 +26,6 @@ log = logging.getLogger(__name__)
 
 FIXED: Final = frozenset({"not_in_catalogue", "refused_operation", "job_list"})
 """Rules that nobody's choice changes."""
-ARGUMENT: Final = "argument:"
-"""What the word for a wrong argument begins with, in an entry: the argument's name follows."""
 Make = Callable[[Call, bool], Awaitable[Answer | None]]
 """How a door makes one of the calls; with whether it is of a tool that writes. None: the caller has gone meanwhile."""
 
@@ -158,9 +156,8 @@ class Use:
             return tools.Told(answer.own.document)
         if not answer.problem and reply is not None:
             if reply.status >= 400:
-                error = refused(reply.status, reply.body)
                 asked = {"tool": verdict.tool, "decision_id": verdict.decision_id} if verdict else {}
-                return tools.Told(None, "refused", {**error, **asked})
+                return tools.Told(None, "refused", {**refused(reply.status, reply.body), **asked})
             return tools.Told(msgspec.json.decode(reply.body) if reply.body else None)
         error: dict[str, Any] = {"problem": answer.problem, "remedy": answer.remedy}
         if answer.candidates:

@@ -38,7 +38,6 @@ class Mirrors:
         """In each thread, before its first answer. Not the pages' connection: what answers calls gives up a database that says
         nothing. It is kept open, for to open one costs more than the answer."""
         own = own_connection(lambda: AWAY_SECONDS)
-        own.inc_thread_sharing()  # ``close`` is called in another thread.
         connections[DEFAULT_DB_ALIAS] = own
         self._opened.append(own)
 
@@ -50,7 +49,8 @@ class Mirrors:
         """Once no call waits for an answer."""
         self._threads.shutdown(cancel_futures=True)
         for own in self._opened:
-            own.close()
+            if own.connection is not None:
+                own.connection.close()  # The driver's: Django's refuses on a loop, and at exit there is no other thread.
 
 
 def _answer(tool: Tool, arguments: Mapping[str, Any], connection_id: str) -> Own:
@@ -58,9 +58,8 @@ def _answer(tool: Tool, arguments: Mapping[str, Any], connection_id: str) -> Own
         given = tools.valid(tool, arguments)
         row = ConnectionRow.objects.select_related("team").get(pk=connection_id)
         return mirrored.answer(tool.name, given, look(row, given.now))
-    except tools.Wrong as wrong:
-        # A door has judged them before it asked.
-        raise Unanswered(str(wrong), wrong.remedy, fault=f"argument:{wrong.about}") from wrong
+    except Unanswered:
+        raise
     except ConnectionRow.DoesNotExist as gone:
         raise Unanswered("The connection was deleted meanwhile.", "Ask a manager for a key of another one.") from gone
     except Exception as error:
@@ -80,9 +79,12 @@ def look(row: ConnectionRow, now: dt.datetime) -> mirrored.Mirror:
     kept = mirror.kept(row)
     if kept.as_of is None:
         problem = f"The portal has not read {row.name} into its mirror yet, and this is answered from that."
-        told = " ".join(dict.fromkeys(part.problem for part in kept.problems))
-        remedy = f"Ask a person of {row.team.name} to refresh it on the Schedules page, and try again when it is read."
-        raise Unanswered(f"{problem} {told}".strip(), remedy)
+        told = dict.fromkeys((kept.told, *(part.problem for part in kept.problems)))
+        remedy = (
+            "It is read by itself within minutes: try again then. "
+            f"People of {row.team.name} see on the Schedules page how far it is, and can have it read there."
+        )
+        raise Unanswered(" ".join((problem, *told)).strip(), remedy)
 
     @cache
     def sweep() -> Sweep:
@@ -92,13 +94,7 @@ def look(row: ConnectionRow, now: dt.datetime) -> mirrored.Mirror:
         found = marks_of([row.pk], now)
         return {policy: [(mark_of(each), each.reason) for each in rows] for (_, policy), rows in found.items()}
 
-    return mirrored.Mirror(
-        row.name,
-        kept.account,
-        kept.as_of,
-        {part.name: part.problem for part in kept.problems},
-        lambda: sweep().rendered,
-        lambda: sweep().holes,
-        marks,
-        lambda: mirror.rates(row),
-    )
+    unread = {part.name: part.problem for part in kept.problems}
+    if kept.told:
+        unread["what changed lately"] = kept.told
+    return mirrored.Mirror(kept.account, kept.as_of, unread, sweep, marks)

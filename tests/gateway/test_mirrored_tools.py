@@ -1,4 +1,4 @@
-"""Tools that are answered from the mirror, at both doors that take tools: decided and recorded like any other, with nothing sent."""
+"""Tools that are answered from the mirror, at the MCP door: decided and recorded like any other, with nothing sent."""
 
 from __future__ import annotations
 

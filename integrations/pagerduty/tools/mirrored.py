@@ -1,7 +1,8 @@
 """Tools without operations: answered from the portal's own mirror of the account, by the functions that its pages use.
 
-A tool gets its arguments and ``Mirror``; it says what it found, as of when, what could not be read, and which things it was about. Addresses stand as they are mirrored: masked. Names are the account's own and unmarked, as everywhere; what people
-wrote into the portal is marked.
+A tool gets its arguments and ``Mirror``; it says what it found, as of when, what could not be read, and what it was about.
+Addresses stand as they are mirrored: masked. Names are the account's own and unmarked, as everywhere; what people wrote into the
+portal is marked.
 """
 
 from __future__ import annotations
@@ -9,33 +10,23 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from integrations.gateway.integration import Own, Unanswered
-from integrations.pagerduty.analysis.coverage import (
-    Hole,
-    Quality,
-    danger,
-    holes_ahead,
-    overlaps,
-    quality,
-    reach,
-    standing,
-)
+from integrations.pagerduty.analysis.coverage import Quality, danger, overlaps, quality, standing
 from integrations.pagerduty.analysis.coverage import gaps as gaps_of
-from integrations.pagerduty.analysis.intended import Mark, cut, hours, intended
+from integrations.pagerduty.analysis.intended import Mark, Missing, hours, missing
 from integrations.pagerduty.analysis.model import Account, Policy, Problem, Schedule, Service, Slice, Source, Span
 from integrations.pagerduty.analysis.paging import Notice, Paged, Reached, Step, service_is_paged, who_is_paged
 from integrations.pagerduty.tools.arguments import NAMED, is_id, moment, several
 from integrations.pagerduty.tools.asking import Given
 from integrations.pagerduty.tools.names import MAXIMUM_CANDIDATES
 from integrations.pagerduty.tools.slim import outside, plain, utc
+from integrations.sweep import WEEKS, Sweep
 from policies.core.call import Target
 from policies.core.text import shown
 
 WEEK: Final = 7 * 86_400
-WEEKS: Final = 12
-"""So far ahead at most: PagerDuty's own look ahead, and the pages'."""
 LATE: Final = 300
 """Seconds by which a time may lie in the past and mean now: the caller's clock need not be ours."""
 FEW, SOME, MANY = 3, 25, 500
@@ -45,22 +36,16 @@ MINUTE: Final = 60
 
 @dataclass(frozen=True)
 class Mirror:
-    """What is kept of one connection, as far as a tool asks for it: what costs more is worked out when it is called."""
+    """What is kept of one connection; what costs more is worked out when it is called."""
 
-    connection: str
-    """Its name."""
     account: Account
     as_of: dt.datetime
     unread: Mapping[str, str]
     """Part, in words → why it could not be read."""
-    rendered: Callable[[], Mapping[str, Sequence[Slice]]]
-    """Slices by schedule id, from now to 12 weeks ahead."""
-    holes: Callable[[], Mapping[str, Sequence[Hole]]]
-    """By policy id, over the same time."""
+    sweep: Callable[[], Sweep]
+    """From now to 12 weeks ahead."""
     marks: Callable[[], Mapping[str, Sequence[tuple[Mark, str]]]]
     """Gaps that the team means to be there, each with its reason, by policy id."""
-    rates: Callable[[], Mapping[str, Sequence[float]]]
-    """Incidents per hour of the week, by service id."""
 
 
 Answer = tuple[dict[str, Any], tuple[Target, ...]]
@@ -88,7 +73,7 @@ def _who_is_paged(given: Given, mirror: Mirror) -> Answer:
     account = mirror.account
     at = _moment(given, "at")
     if ("service_id" in given.arguments) == ("escalation_policy_id" in given.arguments):
-        _refuse("service_id", "Pass either service_id or escalation_policy_id.", "Its id, or its exact name.")
+        raise _wrong("service_id", "Pass either service_id or escalation_policy_id.", "Its id, or its exact name.")
     if "service_id" in given.arguments:
         service = account.services[_id(given, "service_id", account.services)]
         paged = _of_service(account, service, at, given.get("urgency"))
@@ -204,29 +189,19 @@ def _source(source: Source, schedule_id: str, account: Account) -> dict[str, Any
 
 def _coverage_gaps(given: Given, mirror: Mirror) -> Answer:
     """``{"window", "escalation_policies": [{"id", "name", "unreachable_minutes", "gaps": [...]}], "count", "more"}``"""
-    account = mirror.account
+    sweep, marks = mirror.sweep(), mirror.marks()
     window = _window(given, 4)
-    services = _services_of(account)
-    chosen, about, said = _chosen(given, account, services)
-    marks, rates, holes = mirror.marks(), mirror.rates(), mirror.holes()
-    rows = []
-    for policy in chosen:
-        row = _coverage(policy, holes.get(policy.id, ()), window, marks.get(policy.id, ()))
-        likely = _danger(row.gaps, [rates[one.id] for one in services.get(policy.id, ()) if rates.get(one.id)])
-        rows.append((row, likely))
+    chosen, about, said = _chosen(given, sweep)
+    rows = [_lacking(policy, sweep, marks.get(policy.id, ()), window) for policy in chosen]
     # Worst first; what lacks nothing is only counted, unless it was asked for by itself.
-    lacking = [each for each in rows if each[0].lacks or len(chosen) == 1]
-    lacking.sort(
-        key=lambda each: (-(each[1] or 0.0), -each[0].unreachable, -each[0].lower_seconds, each[0].policy.name)
-    )
+    lacking = [row for row in rows if row.lacks or len(chosen) == 1]
+    lacking.sort(key=lambda row: row.order)
     page, paging = _page(lacking, given)
     most = MANY if given.full else SOME if len(page) == 1 else FEW
     told: dict[str, Any] = {
         "window": {"since": _time(window.start, given), "until": _time(window.end, given)},
         **said,
-        "escalation_policies": [
-            _coverage_row(row, likely, services.get(row.policy.id, ()), most, given) for row, likely in page
-        ],
+        "escalation_policies": [_lacking_row(row, marks.get(row.policy.id, ()), most, given) for row in page],
         **paging,
     }
     if len(rows) > len(lacking):
@@ -235,97 +210,77 @@ def _coverage_gaps(given: Given, mirror: Mirror) -> Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Covered:
+class _Lacking:
     """A policy over a window."""
 
     policy: Policy
-    gaps: tuple[Span, ...]
-    """Nobody is reached, and somebody should be."""
-    lower: tuple[tuple[Span, int], ...]
-    """Only a later level reaches somebody: which."""
-    intended: tuple[tuple[Span, str], ...]
-    """Nobody is reached, and that is meant, by its reason."""
-    unknown: tuple[str, ...]
-    """Ids of schedules that would have to be known to be sure."""
-    percent: float
+    window: Span
+    missing: Missing
+    services: tuple[Service, ...]
+    expected: float | None
+    """How many incidents are to be expected while nobody is reached; None: incidents are not known."""
 
     @property
     def unreachable(self) -> int:
-        return sum(span.seconds for span in self.gaps)
-
-    @property
-    def lower_seconds(self) -> int:
-        return sum(span.seconds for span, _ in self.lower)
+        return _seconds(self.missing.nobody)
 
     @property
     def lacks(self) -> bool:
-        return bool(self.gaps or self.lower or self.intended)
+        found = self.missing
+        return bool(found.nobody or found.lower or found.unsure or found.meant)
+
+    @property
+    def order(self) -> tuple[float, int, int, int, str]:
+        found = self.missing
+        return (-(self.expected or 0.0), -self.unreachable, -len(found.unsure), -len(found.lower), self.policy.name)
+
+    @property
+    def percent(self) -> float:
+        """How much of the time somebody is reached for sure. What is not quite all is never told as all."""
+        left = self.window.seconds - sum(map(_seconds, (self.missing.nobody, self.missing.meant, self.missing.unsure)))
+        return left * 10_000 // max(self.window.seconds, 1) / 100
 
 
-def _coverage(policy: Policy, holes: Sequence[Hole], window: Span, marks: Sequence[tuple[Mark, str]]) -> _Covered:
-    gaps: list[Span] = []
-    lower: list[tuple[Span, int]] = []
-    wanted: list[tuple[Span, str]] = []
-    unknown: dict[str, None] = {}
-    meant = intended((mark for mark, _ in marks), window)
-    inside = [hole for hole in holes_ahead(holes, window.start) if hole.span.start < window.end]
-    for hole in inside:
-        unknown |= dict.fromkeys(hole.unknown)
-        span = Span(hole.span.start, min(hole.span.end, window.end))
-        if hole.reached is not None:
-            lower.append((span, hole.reached))
-            continue
-        left, meant_here = cut(span, meant)
-        gaps += left
-        wanted += ((part, _why(part, marks)) for part in meant_here)
-    percent = reach(inside, window).percent
-    return _Covered(policy, tuple(gaps), tuple(lower), tuple(wanted), tuple(unknown), percent)
+def _lacking(policy: Policy, sweep: Sweep, marks: Sequence[tuple[Mark, str]], window: Span) -> _Lacking:
+    found = missing(sweep.holes.get(policy.id, ()), [mark for mark, _ in marks], window)
+    services = sweep.services_of.get(policy.id, ())
+    rates = [sweep.rates[one] for one in services if sweep.rates.get(one)]
+    expected = sum(danger(gap, each) for gap in found.nobody for each in rates) / 60 if rates else None
+    return _Lacking(policy, window, found, tuple(sweep.account.services[one] for one in services), expected)
 
 
 def _why(part: Span, marks: Sequence[tuple[Mark, str]]) -> str:
     return next((reason for mark, reason in marks if hours(mark, part)), "")
 
 
-def _danger(gaps: Sequence[Span], rates: Sequence[Sequence[float]]) -> float | None:
-    """How many incidents are to be expected in the gaps; None: incidents are not known."""
-    if not rates:
-        return None
-    return sum(danger(gap, rate) for gap in gaps for rate in rates) / 60
-
-
-def _coverage_row(
-    row: _Covered, likely: float | None, services: Sequence[Service], most: int, given: Given
-) -> dict[str, Any]:
-    told: dict[str, Any] = {
-        **_reference(row.policy.id, row.policy.name),
-        "services": [_reference(one.id, one.name) for one in services[:most]],
-        "unreachable_minutes": _minutes(row.unreachable),
-        "reached_percent": round(row.percent, 2),
-    }
-    if len(services) > most:
-        told["services_not_shown"] = len(services) - most
-    if likely is not None and row.gaps:
-        told["expected_incidents"] = round(likely, 3)
-    if row.gaps:
-        told["next_gap"] = _span(row.gaps[0], given)
-    _listed(told, "gaps", [_span(span, given) for span in row.gaps[:most]], len(row.gaps))
-    if row.lower:
-        told["covered_by_lower_minutes"] = _minutes(row.lower_seconds)
-        lower = [{**_span(span, given), "reached_level": level} for span, level in row.lower[:most]]
-        _listed(told, "covered_by_lower", lower, len(row.lower))
-    if row.intended:
-        told["intended_minutes"] = _minutes(sum(span.seconds for span, _ in row.intended))
-        wanted = [{**_span(span, given), "reason": outside(why)} for span, why in row.intended[:most]]
-        _listed(told, "intended", wanted, len(row.intended))
-    if row.unknown:
-        told["not_known"] = {"schedules": [plain(id, 64) for id in row.unknown[:most]], "counted_as": "reaching nobody"}
+def _lacking_row(row: _Lacking, marks: Sequence[tuple[Mark, str]], most: int, given: Given) -> dict[str, Any]:
+    found = row.missing
+    told: dict[str, Any] = _reference(row.policy.id, row.policy.name)
+    _listed(told, "services", [_reference(one.id, one.name) for one in row.services[:most]], len(row.services))
+    told |= {"unreachable_minutes": _minutes(row.unreachable), "reached_percent": row.percent}
+    if found.nobody:
+        told["next_gap"] = _span(found.nobody[0], given)
+        if row.expected is not None:
+            told["expected_incidents"] = round(row.expected, 2)
+    _listed(told, "gaps", [_span(span, given) for span in found.nobody[:most]], len(found.nobody))
+    if found.lower:
+        told["covered_by_lower_minutes"] = _minutes(_seconds([hole.span for hole in found.lower]))
+        lower = [{**_span(hole.span, given), "reached_level": hole.reached} for hole in found.lower[:most]]
+        _listed(told, "covered_by_lower", lower, len(found.lower))
+    if found.meant:
+        told["intended_minutes"] = _minutes(_seconds(found.meant))
+        meant = [{**_span(span, given), "reason": outside(_why(span, marks))} for span in found.meant[:most]]
+        _listed(told, "intended", meant, len(found.meant))
+    if found.unsure:
+        # A schedule that decides it is not in the mirror.
+        told["not_known_minutes"] = _minutes(_seconds(found.unsure))
+        _listed(told, "not_known", [_span(span, given) for span in found.unsure[:most]], len(found.unsure))
     return told
 
 
-def _chosen(
-    given: Given, account: Account, services: Mapping[str, Sequence[Service]]
-) -> tuple[list[Policy], tuple[Target, ...], dict[str, Any]]:
+def _chosen(given: Given, sweep: Sweep) -> tuple[list[Policy], tuple[Target, ...], dict[str, Any]]:
     """The policies that are asked for, what was named, and what is said of that."""
+    account = sweep.account
     about: list[Target] = []
     said: dict[str, Any] = {}
     chosen = list(account.policies.values())
@@ -342,12 +297,7 @@ def _chosen(
         id = _id(given, "team_id", account.teams)
         about.append(Target("team", id))
         said["team"] = _reference(id, account.teams[id])
-        # A policy is a team's also where one of its services is: it is they who are not reached.
-        chosen = [
-            one
-            for one in chosen
-            if id in one.team_ids or any(id in service.team_ids for service in services.get(one.id, ()))
-        ]
+        chosen = [one for one in chosen if id in one.team_ids]
     return chosen, tuple(about), said
 
 
@@ -357,15 +307,6 @@ _STANDING: Final[Mapping[str, dict[str, str]]] = {
     "no_policy": {"standing": "It has no escalation policy: it never reaches anybody."},
     "unknown_policy": {"standing": "Its escalation policy is not in the mirror, so whom it reaches is not known."},
 }
-
-
-def _services_of(account: Account) -> dict[str, list[Service]]:
-    """By policy id."""
-    found: dict[str, list[Service]] = {}
-    for service in account.services.values():
-        if service.policy_id:
-            found.setdefault(service.policy_id, []).append(service)
-    return found
 
 
 # Quality
@@ -381,7 +322,7 @@ def _schedule_quality(given: Given, mirror: Mirror) -> Answer:
         id = _id(given, "schedule_id", account.schedules)
         about = (Target("schedule", id),)
         chosen = [account.schedules[id]]
-    rendered = mirror.rendered()
+    rendered = mirror.sweep().rendered
     rated = [(schedule, rendered.get(schedule.id, ())) for schedule in chosen]
     scores = {schedule.id: quality(slices, window) for schedule, slices in rated}
     rated.sort(key=lambda each: (scores[each[0].id].score, each[0].name))
@@ -462,7 +403,7 @@ def _id(given: Given, parameter: str, known: Mapping[str, Any]) -> str:
     near = exact or [id for id, name in names.items() if folded in name.casefold()]
     candidates = tuple({"id": id, "name": shown(names[id], 120)} for id in near[:MAXIMUM_CANDIDATES])
     if exact:
-        _refuse(
+        raise _wrong(
             parameter,
             f"{len(exact)} {several(words)} are named {quoted}.",
             "Pass the id of the one you mean.",
@@ -470,15 +411,15 @@ def _id(given: Given, parameter: str, known: Mapping[str, Any]) -> str:
         )
     if candidates:
         problem = f"No {words} is named exactly {quoted}; these come near."
-        _refuse(parameter, problem, "Pass the id of the one you mean.", candidates)
+        raise _wrong(parameter, problem, "Pass the id of the one you mean.", candidates)
     like = "has the id" if is_id(text) else "is named"
     problem = f"No {words} in the portal's mirror {like} {quoted}."
     remedy = "It may be new, gone, or outside what the connection reaches: look with "
-    _refuse(parameter, problem, f"{remedy}list_{several(words).replace(' ', '_')}, which asks PagerDuty itself.")
+    raise _wrong(parameter, problem, f"{remedy}list_{several(words).replace(' ', '_')}, which asks PagerDuty itself.")
 
 
-def _refuse(parameter: str, problem: str, remedy: str, candidates: tuple[Mapping[str, Any], ...] = ()) -> NoReturn:
-    raise Unanswered(problem, remedy, fault=f"argument:{parameter}", candidates=candidates)
+def _wrong(parameter: str, problem: str, remedy: str, candidates: tuple[Mapping[str, Any], ...] = ()) -> Unanswered:
+    return Unanswered(problem, remedy, about=parameter, candidates=candidates)
 
 
 def _moment(given: Given, parameter: str) -> int:
@@ -490,7 +431,7 @@ def _moment(given: Given, parameter: str) -> int:
     at = int(asked.timestamp())
     if at < now - LATE:
         remedy = f"Leave {parameter} out for now. Who was paged is on record: see get_incident_timeline."
-        _refuse(parameter, f"{parameter} is past, and this tells of now and later.", remedy)
+        raise _wrong(parameter, f"{parameter} is past, and this tells of now and later.", remedy)
     _check_ahead(parameter, at, now)
     return max(at, now)
 
@@ -501,22 +442,25 @@ def _window(given: Given, weeks: int) -> Span:
     since, until = (moment(given.get(name) or "") for name in ("since", "until"))
     start = max(now, int(since.timestamp())) if since is not None else now
     _check_ahead("since", start, now)
-    if until is None:
-        return Span(start, min(start + weeks * WEEK, now + WEEKS * WEEK))
-    end = int(until.timestamp())
-    if end <= now:
-        _refuse("until", "until is past, and this tells of now and later.", "Pass a time to come.")
-    _check_ahead("until", end, now)
+    end = start + weeks * WEEK
+    if until is not None:
+        end = int(until.timestamp())
+        if end <= now:
+            raise _wrong("until", "until is past, and this tells of now and later.", "Pass a time to come.")
+        _check_ahead("until", end, now)
+    end = min(end, now + WEEKS * WEEK)
+    if end <= start:
+        raise _wrong("since", f"since is {WEEKS} weeks ahead, where the view ends.", "Pass an earlier time.")
     return Span(start, end)
 
 
 def _check_ahead(parameter: str, at: int, now: int) -> None:
     if at > now + WEEKS * WEEK + LATE:
         latest = _iso(now + WEEKS * WEEK)
-        _refuse(parameter, f"{parameter} is more than {WEEKS} weeks ahead.", f"Pass {latest} at the latest.")
+        raise _wrong(parameter, f"{parameter} is more than {WEEKS} weeks ahead.", f"Pass {latest} at the latest.")
 
 
-def _page(rows: list[Any], given: Given) -> tuple[list[Any], dict[str, Any]]:
+def _page(rows: Sequence[Any], given: Given) -> tuple[Sequence[Any], dict[str, Any]]:
     limit, offset = given["limit"], given["offset"]
     page = rows[offset : offset + limit]
     more = {"more": {"offset": offset + limit}} if offset + limit < len(rows) else {}
@@ -544,6 +488,10 @@ def _sentences(problems: Sequence[Problem]) -> list[str]:
 
 def _span(span: Span, given: Given) -> dict[str, Any]:
     return {"start": _time(span.start, given), "end": _time(span.end, given), "minutes": _minutes(span.seconds)}
+
+
+def _seconds(spans: Sequence[Span]) -> int:
+    return sum(span.seconds for span in spans)
 
 
 def _minutes(seconds: int) -> int | float:

@@ -101,7 +101,7 @@ ACCOUNT = Account(SCHEDULES, POLICIES, SERVICES, PEOPLE, {"TPAY": "Payments", "T
 def of(
     account: Account = ACCOUNT,
     marks: Mapping[str, Sequence[tuple[Mark, str]]] | None = None,
-    rates: Mapping[str, Sequence[float]] | None = None,
+    rates: Mapping[str, tuple[float, ...]] | None = None,
     unread: Mapping[str, str] | None = None,
 ) -> mirrored.Mirror:
     start = AT - AT % DAY
@@ -305,7 +305,7 @@ def test_what_is_intended_is_no_gap_and_stands_with_its_reason_marked() -> None:
 def test_the_worst_comes_first_by_the_incidents_that_are_to_be_expected() -> None:
     quiet = told("coverage_gaps")["escalation_policies"]
     assert [row["id"] for row in quiet] == ["PGAPS", "PLOST", "PLOWER"]
-    busy = told("coverage_gaps", of(rates={"SSEA": [0.5] * 168}))["escalation_policies"]
+    busy = told("coverage_gaps", of(rates={"SSEA": (0.5,) * 168}))["escalation_policies"]
     assert busy[0]["id"] == "PGAPS"
     assert busy[0]["expected_incidents"] == 0.5 * 8
     assert "expected_incidents" not in busy[1]

@@ -16,8 +16,8 @@ from django.utils.http import urlencode
 from integrations import mirror
 from integrations.intended import mark_of, marks_of
 from integrations.models import Connection, IntendedGap
-from integrations.pagerduty.analysis.coverage import Hole, danger, holes_ahead
-from integrations.pagerduty.analysis.intended import cut, intended
+from integrations.pagerduty.analysis.coverage import Hole, danger
+from integrations.pagerduty.analysis.intended import missing
 from integrations.pagerduty.analysis.model import Policy, Service, Slice, Span
 from integrations.sweep import DAY, WEEKS, Sweep, swept
 from portal.oncall.strips import Drawing, Kind, day_map, days_of, lasts, strip
@@ -257,30 +257,11 @@ def once(seen: Iterable[Seen]) -> list[tuple[Seen, Policy]]:
 def line_of(seen: Seen, policy: Policy, now: dt.datetime, days: int) -> Line:
     start = int(now.timestamp())
     window = Span(start, min(start + days * DAY, seen.sweep.window.end))
-    nobody: list[Span] = []
-    unsure: list[Span] = []
-    lower: list[Hole] = []
-    for hole in holes_ahead(seen.sweep.holes.get(policy.id, ()), start):
-        if hole.span.start >= window.end:
-            continue
-        if hole.span.end > window.end:
-            hole = Hole(Span(hole.span.start, window.end), hole.kind, hole.levels, hole.reached, hole.unknown)
-        if hole.kind == "lower":
-            # A level that is not known may well reach somebody.
-            lower += [hole] * (not hole.unknown)
-        elif hole.unknown:
-            unsure.append(hole.span)
-        else:
-            nobody.append(hole.span)
-    meant: list[Span] = []
-    if rows := seen.marks.get(policy.id):
-        hours = intended([mark_of(row) for row in rows], window)
-        cuts = [cut(span, hours) for span in nobody]
-        nobody = [span for left, _ in cuts for span in left]
-        meant = [span for _, right in cuts for span in right]
-    rates = seen.rates_of(policy.id) if nobody else []
-    gaps = tuple(Gap(span, danger(span, rates), span.end >= window.end) for span in nobody)
-    return Line(seen, policy, window, gaps, tuple(lower), tuple(unsure), tuple(meant))
+    marks = [mark_of(row) for row in seen.marks.get(policy.id, ())]
+    found = missing(seen.sweep.holes.get(policy.id, ()), marks, window)
+    rates = seen.rates_of(policy.id) if found.nobody else []
+    gaps = tuple(Gap(span, danger(span, rates), span.end >= window.end) for span in found.nobody)
+    return Line(seen, policy, window, gaps, found.lower, found.unsure, found.meant)
 
 
 def worst_first(lines: Iterable[Line]) -> list[Line]:

@@ -7,12 +7,14 @@ intended or not as a whole: it is cut along the marks.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from integrations.pagerduty.analysis.coverage import Hole, holes_ahead
 from integrations.pagerduty.analysis.model import Span
 
 WEEK: Final = dt.timedelta(days=7)
@@ -92,3 +94,44 @@ def cut(gap: Span, meant: Sequence[Span]) -> tuple[tuple[Span, ...], tuple[Span,
     if at < gap.end:
         left.append(Span(at, gap.end))
     return tuple(left), tuple(right)
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What a policy lacks, each by start and apart from each other."""
+
+    nobody: tuple[Span, ...]
+    """Nobody is reached, and somebody should be."""
+    lower: tuple[Hole, ...]
+    """The first level reaches nobody and a later one does."""
+    unsure: tuple[Span, ...]
+    """It cannot be told whether anybody is reached: a schedule that decides it is not known."""
+    meant: tuple[Span, ...]
+    """Nobody is reached, and that is meant."""
+
+
+def missing(holes: Iterable[Hole], marks: Sequence[Mark], window: Span) -> Missing:
+    """A policy's holes, told apart and clipped to the window: what is over when it begins is nobody's work."""
+    nobody: list[Span] = []
+    lower: list[Hole] = []
+    unsure: list[Span] = []
+    for hole in holes_ahead(holes, window.start):
+        if hole.span.start >= window.end:
+            continue
+        if hole.span.end > window.end:
+            hole = dataclasses.replace(hole, span=Span(hole.span.start, window.end))
+        if hole.kind == "lower":
+            # A level that is not known may well reach somebody.
+            lower += [hole] * (not hole.unknown)
+        elif hole.unknown:
+            unsure.append(hole.span)
+        else:
+            nobody.append(hole.span)
+    hours_meant = intended(marks, window) if marks and nobody else ()
+    cuts = [cut(span, hours_meant) for span in nobody]
+    return Missing(
+        tuple(span for left, _ in cuts for span in left),
+        tuple(lower),
+        tuple(unsure),
+        tuple(span for _, right in cuts for span in right),
+    )

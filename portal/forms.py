@@ -633,6 +633,7 @@ KINDS = {
     EntryKind.SIGN_IN: "Sign-in",
     EntryKind.REJECTED: "Refused keys",
     EntryKind.ALARM: "Sign of a stolen key",
+    EntryKind.NOTICE: "Notice to a webhook",
 }
 """What the entries of the journal are called."""
 KINDS_TOLD = {
@@ -643,6 +644,7 @@ KINDS_TOLD = {
     EntryKind.SIGN_IN: "sign_in: somebody signed in, or was refused",
     EntryKind.REJECTED: "rejected: keys that nobody has, counted by where they came from",
     EntryKind.ALARM: "alarm: an agent key did what a stolen one would do",
+    EntryKind.NOTICE: "notice: what the portal itself sends to a team's webhook, before it is sent and once it was",
 }
 """The exact terms, as queries and the record have them, and what they mean."""
 OUTCOMES = {

@@ -1,4 +1,18 @@
 from integrations.models.attempt import Attempt
 from integrations.models.connection import Connection, ConnectionKey, ConnectionTest, RunningTest
+from integrations.models.notices import CheckRun, Delivery, NoticedGap, NoticeSettings, StandingCheck, Watch, Webhook
 
-__all__ = ["Attempt", "Connection", "ConnectionKey", "ConnectionTest", "RunningTest"]
+__all__ = [
+    "Attempt",
+    "CheckRun",
+    "Connection",
+    "ConnectionKey",
+    "ConnectionTest",
+    "Delivery",
+    "NoticeSettings",
+    "NoticedGap",
+    "RunningTest",
+    "StandingCheck",
+    "Watch",
+    "Webhook",
+]

@@ -23,7 +23,8 @@ from integrations.actions import (
     end_of_day,
     test_connection,
 )
-from integrations.models import Attempt, Connection, ConnectionKey, ConnectionTest, RunningTest
+from integrations.intended import do_unmark_intended
+from integrations.models import Attempt, Connection, ConnectionKey, ConnectionTest, IntendedGap, RunningTest
 from integrations.pagerduty.catalog import TOOLS
 from integrations.tasks import verify_journal
 from policies import actions
@@ -402,3 +403,22 @@ class RunningTestAdmin(RecordAdmin):
     list_filter = ("passed", "of_candidate", "begun_at")
     list_select_related = ("connection",)
     search_fields = ("connection__name", "connection__team__name")
+
+
+@admin.register(IntendedGap)
+class IntendedGapAdmin(ReadOnlyAdmin):
+    """Marked on the policy's page under Coverage, where the gap is seen; taken back there or here."""
+
+    list_display = ("policy_name", "policy_id", "connection", "starts_at", "ends_at", "weekly", "until", "made_by")
+    list_filter = ("weekly", "until")
+    list_select_related = ("connection",)
+    search_fields = ("policy_name", "policy_id", "reason", "made_by", "connection__name", "connection__team__name")
+    actions = ("remove",)
+    removable = True
+
+    @confirmed("Take back", "Their gaps are gaps like any other again, for everybody who sees them.")
+    def remove(self, marks: QuerySet[IntendedGap], by: User, reason: str) -> str:
+        chosen = list(marks.select_related("connection__team"))
+        for mark in chosen:
+            do_unmark_intended(mark, by=by, reason=reason)
+        return f"{len(chosen)} mark{'s are' if len(chosen) != 1 else ' is'} taken back."

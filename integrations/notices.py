@@ -17,7 +17,7 @@ from typing import Any, Final
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from integrations import intended, mirror
+from integrations import intended, mirror, sweep
 from integrations.models import Connection, Delivery, Mirror, MirrorPart, NoticedGap, NoticeSettings, Watch
 from integrations.pagerduty.analysis import coverage
 from integrations.pagerduty.analysis import intended as marks
@@ -31,14 +31,12 @@ log = logging.getLogger(__name__)
 
 HOUR: Final = 7
 """Of the day, in UTC: before most people's morning is over, and after the night's changes."""
-BEYOND: Final = dt.timedelta(days=14)
-"""How far past the horizon is looked, so that where a gap ends is known of those at its edge, too."""
 TOLERANCE: Final = 3_600
 """Seconds by which a gap's start may move without making another gap of it, where nothing of the two overlaps."""
 OLD: Final = dt.timedelta(hours=26)
 """A mirror that was not read for so long, in a part that matters, is nothing to go by."""
 PARTS: Final = (MirrorPart.Kind.POLICIES, MirrorPart.Kind.SCHEDULES)
-HORIZONS: Final = (1, 84)
+HORIZONS: Final = (1, 7 * sweep.WEEKS)
 """Days: the shortest and the longest."""
 KEPT: Final = dt.timedelta(days=180)
 LINES: Final = 50
@@ -79,27 +77,31 @@ class Seen:
     """By policy id, when it is meant to reach nobody."""
 
 
-def see(connection: Connection, now: dt.datetime, horizon: dt.timedelta) -> Seen:
+def see(connection: Connection, now: dt.datetime) -> Seen:
     """Look through what is mirrored of a connection, from ``now`` on."""
     kept = mirror.kept(connection)
     if problem := unfit(kept, now):
         return Seen(connection, kept.as_of, kept.version, problem)
-    account = kept.account
-    window = Span(int(now.timestamp()), int((now + horizon + BEYOND).timestamp()))
-    rendered = coverage.render_all(account, window)
+    swept = sweep.swept(connection, kept.account, now)
+    window = coverage.ahead(swept.window, int(now.timestamp()))
     meant = intended.marks_of([connection.pk], now)
     gaps: list[Found] = []
     by_policy: dict[str, tuple[Span, ...]] = {}
-    judged = frozenset(policy.id for policy in account.policies.values() if _is_known(policy, account))
-    for policy_id in sorted(judged):
-        policy = account.policies[policy_id]
+    judged = set()
+    for policy_id, holes in sorted(swept.holes.items()):
+        policy = swept.account.policies[policy_id]
+        if not _is_known(policy, swept.account):
+            continue
+        judged.add(policy_id)
         rows = meant.get((connection.pk, policy_id), ())
         by_policy[policy_id] = marks.intended((intended.mark_of(row) for row in rows), window)
-        for hole in coverage.holes(policy, rendered, window):
-            if hole.kind == "nobody":
-                left, _ = marks.cut(hole.span, by_policy[policy_id])
-                gaps += [_found(connection, account, policy, span, window) for span in left]
-    return Seen(connection, kept.as_of, kept.version, "", frozenset(account.policies), judged, tuple(gaps), by_policy)
+        for hole in holes:
+            span = Span(max(hole.span.start, window.start), hole.span.end)
+            if hole.kind == "nobody" and span.seconds > 0:
+                left, _ = marks.cut(span, by_policy[policy_id])
+                gaps += [_found(connection, swept, policy, each) for each in left]
+    known = frozenset(swept.account.policies)
+    return Seen(connection, kept.as_of, kept.version, "", known, frozenset(judged), tuple(gaps), by_policy)
 
 
 def unfit(kept: mirror.Kept, now: dt.datetime, parts: Iterable[MirrorPart.Kind] = PARTS) -> str:
@@ -121,9 +123,9 @@ def _is_known(policy: Policy, account: Account) -> bool:
     return all(target.kind == "user" or target.deleted or target.id in account.schedules for target in targets)
 
 
-def _found(connection: Connection, account: Account, policy: Policy, span: Span, window: Span) -> Found:
-    names = sorted(service.name for service in account.services.values() if service.policy_id == policy.id)
-    return Found(connection, policy, span, tuple(names), span.end >= window.end)
+def _found(connection: Connection, swept: sweep.Sweep, policy: Policy, span: Span) -> Found:
+    names = sorted(swept.account.services[each].name for each in swept.services_of.get(policy.id, ()))
+    return Found(connection, policy, span, tuple(names), span.end >= swept.window.end)
 
 
 # Noticing
@@ -141,8 +143,7 @@ def look(team: Team, now: dt.datetime) -> Noticed:
     """Notice what gaps a team has got, and which are closed, and put down that it is told. Safe to run twice, or twice at
     once."""
     # Looked through before the lock is taken: it takes a while. Which is the same gap is asked under it.
-    horizon = dt.timedelta(days=_chosen(team).horizon_days)
-    seen = [_seen(connection, now, horizon) for connection in _connections(team)]
+    seen = [_seen(connection, now) for connection in _connections(team)]
     with transaction.atomic():
         # Held until the end: two that look at once come one after the other.
         NoticeSettings.objects.get_or_create(team=team)
@@ -163,17 +164,13 @@ def look(team: Team, now: dt.datetime) -> Noticed:
     return noticed
 
 
-def _chosen(team: Team) -> NoticeSettings:
-    return NoticeSettings.objects.filter(team=team).first() or NoticeSettings(team=team)
-
-
 def _connections(team: Team) -> Iterable[Connection]:
     return team.connections.filter(is_enabled=True).select_related("team").order_by("created_at", "pk")
 
 
-def _seen(connection: Connection, now: dt.datetime, horizon: dt.timedelta) -> Seen:
+def _seen(connection: Connection, now: dt.datetime) -> Seen:
     try:
-        return see(connection, now, horizon)
+        return see(connection, now)
     except Exception as error:
         # A mirror that cannot be understood is one connection's trouble, not its neighbours'.
         log.exception("The mirror of the connection %s could not be looked through", connection.pk)

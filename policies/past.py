@@ -42,6 +42,7 @@ ASIDE: Final = frozenset(
         *("enable_connection", "disable_connection", "delete_connection"),
         *("set_notices", "set_webhook", "renew_webhook_secret", "remove_webhook"),
         *("make_standing_check", "change_standing_check", "remove_standing_check"),
+        *("mark_intended", "unmark_intended"),
     }
 )
 """Changes that say nothing of who may use which tool, by the policy alone: what a connection reaches is not in it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from django import forms
@@ -729,6 +729,121 @@ class ConfirmForm(PageForm):
 
     seen = forms.CharField(widget=forms.HiddenInput, max_length=64)
     reason = forms.CharField(max_length=400, label="Why", help_text="Kept in the record.")
+
+
+class CoverageForm(PageForm):
+    """Which escalation policies, and how far ahead."""
+
+    weeks = forms.TypedChoiceField(
+        required=False, coerce=int, empty_value=4, choices=[(4, "4 weeks"), (12, "12 weeks")], label="Ahead"
+    )
+    team = forms.ChoiceField(required=False, widget=LongSelect)
+    pagerduty_team = forms.ChoiceField(required=False, label="PagerDuty team", widget=LongSelect)
+    service = forms.ChoiceField(required=False, widget=LongSelect)
+    text = forms.CharField(required=False, max_length=200, label="Name of a policy, service or schedule")
+
+    def __init__(
+        self,
+        data: Any,
+        teams: Iterable[tuple[str, str]],
+        pagerduty_teams: Iterable[tuple[str, str]],
+        services: Iterable[tuple[str, str]],
+    ) -> None:
+        super().__init__(data)
+        offered = {"team": teams, "pagerduty_team": pagerduty_teams, "service": services}
+        for name, choices in offered.items():
+            field = self.fields[name]
+            assert isinstance(field, forms.ChoiceField)  # noqa: S101
+            field.choices = [("", "any"), *choices]
+
+
+class IntendForm(PageForm):
+    """Says that a gap is meant to be."""
+
+    every = forms.ChoiceField(
+        choices=[("once", "this gap alone"), ("week", "every week at this time")],
+        widget=forms.RadioSelect,
+        initial="once",
+        label="What is intended",
+        help_text="Only what lies within these hours: a gap that grows beyond them is shown again.",
+    )
+    until = forms.DateField(
+        widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
+        label="Until the end of",
+        help_text="A day, a year ahead at most. From then on it is a gap like any other.",
+    )
+    reason = forms.CharField(max_length=500, label="Why", help_text="Shown beside it, and kept in the record.")
+
+
+class OverrideForm(PageForm):
+    """Who stands in, on which schedule and when; times in the reader's zone or as ISO 8601 says."""
+
+    schedule = forms.ChoiceField(widget=LongSelect)
+    person = forms.ChoiceField(label="Who goes on call", widget=LongSelect)
+    starts = forms.CharField(label="From", widget=forms.DateTimeInput(attrs={"type": "datetime-local", "step": "1"}))
+    ends = forms.CharField(label="Until", widget=forms.DateTimeInput(attrs={"type": "datetime-local", "step": "1"}))
+
+    def __init__(
+        self, data: Any, schedules: Iterable[tuple[str, str]], people: Iterable[tuple[str, str]], initial: Any = None
+    ) -> None:
+        super().__init__(data, initial=initial)
+        for name, choices in (("schedule", schedules), ("person", people)):
+            field = self.fields[name]
+            assert isinstance(field, forms.ChoiceField)  # noqa: S101
+            field.choices = list(choices)
+
+    def clean_starts(self) -> dt.datetime:
+        return moment(self.cleaned_data["starts"])
+
+    def clean_ends(self) -> dt.datetime:
+        ends = moment(self.cleaned_data["ends"])
+        if ends <= timezone.now():
+            raise forms.ValidationError("This is over already.")
+        if (starts := self.cleaned_data.get("starts")) is not None and ends <= starts:
+            raise forms.ValidationError("It ends before it begins.")
+        return ends
+
+
+class PagedForm(PageForm):
+    """An incident of which service or policy, and when."""
+
+    of = forms.ChoiceField(label="An incident of", widget=LongSelect)
+    at = forms.CharField(
+        required=False,
+        label="That begins",
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}),
+        help_text="Empty: now.",
+    )
+    urgency = forms.ChoiceField(
+        required=False,
+        choices=[("", "as the service says, else high"), ("high", "high"), ("low", "low")],
+        help_text="Low urgency does not escalate by itself.",
+    )
+
+    def __init__(self, data: Any, choices: Iterable[Any], initial: Any = None) -> None:
+        super().__init__(data, initial=initial)
+        field = self.fields["of"]
+        assert isinstance(field, forms.ChoiceField)  # noqa: S101
+        field.choices = list(choices)
+
+    def clean_at(self) -> dt.datetime | None:
+        return moment(self.cleaned_data["at"]) if self.cleaned_data["at"] else None
+
+
+def moment(text: str) -> dt.datetime:
+    """A time as a browser's field or an address has it: without an offset it is in the reader's zone. To the second.
+
+    Raises:
+        ValidationError: it is none, or none that a schedule could hold.
+    """
+    try:
+        found = dt.datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+        found = (timezone.make_aware(found) if found.tzinfo is None else found).astimezone(dt.UTC)
+    except (ValueError, OverflowError) as error:
+        raise forms.ValidationError("This is no time: write it like 2026-12-06T02:00.") from error
+    if abs(found - timezone.now()) > dt.timedelta(days=3_660):
+        raise forms.ValidationError("This is more than ten years away.")
+    return found.replace(microsecond=0)
 
 
 class CloneForm(PageForm):

@@ -44,6 +44,7 @@ class Place:
 
 PLACES: Final = (
     Place("Teams", "teams", _everybody),
+    Place("Coverage", "coverage", _everybody),
     Place("Catalogue", "catalogue", _everybody),
     Place("Audit", "audit", _readers),
     Place("Explain", "explain", _everybody),

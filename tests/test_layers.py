@@ -124,6 +124,8 @@ def test_the_sandbox_knows_nothing_of_the_portal() -> None:
             ours = {
                 name for name in imported(tree) if name.startswith(("portal", "policies", "integrations", "django"))
             }
+            # Of the analysis, what a recurrence means: a standard's to say. Who is on call it works out for itself.
+            ours -= {name for name in ours if name.startswith("integrations.pagerduty.analysis.recurrence")}
             assert all(name.startswith("integrations.pagerduty.sandbox") for name in ours), (path, ours)
 
 

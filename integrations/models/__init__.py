@@ -1,5 +1,6 @@
 from integrations.models.attempt import Attempt
 from integrations.models.connection import Connection, ConnectionKey, ConnectionTest, RunningTest
+from integrations.models.intended import IntendedGap
 from integrations.models.notices import CheckRun, Delivery, NoticedGap, NoticeSettings, StandingCheck, Watch, Webhook
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "ConnectionKey",
     "ConnectionTest",
     "Delivery",
+    "IntendedGap",
     "NoticeSettings",
     "NoticedGap",
     "RunningTest",

@@ -10,6 +10,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 
+from integrations.pagerduty.analysis.model import Span
 from policies.core.call import EntryKind, Outcome
 from portal.forms import KINDS, KINDS_TOLD, OUTCOMES
 
@@ -26,7 +27,15 @@ def code(sentence: str) -> SafeString:
     )
 
 
-FORMS = {"minutes": "j M Y, H:i", "seconds": "Y-m-d H:i:s", "exactly": "Y-m-d H:i:s.u", "day": "j F Y", "clock": "H:i"}
+FORMS = {
+    "minutes": "j M Y, H:i",
+    "seconds": "Y-m-d H:i:s",
+    "exactly": "Y-m-d H:i:s.u",
+    "day": "j F Y",
+    "weekday": "D j M",
+    "weekday minutes": "D j M, H:i",
+    "clock": "H:i",
+}
 """How a time can be written, in Django's letters; besides, ``ago`` says how long it is past."""
 
 
@@ -60,3 +69,11 @@ def outcome(value: str) -> SafeString:
 def kind(value: str) -> SafeString:
     """What an entry of the journal is, likewise."""
     return format_html('<span title="{}">{}</span>', KINDS_TOLD[EntryKind(value)], KINDS[EntryKind(value)])
+
+
+@register.filter
+def between(span: Span) -> SafeString:
+    """A time of hours or days, such as *Sun 6 Dec, 02:00 to 06:00*, in the reader's zone."""
+    start, end = (dt.datetime.fromtimestamp(each, dt.UTC) for each in span)
+    same = timezone.localtime(start).date() == timezone.localtime(end).date()
+    return format_html("{} to {}", when(start, "weekday minutes"), when(end, "clock" if same else "weekday minutes"))

@@ -1,4 +1,6 @@
-"""What the analysis reads of an account, and what it says of it: frozen values. ``reading.py`` makes them of PagerDuty's documents.
+"""What the analysis reads of an account, and what it says of it: frozen values.
+
+``reading.py`` makes them of PagerDuty's documents.
 
 All instants are whole seconds of Unix time (UTC); spans are half-open, from their start to before their end.
 """
@@ -138,7 +140,7 @@ class Schedule:
     name: str
     kind: Literal["v2", "v3"]
     zone: str
-    """An IANA name: of Rails' names, what they stand for. UTC where the document's is unknown, which is then among the problems."""
+    """An IANA name: of Rails' names, what they stand for. UTC where the document's is unknown, which is then a problem."""
     layers: tuple[Layer, ...] = ()
     """v2, the lowest first: later ones win. (PagerDuty's answers hold the winning one first.)"""
     overrides: tuple[Override, ...] = ()
@@ -151,6 +153,8 @@ class Schedule:
     """What ``rendered`` was asked for, where that is known."""
     layers_rendered: tuple[tuple[str, tuple[Slice, ...]], ...] = ()
     """What PagerDuty rendered of single layers, by layer id, where the document holds that."""
+    deleted: frozenset[str] = frozenset()
+    """Ids of people who have turns, and whom the document says to be deleted."""
     policy_ids: tuple[str, ...] = ()
     team_ids: tuple[str, ...] = ()
     url: str = ""

@@ -1,4 +1,8 @@
-"""Who is on call when: a v2 schedule's layers, restrictions and overrides, rendered over a window."""
+"""Who is on call when: a v2 schedule's layers, restrictions and overrides, rendered over a window.
+
+The portal's analysis renders them by code of its own (``analysis/rotation.py``), and neither knows the other's: the tests
+hold each against the other, which would prove nothing of one engine that both use.
+"""
 
 from __future__ import annotations
 

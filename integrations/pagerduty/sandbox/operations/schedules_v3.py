@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from integrations.pagerduty.analysis.recurrence import Recurrence, ever_starts, recurrence
 from integrations.pagerduty.sandbox.ask import (
     FORTNIGHT,
     Ask,
@@ -22,14 +23,11 @@ from integrations.pagerduty.sandbox.documents import Document
 from integrations.pagerduty.sandbox.operations.schedules import narrow
 from integrations.pagerduty.sandbox.render_v3 import (
     LONGEST_SHIFT,
-    Recurrence,
     event_document,
     event_shifts,
-    ever_starts,
     local,
     meet,
     overlaps_itself,
-    recurrence,
     rotation_document,
     schedule_v3_document,
     shown,

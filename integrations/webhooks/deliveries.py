@@ -152,11 +152,13 @@ def _send(row: Delivery, now: dt.datetime) -> bool | None:
             return None
         webhook = Webhook.objects.filter(team=row.team).first()
         if webhook is None:
-            return _give_up(row, "The team has no webhook any more.")
+            _give_up(row, "The team has no webhook any more.")
+            return None
         return _post(row, webhook, now)
     whom = addresses_of(row.team)
     if not whom:
-        return _give_up(row, "The team has no manager, and the portal no administrator, to be mailed.")
+        _give_up(row, "The team has no manager, and the portal no administrator, to be mailed.")
+        return None
     return _mail(row, whom, now)
 
 

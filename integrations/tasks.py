@@ -128,6 +128,11 @@ def test_connections() -> None:
 test_one_connection.__test__ = test_connections.__test__ = False  # type: ignore[attr-defined]  # objects take attributes
 
 
+@task
+def sync_connection(connection_id: str) -> None:
+    """DRAFT"""
+
+
 @periodic(minutes=1)
 def close_open_intents() -> None:
     """Close the intents that a killed process left open."""

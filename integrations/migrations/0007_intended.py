@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('integrations', '0004_tests'),
+        ('integrations', '0005_mirror'),
     ]
 
     operations = [

@@ -1,6 +1,7 @@
 from integrations.models.attempt import Attempt
 from integrations.models.connection import Connection, ConnectionKey, ConnectionTest, RunningTest
 from integrations.models.intended import IntendedGap
+from integrations.models.mirror import Mirror, MirroredDocument, MirrorPart, PastKnown, PastShift
 from integrations.models.notices import CheckRun, Delivery, NoticedGap, NoticeSettings, StandingCheck, Watch, Webhook
 
 __all__ = [
@@ -11,8 +12,13 @@ __all__ = [
     "ConnectionTest",
     "Delivery",
     "IntendedGap",
+    "Mirror",
+    "MirrorPart",
+    "MirroredDocument",
     "NoticeSettings",
     "NoticedGap",
+    "PastKnown",
+    "PastShift",
     "RunningTest",
     "StandingCheck",
     "Watch",

@@ -18,7 +18,6 @@ import pytest
 import trustme
 
 from integrations.fields import Sealed, open_for_webhook, reseal_for_webhook, seal, seal_for_webhook
-from integrations.webhooks import transport as transports
 from integrations.webhooks.message import address_of, new_secret
 from integrations.webhooks.transport import Answer, Transport
 from tests.tunnels import ConnectProxy, certified, serving, written
@@ -198,7 +197,7 @@ def test_it_is_connected_to_what_was_looked_at_and_not_looked_up_again(trusted: 
         return real(address, **more)
 
     with receiver(trusted, answering(OK)) as server, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transports.socket, "create_connection", connect)
+        patch.setattr(socket, "create_connection", connect)
         answer = send(Transport(allowed=lambda each: each == LOOPBACK, lookup=lookup), f"https://{HOST}:{server.port}/")
     assert (answer.status, asked, connected) == (204, [HOST], [LOOPBACK])
 

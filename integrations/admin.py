@@ -23,8 +23,22 @@ from integrations.actions import (
     end_of_day,
     test_connection,
 )
+from integrations.feeds import do_revoke_feed
 from integrations.intended import do_unmark_intended
-from integrations.models import Attempt, Connection, ConnectionKey, ConnectionTest, IntendedGap, RunningTest
+from integrations.models import (
+    Attempt,
+    Connection,
+    ConnectionKey,
+    ConnectionTest,
+    Feed,
+    IntendedGap,
+    Mirror,
+    MirroredDocument,
+    MirrorPart,
+    PastKnown,
+    PastShift,
+    RunningTest,
+)
 from integrations.pagerduty.catalog import TOOLS
 from integrations.tasks import verify_journal
 from policies import actions
@@ -422,3 +436,68 @@ class IntendedGapAdmin(ReadOnlyAdmin):
         for mark in chosen:
             do_unmark_intended(mark, by=by, reason=reason)
         return f"{len(chosen)} mark{'s are' if len(chosen) != 1 else ' is'} taken back."
+
+
+@admin.register(Mirror)
+class MirrorAdmin(ReadOnlyAdmin):
+    """What is kept of each connection's account is read anew on its page."""
+
+    list_display = ("connection", "version", "begun_at", "ended_at", "calls", "wait_until", "told")
+    list_filter = (("wait_until", admin.EmptyFieldListFilter), "ended_at")
+    list_select_related = ("connection",)
+    search_fields = ("connection__name", "connection__team__name")
+    exclude = ("holder",)
+
+
+@admin.register(MirrorPart)
+class MirrorPartAdmin(ReadOnlyAdmin):
+    list_display = ("connection", "kind", "as_of", "count", "calls", "problem")
+    list_filter = ("kind", "as_of", ("problem_at", admin.EmptyFieldListFilter))
+    list_select_related = ("connection",)
+    search_fields = ("connection__name", "connection__team__name")
+    heavy = ("state",)
+
+
+@admin.register(MirroredDocument)
+class MirroredDocumentAdmin(RecordAdmin):
+    """PagerDuty's own documents are shown on the pages that are made of them, to those who may see them there."""
+
+    list_display = ("connection", "kind", "remote_id", "read_at", "gone_at")
+    list_filter = ("kind", ("gone_at", admin.EmptyFieldListFilter), "read_at")
+    list_select_related = ("connection",)
+    search_fields = ("=remote_id",)
+    exclude = ("body",)
+    heavy = ("body",)
+
+
+@admin.register(PastShift)
+class PastShiftAdmin(RecordAdmin):
+    list_display = ("connection", "schedule_id", "user_id", "start", "end")
+    list_select_related = ("connection",)
+    search_fields = ("=schedule_id", "=user_id")
+
+
+@admin.register(PastKnown)
+class PastKnownAdmin(RecordAdmin):
+    list_display = ("connection", "schedule_id", "since", "until")
+    list_select_related = ("connection",)
+    search_fields = ("=schedule_id",)
+
+
+@admin.register(Feed)
+class FeedAdmin(RecordAdmin):
+    """Calendar feeds of people's own. Of their addresses nothing is kept that would open one."""
+
+    list_display = ("name", "user", "connection", "created_at")
+    list_filter = ("created_at",)
+    list_select_related = ("user", "connection")
+    search_fields = ("name", "user__email", "connection__name", "=schedule_id")
+    exclude = ("digest",)
+    actions = ("revoke",)
+
+    @confirmed("Revoke", "Their addresses answer nobody any more, for good.")
+    def revoke(self, feeds: QuerySet[Feed], by: User, reason: str) -> str:
+        chosen = list(feeds.select_related("user", "connection__team"))
+        for feed in chosen:
+            do_revoke_feed(feed, by=by, reason=reason)
+        return f"{len(chosen)} feed{'s are' if len(chosen) != 1 else ' is'} revoked."

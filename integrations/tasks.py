@@ -15,7 +15,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 from huey import Huey, RedisHuey, SqliteHuey
 
-from integrations import actions, alarms, notices, requests, standing
+from integrations import actions, alarms, mirror, notices, requests, standing
 from integrations.models import Connection, NoticedGap, StandingCheck
 from integrations.webhooks import deliveries
 from policies.actions import Refused, forget_expired_sessions
@@ -130,7 +130,21 @@ test_one_connection.__test__ = test_connections.__test__ = False  # type: ignore
 
 @task
 def sync_connection(connection_id: str) -> None:
-    """DRAFT"""
+    """Read what is due of a connection's mirror, in short runs: other tasks get their turn between them."""
+    connection = Connection.objects.filter(pk=connection_id, is_enabled=True).first()
+    if connection is None:
+        return
+    run = mirror.sync(connection, by="scheduled mirror")
+    if run.told and run.told != mirror.BUSY:
+        log.warning("The mirror of the connection %s was not read to its end: %s", connection_id, run.told)
+    elif run.calls and not run.done:
+        sync_connection.enqueue(connection_id)
+
+
+@periodic(minutes=1)
+def sync_mirrors() -> None:
+    for connection in mirror.due(timezone.now()):
+        sync_connection.enqueue(str(connection.pk))
 
 
 @periodic(minutes=1)

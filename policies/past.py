@@ -38,7 +38,7 @@ ASIDE: Final = frozenset(
         *("renew_recovery_codes", "let_go", "hand_over_key", "hand_over_stop", "hand_over_connection"),
         *("use_connection", "register_token", "replace_token", "promote_token", "discard_replacement"),
         *("set_token_expiry", "set_bounds", "set_account_wide_tools", "set_kind", "detect_kind", "set_from_email"),
-        *("propose_from_email", "approve_from_email", "discard_from_email"),
+        *("propose_from_email", "approve_from_email", "discard_from_email", "make_feed", "revoke_feed"),
         *("enable_connection", "disable_connection", "delete_connection"),
         *("set_notices", "set_webhook", "renew_webhook_secret", "remove_webhook"),
         *("make_standing_check", "change_standing_check", "remove_standing_check"),

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import re
 from collections.abc import Collection, Iterable
+from functools import cache
 from typing import Any
 
 from django import forms
@@ -28,6 +29,7 @@ from policies.actions import MAXIMUM_MINUTES_OF_READS, facts_digest, time_zones
 from policies.core.call import Decision, Door, EntryKind, Outcome, Risk, State, Tool
 from policies.models import AgentKey, Membership, Team, User
 from portal.connecting import about
+from portal.oncall import timeline
 
 ACT_AS = (
     "It matters for account keys: PagerDuty wants the e-mail of one of the account's users as the author of writes. For "
@@ -154,6 +156,13 @@ class LongSelect(forms.Select):
         )
 
 
+@cache
+def zone_choices() -> tuple[tuple[str, str], ...]:
+    """UTC, and the zones by area and city; the rest are other names of the same."""
+    offered = sorted(name for name in time_zones() if "/" in name and not name.startswith(("Etc/", "SystemV/")))
+    return (("UTC", "UTC"), *((name, name.replace("_", " ")) for name in offered))
+
+
 class ZoneForm(PageForm):
     """In which zone pages tell times."""
 
@@ -166,15 +175,9 @@ class ZoneForm(PageForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Areas and cities; the rest are other names of the same.
-        offered = sorted(name for name in time_zones() if "/" in name and not name.startswith(("Etc/", "SystemV/")))
         field = self.fields["time_zone"]
         assert isinstance(field, forms.ChoiceField)  # noqa: S101
-        field.choices = [
-            ("", "this browser's zone"),
-            ("UTC", "UTC"),
-            *((name, name.replace("_", " ")) for name in offered),
-        ]
+        field.choices = [("", "this browser's zone"), *zone_choices()]
 
 
 class SignInForm(AuthenticationForm):
@@ -734,9 +737,7 @@ class ConfirmForm(PageForm):
 class CoverageForm(PageForm):
     """Which escalation policies, and how far ahead."""
 
-    weeks = forms.TypedChoiceField(
-        required=False, coerce=int, empty_value=4, choices=[(4, "4 weeks"), (12, "12 weeks")], label="Ahead"
-    )
+    weeks = forms.ChoiceField(required=False, choices=[("4", "4 weeks"), ("12", "12 weeks")], label="Ahead")
     team = forms.ChoiceField(required=False, widget=LongSelect)
     pagerduty_team = forms.ChoiceField(required=False, label="PagerDuty team", widget=LongSelect)
     service = forms.ChoiceField(required=False, widget=LongSelect)
@@ -844,6 +845,37 @@ def moment(text: str) -> dt.datetime:
     if abs(found - timezone.now()) > dt.timedelta(days=3_660):
         raise forms.ValidationError("This is more than ten years away.")
     return found.replace(microsecond=0)
+
+
+class SchedulesForm(PageForm):
+    """Which schedules to list."""
+
+    text = forms.CharField(required=False, max_length=100, label="Find")
+    team = forms.ChoiceField(required=False, widget=LongSelect)
+
+    def __init__(self, data: Any, teams: Iterable[tuple[str, str]]) -> None:
+        super().__init__(data)
+        field = self.fields["team"]
+        assert isinstance(field, forms.ChoiceField)  # noqa: S101
+        field.choices = [("", "any"), *teams]
+
+
+class TimelineForm(PageForm):
+    """Which days of a schedule to show, by which clock."""
+
+    view = forms.ChoiceField(
+        required=False, label="Show", choices=[(name, view.said) for name, view in timeline.VIEWS.items()]
+    )
+    on = forms.DateField(
+        required=False, label="With", widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d")
+    )
+    zone = forms.ChoiceField(required=False, label="By the clock of", widget=LongSelect)
+
+    def __init__(self, data: Any, zones: Iterable[tuple[str, str]]) -> None:
+        super().__init__(data)
+        field = self.fields["zone"]
+        assert isinstance(field, forms.ChoiceField)  # noqa: S101
+        field.choices = list(zones)
 
 
 class CloneForm(PageForm):

@@ -44,8 +44,9 @@ class Place:
 
 PLACES: Final = (
     Place("Teams", "teams", _everybody),
-    Place("Coverage", "coverage", _everybody),
     Place("Catalogue", "catalogue", _everybody),
+    Place("Schedules", "schedules", _everybody),
+    Place("Coverage", "coverage", _everybody),
     Place("Audit", "audit", _readers),
     Place("Explain", "explain", _everybody),
     Place("Access", "access", _readers),

@@ -31,7 +31,7 @@ class Address:
     @property
     def of_a_team(self) -> bool:
         """Whether it is about something that belongs to a team."""
-        return "slug" in self.parameters or self.name in ("stop", "audit-entry", "request")
+        return "slug" in self.parameters or self.name in ("stop", "audit-entry", "request", "mirror", "coverage-policy")
 
 
 def addresses() -> dict[str, Address]:
@@ -79,6 +79,9 @@ def _seat(team: Any) -> int:
     return int(team.memberships.order_by("-role", "pk").values_list("pk", flat=True)[0])
 
 
+GAPPY = "PGAPPY1"
+"""An escalation policy that reaches nobody on Sundays."""
+
 EXAMPLES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "invitation": lambda team: {"token": INVITED},
     "set-up": lambda team: {"token": set_up_token(timezone.now())},
@@ -90,6 +93,8 @@ EXAMPLES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "connection": lambda team: {"pk": _first(team.connections)},
     "connection-test": lambda team: {"pk": _first(team.connections)},
     "connection-delete": lambda team: {"pk": _first(team.connections)},
+    "mirror": lambda team: {"connection": _first(team.connections)},
+    "coverage-policy": lambda team: {"connection": _first(team.connections), "policy_id": GAPPY},
     "team-preset": lambda team: {"name": "observer"},
     "agent-connect": _key,
     "agent-change": _key,
@@ -115,6 +120,8 @@ QUERIES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "explain decision": lambda team: {"decision": _decision(team)},
     "explain agent": lambda team: {"who": f"key:{_key(team)['pk']}", "tool": "resolve_incident"},
     "explain oneself": lambda team: {"who": f"me:{team.slug}", "tool": "resolve_incident", "arguments": "{}"},
+    "coverage weeks": lambda team: {"weeks": 12, "team": team.slug},
+    "paged policy": lambda team: {"of": f"policy.{GAPPY}.{_first(team.connections)}"},
     "access team": lambda team: {"day": timezone.now().date().isoformat(), "what": "risk:high", "team": team.slug},
 }
 """URL name and a word → what the address of such a page asks for: an example that belongs to a team, where it names one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import time
+import zlib
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -16,16 +17,19 @@ from allauth.mfa.webauthn.internal.auth import WebAuthn
 from allauth.socialaccount.models import SocialAccount
 from django.apps import apps
 from django.db import models, transaction
+from django.db.models import F
 from django.test import Client
 from django.utils import timezone
 
+from integrations import mirror
 from integrations.actions import (
     do_issue_agent_key,
     do_propose_from_email,
     do_register_token,
     do_replace_token,
 )
-from integrations.models import Attempt, Connection, ConnectionTest, RunningTest
+from integrations.intended import do_mark_intended
+from integrations.models import Attempt, Connection, ConnectionTest, Mirror, MirroredDocument, RunningTest
 from integrations.pagerduty.catalog import TOOLS
 from policies.actions import (
     count_guess,
@@ -64,7 +68,8 @@ from policies.models import (
     User,
 )
 from tests.conftest import PASSWORD, Cast, make_cast
-from tests.pages import INVITED, QUERIES, addresses, path_of
+from tests.mirrored import mirrored
+from tests.pages import GAPPY, INVITED, QUERIES, addresses, path_of
 
 NETWORKS = ("198.51.100.7", "203.0.113.9")
 
@@ -218,7 +223,77 @@ def _connection(number: int, team: Team, manager: User, ada: User) -> Connection
     RunningTest.objects.update_or_create(
         connection=connection, defaults={**tested, "steps": [["GET /abilities", "200"]], "ended_at": timezone.now()}
     )
+    mirrored(connection)
+    _gaps(connection, manager)
     return connection
+
+
+def _gaps(connection: Connection, manager: User) -> None:
+    """A policy that reaches nobody on Sundays, one of which is meant to be so."""
+    sunday = timezone.now().astimezone(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    sunday += dt.timedelta(days=6 - sunday.weekday() or 7)
+    gabi = {"id": "PUSRGAP", "type": "user_reference", "summary": "Gabi"}
+    layer = {
+        "id": "PLAYER1",
+        "name": "Weekdays",
+        "start": "2026-01-05T00:00:00Z",
+        "end": None,
+        "rotation_virtual_start": "2026-01-05T00:00:00Z",
+        "rotation_turn_length_seconds": 7 * 86_400,
+        "users": [{"user": gabi}],
+        "restrictions": [
+            {
+                "type": "weekly_restriction",
+                "start_day_of_week": 1,
+                "start_time_of_day": "00:00:00",
+                "duration_seconds": 6 * 86_400,
+            }
+        ],
+    }
+    schedule = {
+        "id": "PSCHGAP",
+        "type": "schedule",
+        "name": "Six days",
+        "time_zone": "UTC",
+        "schedule_layers": [layer],
+        "users": [gabi],
+    }
+    target = {"id": "PSCHGAP", "type": "schedule_reference", "summary": "Six days"}
+    rule = {"id": "PRULE01", "escalation_delay_in_minutes": 10, "targets": [target]}
+    policy = {
+        "id": GAPPY,
+        "type": "escalation_policy",
+        "name": "Not on Sundays",
+        "num_loops": 1,
+        "escalation_rules": [rule],
+    }
+    service = {
+        "id": "PSVCGAP",
+        "type": "service",
+        "name": "Books",
+        "status": "active",
+        "escalation_policy": {"id": GAPPY},
+    }
+    for kind, row in (
+        ("schedules", {"schedule": schedule, "overrides": []}),
+        ("policies", policy),
+        ("services", service),
+    ):
+        body = json.dumps(row).encode()
+        id_ = str(row.get("id", "PSCHGAP"))
+        values = {"body": zlib.compress(body, 1), "digest": f"{kind}-gaps", "read_at": timezone.now(), "gone_at": None}
+        MirroredDocument.objects.update_or_create(connection=connection, kind=kind, remote_id=id_, defaults=values)
+    Mirror.objects.filter(pk=connection.pk).update(version=F("version") + 1)
+    do_mark_intended(
+        connection,
+        policy_id=GAPPY,
+        policy_name="Not on Sundays",
+        starts_at=sunday,
+        ends_at=sunday + dt.timedelta(hours=20),
+        until=sunday + dt.timedelta(days=9),
+        by=manager,
+        reason="the books are closed",
+    )
 
 
 def _calls(number: int, team: Team, key: AgentKey) -> None:
@@ -294,6 +369,12 @@ def spoil() -> None:
     Authenticator.objects.filter(type="webauthn").update(data={"name": HOSTILE, "credential": PASSKEY})
     Connection.objects.update(bound_team_ids=[HOSTILE], bound_service_ids=[HOSTILE])
     AgentKey.objects.update(tools=[HOSTILE])
+    for row in MirroredDocument.objects.all():
+        body = json.dumps(_hostile_document(mirror.unpacked(row.body))).encode()
+        MirroredDocument.objects.filter(pk=row.pk).update(body=zlib.compress(body, 1), digest=str(row.pk))
+    for row in Mirror.objects.select_related("connection"):
+        # Within these bounds, or none of it would be shown.
+        Mirror.objects.filter(pk=row.pk).update(version=row.version + 1, bounds=mirror._bounds(row.connection))
     for alarm in Alarm.objects.all():
         alarm.signs = [{**sign, "ip": HOSTILE, "network": HOSTILE, "tool": HOSTILE} for sign in alarm.signs]
         alarm.save()
@@ -303,6 +384,17 @@ def spoil() -> None:
         Entry.objects.filter(pk=entry.pk).update(
             record=json.dumps(record), tool=HOSTILE[:64], resource=HOSTILE[:64], actor=HOSTILE[:254]
         )
+
+
+def _hostile_document(value: Any) -> Any:
+    """With all that people of PagerDuty's type in it: names and what is shown in their place."""
+    if isinstance(value, dict):
+        typed = ("name", "summary", "description", "label", "email", "address")
+        return {
+            key: HOSTILE[:300] if key in typed and isinstance(inner, str) else _hostile_document(inner)
+            for key, inner in value.items()
+        }
+    return [_hostile_document(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _is_free(field: models.CharField[Any, Any]) -> bool:
@@ -318,6 +410,10 @@ def _is_free(field: models.CharField[Any, Any]) -> bool:
         "public_key",
         "hash",
         "network",
+        "bounds",
+        "remote_id",
+        "schedule_id",
+        "user_id",
     }
     return not (field.choices or field.unique or field.name in codes or (field.max_length or 0) < 49)
 

@@ -1,5 +1,6 @@
 from integrations.models.attempt import Attempt
 from integrations.models.connection import Connection, ConnectionKey, ConnectionTest, RunningTest
+from integrations.models.feed import Feed
 from integrations.models.intended import IntendedGap
 from integrations.models.mirror import Mirror, MirroredDocument, MirrorPart, PastKnown, PastShift
 from integrations.models.notices import CheckRun, Delivery, NoticedGap, NoticeSettings, StandingCheck, Watch, Webhook
@@ -11,6 +12,7 @@ __all__ = [
     "ConnectionKey",
     "ConnectionTest",
     "Delivery",
+    "Feed",
     "IntendedGap",
     "Mirror",
     "MirrorPart",

@@ -185,6 +185,11 @@ INCLUDES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {data["name"]: frozenset(data.get("include", ())) for data in _tools}
 )
 """Tool name → what it may ask for with ``include[]``: anything else could widen a read into another tool's data."""
+INCLUDED_BY_JOBS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {data["name"]: MappingProxyType(data.get("include_by_jobs", {})) for data in _tools}
+)
+"""Tool name → what the portal's own jobs may ask for besides with ``include[]``, and the tool whose data that is: such a call
+needs that tool, too. It spares the mirror two calls for each person."""
 MASKED: Final[frozenset[str]] = frozenset(
     operation for data in _tools if data.get("masked") for operation in data["operations"]
 )
@@ -274,6 +279,8 @@ def _check() -> None:
                 raise ValueError(f"{where}: no operation {operation_id}")
             if operation.reads is tool.writes:
                 raise ValueError(f"{where}: {operation_id} does not fit writes = {tool.writes}")
+        if not set(INCLUDED_BY_JOBS[tool.name].values()) <= JOB_READS:
+            raise ValueError(f"{where}: jobs may include what is no read of the catalogue")
         if tool.category not in CATEGORIES or not tool.presets <= set(PRESET_NAMES):
             raise ValueError(f"{where}: an unknown category or preset")
     _accounted(OPERATIONS, BOUNDS_OF, REFUSALS)

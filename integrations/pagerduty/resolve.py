@@ -14,8 +14,18 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 
 from integrations.gateway.integration import Request, Resolution
-from integrations.pagerduty.catalog import HOLDS, INCLUDES, OPERATIONS, PAGING, REFUSALS, TAKES, TOOLS, tools_for
-from policies.core.call import Call, Operation, Target, Tool
+from integrations.pagerduty.catalog import (
+    HOLDS,
+    INCLUDED_BY_JOBS,
+    INCLUDES,
+    OPERATIONS,
+    PAGING,
+    REFUSALS,
+    TAKES,
+    TOOLS,
+    tools_for,
+)
+from policies.core.call import Call, JobCredential, Operation, Target, Tool
 
 TERRAFORM: Final = " Terraform with a PagerDuty token of its own: through this door it would be refused, too."
 MAXIMUM_PATH: Final = 2048
@@ -161,13 +171,14 @@ def resolve(call: Call) -> Resolution:
     except Unreadable as error:
         problem = problem or error
     tools = _select(operation, served, pairs, body)
-    problem = problem or _disallowed(tools, pairs) or _ambiguous(operation, pairs, body)
+    included = _included_by_jobs(call, tools, pairs)
+    problem = problem or _disallowed(tools, pairs, included) or _ambiguous(operation, pairs, body)
     problem = problem or _unknown(operation, pairs, body)
     arguments = {"path": captured, "query": _grouped(pairs, REPEATED.get(operation.id, frozenset())), "body": body}
     targets = _targets(operation, captured, body)
     return Resolution(
         operation,
-        tools,
+        (*tools, *(tool for tool in included.values() if tool not in tools)),
         targets,
         Request(operation.method, path, query, sent, operation.reads),
         arguments,
@@ -399,9 +410,19 @@ def _ambiguous(operation: Operation, pairs: Sequence[tuple[str, str]], body: Any
     return None
 
 
-def _disallowed(tools: tuple[Tool, ...], pairs: Sequence[tuple[str, str]]) -> Unreadable | None:
+def _included_by_jobs(call: Call, tools: tuple[Tool, ...], pairs: Sequence[tuple[str, str]]) -> dict[str, Tool]:
+    """What one of the portal's own jobs includes of another tool's data: value → that tool, which the call then needs, too."""
+    if not isinstance(call.credential, JobCredential) or len(tools) != 1:
+        return {}
+    offered = INCLUDED_BY_JOBS[tools[0].name]
+    return {value: TOOLS[offered[value]] for name, value in pairs if name == "include[]" and value in offered}
+
+
+def _disallowed(
+    tools: tuple[Tool, ...], pairs: Sequence[tuple[str, str]], included: Mapping[str, Tool]
+) -> Unreadable | None:
     for name, value in pairs:
-        if name.removesuffix("[]") == "include":
+        if name.removesuffix("[]") == "include" and value not in included:
             allowed = frozenset.intersection(*(INCLUDES[tool.name] for tool in tools))
             if value not in allowed:
                 listed = ", ".join(sorted(allowed)) or "nothing"

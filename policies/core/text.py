@@ -70,6 +70,8 @@ _FORMS: Final = (
     re.compile(r"-----BEGIN [A-Z0-9 ]{1,40}-----.*?(?:-----END [A-Z0-9 ]{1,40}-----|\Z)", re.DOTALL),
     # this portal's agent keys
     re.compile(r"pwk_[a-z0-9]{8}_[A-Za-z0-9]*"),
+    # the addresses of its calendar feeds
+    re.compile(r"pwf_[A-Za-z0-9_-]+"),
     # PagerDuty: user tokens, account keys, OAuth tokens, integration and routing keys, calendar feeds
     re.compile(r"(?<![A-Za-z0-9_])(?:u\+[A-Za-z0-9_+-]{16,}|pd[a-z]{2}\+[A-Za-z0-9_+-]{16,})"),
     re.compile(r"(?<![A-Za-z0-9_+-])y_(?=[a-z_-]{0,17}[A-Z0-9])[A-Za-z0-9_-]{18}(?![A-Za-z0-9_+-])"),

@@ -20,7 +20,6 @@ from integrations.pagerduty.analysis.coverage import Hole, danger, holes_ahead
 from integrations.pagerduty.analysis.intended import cut, intended
 from integrations.pagerduty.analysis.model import Policy, Service, Slice, Span
 from integrations.sweep import DAY, WEEKS, Sweep, swept
-from policies.models import User
 from portal.oncall.strips import Drawing, Kind, day_map, days_of, lasts, strip
 
 CHOICES: Final = (4, WEEKS)
@@ -215,7 +214,7 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def policy_page(connection: Connection, policy_id: str, **query: object) -> str:
+def policy_page(connection: Connection, policy_id: str, **query: int | str) -> str:
     path = reverse("coverage-policy", args=[connection.pk, policy_id])
     return f"{path}?{urlencode(query)}" if query else path
 
@@ -231,7 +230,11 @@ def paged_page(connection: Connection, *, policy_id: str = "", service_id: str =
 
 def look(connections: Sequence[Connection], now: dt.datetime) -> list[Seen]:
     """What is mirrored of these connections; those of which nothing is yet are left out. The same few look-ups for any number."""
-    kept = {key: each for key, each in mirror.kept_of(connections).items() if each.as_of is not None} if connections else {}
+    kept = (
+        {key: each for key, each in mirror.kept_of(connections).items() if each.as_of is not None}
+        if connections
+        else {}
+    )
     by_connection: dict[UUID, dict[str, Sequence[IntendedGap]]] = {}
     for (connection, policy), rows in (marks_of(list(kept), now) if kept else {}).items():
         by_connection.setdefault(connection, {})[policy] = rows

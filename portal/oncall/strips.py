@@ -20,6 +20,8 @@ STEP: Final = 10
 HEIGHT: Final = 24
 """Of a strip; a map has as much for each hour of the day (4 units an hour)."""
 HOURS: Final = 96
+WIDE: Final[Mapping[Kind, int]] = {"lower": 3, "unsure": 5, "intended": 8, "nobody": 8}
+"""Of a map's column: the kinds differ by their form, not by colours alone."""
 HEAVY: Final = (1_800, 14_400)
 """Seconds of a day without anybody from which on it is drawn heavier."""
 
@@ -149,8 +151,9 @@ def day_map(days: Sequence[Span], spans: Mapping[Kind, Iterable[Span]], zone: dt
                     # What is shorter than a quarter of an hour is seen all the same.
                     height = max(bottom - top, 1)
                     top = min(top, HOURS - height)
-                    wide = STEP - 2
-                    paths.setdefault(kind, []).append(f"M{place * STEP + 1} {top:.4g}h{wide}v{height:.4g}h-{wide}z")
+                    wide = WIDE[kind]
+                    left = place * STEP + (STEP - wide) / 2
+                    paths.setdefault(kind, []).append(f"M{left:g} {top:.4g}h{wide}v{height:.4g}h-{wide}z")
                 place += 1
     width = len(days) * STEP
     lines = "".join(f"M{place * STEP} 0v{HOURS}" for place in _weeks(days, zone))

@@ -19,12 +19,11 @@ from django.utils.http import urlencode
 from django.views.decorators.http import require_http_methods, require_safe
 
 from integrations import mirror
-from integrations.actions import end_of_day
 from integrations.gateway import web
 from integrations.intended import do_mark_intended, do_unmark_intended, mark_of
 from integrations.models import Connection, IntendedGap
 from integrations.pagerduty.analysis.intended import hours
-from integrations.pagerduty.analysis.model import Policy, Schedule, Span, Target
+from integrations.pagerduty.analysis.model import Schedule, Span, Target
 from integrations.pagerduty.analysis.relief import LONGEST, Candidate, candidates, shares
 from integrations.pagerduty.catalog import TOOLS
 from integrations.tasks import sync_connection
@@ -86,7 +85,7 @@ def _found(request: Request, seen: list[Seen], now: dt.datetime) -> dict[str, An
     # What is no choice is none: a link that was kept may name what is gone.
     form.is_valid()
     chosen = form.cleaned_data
-    weeks, team = chosen.get("weeks") or CHOICES[0], chosen.get("team", "")
+    weeks, team = int(chosen.get("weeks") or CHOICES[0]), chosen.get("team", "")
     asked = {name: chosen.get(name, "") for name in ("pagerduty_team", "service", "text")}
     rows = [
         row for row in once(each for each in seen if team in ("", each.connection.team.slug)) if fits(*row, **asked)
@@ -94,7 +93,9 @@ def _found(request: Request, seen: list[Seen], now: dt.datetime) -> dict[str, An
     lines = worst_first(line_of(each, policy, now, 7 * weeks) for each, policy in rows)
     gaps = dangerous_first(lines)
     query = QueryDict(mutable=True)
-    query.update({name: value for name, value in request.GET.items() if value and name in form.fields})
+    for name in form.fields:
+        if value := request.GET.get(name):
+            query[name] = value
     page = Paginator(lines, POLICIES).get_page(request.GET.get("page"))
     return {
         "form": form,
@@ -329,7 +330,9 @@ def _closing(request: Request, line: Line, gap: Gap, override: OverrideForm | No
         "schedules": schedules,
         "chosen": chosen,
         "proposed": [Proposed(each, sweep.account.name_of(each.user)) for each in found[:CANDIDATES]],
-        "together": [Proposed(each, sweep.account.name_of(each.user)) for each in together] if len(together) > 1 else [],
+        "together": [Proposed(each, sweep.account.name_of(each.user)) for each in together]
+        if len(together) > 1
+        else [],
     }
     if not request.user.is_auditor:
         best = found[0].user if found else ""
@@ -384,7 +387,7 @@ def _override(request: Request, line: Line) -> HttpResponse:
         context |= {
             "about": about,
             "once": secrets.token_hex(16),
-            "risk": about.explained.verdict.risk.value,
+            "risk": OVERRIDE.risk.value if about.explained.verdict.risk is None else about.explained.verdict.risk.value,
             "hidden": {"starts": iso(span.start), "ends": iso(span.end)},
             "trying": f"{reverse('try', args=[connection.team.slug])}?{urlencode({'tool': 'delete_schedule_override'})}",
         }
@@ -429,7 +432,7 @@ def _written(request: Request, line: Line, values: dict[str, Any], span: Span, k
         "error": error,
         "answer": None if error else readable(done.content),
         "entries": [row for row in rows if row.kind == "result"],
-        "denied": bool(error) and error.get("kind") in ("denied", "needs_approval"),
+        "denied": error is not None and error.get("kind") in ("denied", "needs_approval"),
     }
 
 

@@ -70,7 +70,8 @@ class PersonShown:
         schedule = self.account.schedules.get(schedule_id)
         said = SOURCES[source.kind]
         if source.kind in ("layer", "rotation") and source.name:
-            said = f"{said} {source.name}"
+            # Most layers are called so: Layer 1.
+            said = source.name if source.name.casefold().startswith(said) else f"{said} {source.name}"
         return (schedule_id if schedule else "", schedule.name if schedule else schedule_id, said)
 
     @property
@@ -144,10 +145,12 @@ def index(request: Request) -> HttpResponse:
     seen = look(connections, now)
     context: dict[str, Any] = {"read": seen, "connections": connections}
     if not seen:
-        return render(request, "paged/index.html", context)
+        # As where there are others, what is asked for is not among them.
+        return render(request, "paged/index.html", context, status=404 if request.GET.get("of") else 200)
     named = _named(seen)
     asked = request.GET if request.GET else None
-    form = PagedForm(asked, _offered(seen))
+    offered = _offered(seen)
+    form = PagedForm(asked, offered)
     context["form"] = form
     if asked is None or not form.is_valid():
         return render(request, "paged/index.html", context, status=422 if form.errors else 200)
@@ -155,6 +158,10 @@ def index(request: Request) -> HttpResponse:
     begins: dt.datetime = values["at"] or now
     answer = _answer(*named[values["of"]], begins, values["urgency"], now)
     link = {"of": values["of"], "at": begins.strftime("%Y-%m-%dT%H:%M:%SZ"), "urgency": values["urgency"]}
+    if values["at"] is not None:
+        # The field takes a time without an offset alone.
+        local = timezone.localtime(begins).strftime("%Y-%m-%dT%H:%M")
+        context["form"] = PagedForm({**request.GET.dict(), "at": local}, offered)
     context |= {
         "answer": answer,
         "is_now": values["at"] is None,
@@ -217,9 +224,7 @@ def _answer(seen: Seen, kind: str, key: str, begins: dt.datetime, urgency: str, 
     return Answer(seen, paged, service, as_kept)
 
 
-def _then(
-    seen: Seen, policy: Policy, lasting: Span, now: int
-) -> tuple[Mapping[str, Sequence[Slice]] | None, bool]:
+def _then(seen: Seen, policy: Policy, lasting: Span, now: int) -> tuple[Mapping[str, Sequence[Slice]] | None, bool]:
     """Who was on call as PagerDuty had it then, and whether that is kept of all its schedules: what they were cannot be told from
     what they are. Else nothing: it is told by what they are."""
     found: dict[str, Sequence[Slice]] = {}
@@ -229,6 +234,8 @@ def _then(
         known = mirror.past_known(seen.connection, target.id)
         if known is None or lasting.start < known.start:
             return None, False
-        ahead = (one._replace(start=max(one.start, now)) for one in seen.sweep.rendered.get(target.id, ()) if one.end > now)
+        ahead = (
+            one._replace(start=max(one.start, now)) for one in seen.sweep.rendered.get(target.id, ()) if one.end > now
+        )
         found[target.id] = [*mirror.past(seen.connection, target.id, lasting), *ahead]
     return found, True

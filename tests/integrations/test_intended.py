@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -34,13 +35,17 @@ def local(text: str, zone: ZoneInfo = LONDON) -> int:
 
 
 YEAR = Span(utc("2026-01-01"), utc("2027-01-01"))
-SUNDAY = Mark(local("2026-03-08T02:00"), local("2026-03-08T06:00"), utc("2026-12-01"), weekly=True, zone="Europe/London")
+SUNDAY = Mark(
+    local("2026-03-08T02:00"), local("2026-03-08T06:00"), utc("2026-12-01"), weekly=True, zone="Europe/London"
+)
 
 
 def test_a_mark_holds_once_within_its_hours() -> None:
     mark = Mark(utc("2026-03-08T02:00"), utc("2026-03-08T06:00"), utc("2026-03-08T05:00"))
     assert hours(mark, YEAR) == (Span(mark.start, mark.until),)
-    assert hours(mark, Span(mark.start + HOUR, mark.start + 2 * HOUR)) == (Span(mark.start + HOUR, mark.start + 2 * HOUR),)
+    assert hours(mark, Span(mark.start + HOUR, mark.start + 2 * HOUR)) == (
+        Span(mark.start + HOUR, mark.start + 2 * HOUR),
+    )
     assert hours(mark, Span(mark.end, mark.end + DAY)) == ()
 
 
@@ -50,7 +55,7 @@ def test_a_weekly_mark_keeps_to_its_clock_over_both_changes_of_it() -> None:
     for day in ("2026-03-08", "2026-03-22", "2026-04-05", "2026-10-18", "2026-11-01", "2026-11-29"):
         assert Span(local(f"{day}T02:00"), local(f"{day}T06:00")) in found
     assert {dt.datetime.fromtimestamp(span.start, LONDON).strftime("%a %H:%M") for span in found} == {"Sun 02:00"}
-    assert [later.start - sooner.start for sooner, later in zip(found, found[1:], strict=False)].count(WEEK) == len(found) - 3
+    assert [later.start - sooner.start for sooner, later in itertools.pairwise(found)].count(WEEK) == len(found) - 3
     assert found[0].start == SUNDAY.start
     assert found[-1].end <= SUNDAY.until
 
@@ -68,7 +73,9 @@ def test_a_weekly_mark_is_found_whatever_window_is_looked_at() -> None:
 
 
 def test_a_mark_in_a_zone_that_is_known_no_more_is_read_in_utc() -> None:
-    mark = Mark(utc("2026-03-08T02:00"), utc("2026-03-08T06:00"), utc("2026-03-30"), weekly=True, zone="Europe/Atlantis")
+    mark = Mark(
+        utc("2026-03-08T02:00"), utc("2026-03-08T06:00"), utc("2026-03-30"), weekly=True, zone="Europe/Atlantis"
+    )
     assert [span.start for span in hours(mark, YEAR)] == [mark.start + week * WEEK for week in range(4)]
 
 
@@ -82,7 +89,7 @@ def test_what_is_left_and_what_is_meant_are_the_gap_second_by_second(gap: Span, 
     covered = {second for span in marks for second in range(*span)}
     assert [second for span in left for second in range(*span)] == [one for one in range(*gap) if one not in covered]
     assert [second for span in right for second in range(*span)] == [one for one in range(*gap) if one in covered]
-    assert all(sooner.end < later.start for sooner, later in zip(meant, meant[1:], strict=False))
+    assert all(sooner.end < later.start for sooner, later in itertools.pairwise(meant))
 
 
 # Who may, and what is kept of it

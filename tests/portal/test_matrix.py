@@ -6,6 +6,7 @@ and whatever is changed by those who may not, by a GET, or from another site.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import logging
 import re
@@ -34,6 +35,7 @@ from integrations.gateway import web
 from integrations.gateway.integration import Reply
 from integrations.leaving import digest_of as held_digest
 from integrations.leaving import held_by
+from integrations.models import IntendedGap
 from integrations.pagerduty.catalog import CATEGORIES, PRESETS, TOOLS
 from integrations.pagerduty.diagnose import Heard
 from policies import actions
@@ -108,6 +110,12 @@ team-agents                       sign-in  404      200      200      200      2
 agent-connect                     sign-in  404      200      200      200      200      200
 agent-change                      sign-in  404      403      200      200      403      200
 stop-agent                        sign-in  404      403      200      200      403      200
+mirror                            sign-in  404      200      200      200      404      200
+coverage                          sign-in  200      200      200      200      200      200
+coverage weeks                    sign-in  200      200      200      200      200      200
+coverage-policy                   sign-in  404      200      200      200      404      200
+paged                             sign-in  200      200      200      200      200      200
+paged policy                      sign-in  refused  200      200      200      refused  200
 people                            sign-in  403      403      403      403      200      200
 person                            sign-in  403      403      403      403      200      200
 grid                              sign-in  403      403      403      403      200      200
@@ -153,6 +161,7 @@ admin:*_changelist                sign-in  sign-in  sign-in  sign-in  sign-in  s
 admin:*_history                   sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  200
 admin:policies_membership_delete  sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  200
 admin:integrations_connection_delete sign-in sign-in sign-in sign-in sign-in sign-in 200
+admin:integrations_intendedgap_delete sign-in sign-in sign-in sign-in sign-in sign-in 200
 admin:*_delete                    sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  403
 admin:*/<path:object_id>/         sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  moved
 admin:*_add                       sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  403
@@ -213,6 +222,9 @@ team-reveals                                         sign-in  404      403      
 team-preset                                          sign-in  404      403      done     done     403      done
 team-writes-off                                      sign-in  404      403      done     done     403      done
 try                                                  sign-in  404      done     done     done     403      done
+mirror                                               sign-in  404      done     done     done     404      done
+coverage-policy override                             sign-in  404      done     done     done     404      done
+coverage-policy intend,unmark                        sign-in  404      403      done     done     404      done
 team-agents close,issue,revoke                       sign-in  404      403      done     done     403      done
 agent-change                                         sign-in  404      403      done     done     403      done
 stop-agent rehearse,stop                             sign-in  404      403      done     done     403      done
@@ -255,6 +267,8 @@ admin:integrations_connection_change                 sign-in  sign-in  sign-in  
 admin:integrations_connection_delete                 sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
 admin:integrations_connection_changelist remove,test sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
 admin:integrations_connection_changelist switch_off  sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
+admin:integrations_intendedgap_delete                sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
+admin:integrations_intendedgap_changelist remove     sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
 admin:policies_checkpoint_changelist verify          sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
 admin:policies_lastverification_changelist verify    sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
 admin:mfa_authenticator_changelist take_away         sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
@@ -438,6 +452,26 @@ BODIES: dict[str, Callable[[Team], Values]] = {
     },
     "connection-delete": _delete,
     "try": lambda team: {},
+    "mirror": lambda team: {},
+    "coverage-policy override": lambda team: {
+        "action": "override",
+        "schedule": "PSCHGAP",
+        "person": "PUSRGAP",
+        "starts": (timezone.now() + dt.timedelta(days=1)).isoformat(),
+        "ends": (timezone.now() + dt.timedelta(days=2)).isoformat(),
+        "confirm": "yes",
+        "once": "0" * 32,
+    },
+    "coverage-policy intend": lambda team: {
+        "action": "intend",
+        "every": "once",
+        "until": (timezone.now() + dt.timedelta(days=30)).date(),
+        **WHY,
+    },
+    "coverage-policy unmark": lambda team: {
+        "action": "unmark",
+        "mark": IntendedGap.objects.filter(connection__team=team).get().pk,
+    },
     "team-tools": lambda team: {"tool": "resolve_incident", "state": "on", **WHY},
     "team-tools undo": _undo,
     "team-reveals": lambda team: WHY,
@@ -512,10 +546,12 @@ BODIES: dict[str, Callable[[Team], Values]] = {
     },
     "admin:integrations_connection_change": lambda team: {"new_token": "y_NbAkKc66ryYTWUXYEw"},
     "admin:integrations_connection_delete": lambda team: {"confirmed": "remove"},
+    "admin:integrations_intendedgap_delete": lambda team: {"confirmed": "remove"},
     **{
         f"admin:{model.lower().replace('.', '_')}_changelist {action}": _selected(model, action)
         for model, actions in (
             ("integrations.Connection", ("remove", "switch_off", "test")),
+            ("integrations.IntendedGap", ("remove",)),
             ("mfa.Authenticator", ("take_away",)),
             ("policies.AgentKey", ("revoke", "stop")),
             ("policies.BrowserSession", ("end",)),

@@ -44,7 +44,9 @@ def test_no_second_of_a_hole_is_lost_or_drawn_twice(
     start: int, length: int, holes: list[tuple[int, int]], zone: str
 ) -> None:
     window, clock = Span(start, start + length), ZoneInfo(zone)
-    spans = [Span(start + first, min(start + first + lasting, window.end)) for first, lasting in holes if first < length]
+    spans = [
+        Span(start + first, min(start + first + lasting, window.end)) for first, lasting in holes if first < length
+    ]
     days = days_of(window, clock)
     assert sum(day.seconds for day in days) == length
     found = by_day(days, {"nobody": spans})
@@ -96,6 +98,13 @@ def test_a_strip_tells_the_worst_of_a_day_and_how_long() -> None:
 
 
 def test_how_long_something_is_in_words() -> None:
-    told = {30: "under a minute", 60: "1 minute", 5_400: "1 hour 30 minutes", DAY: "1 day", 90_060: "1 day 1 hour", 0: "no time"}
+    told = {
+        30: "under a minute",
+        60: "1 minute",
+        5_400: "1 hour 30 minutes",
+        DAY: "1 day",
+        90_060: "1 day 1 hour",
+        0: "no time",
+    }
     assert {seconds: lasts(seconds) for seconds in told} == told
     assert lasts(2 * DAY + 120) == "2 days 2 minutes"

@@ -1,8 +1,8 @@
 """Gaps that somebody means to be there: when a mark holds, and what is left of a gap without it.
 
 A mark names a policy and hours: once, or every week at the same time by a clock. It says nothing of a gap's cause, so what is
-intended stays so when a rota is drawn up anew; and what reaches beyond the hours that were named, by a second even, is work again.
-A gap is therefore never intended or not as a whole: it is cut along the marks.
+intended stays so when a rota is drawn up anew; and what reaches beyond the hours that were named, even by a second, is work. A gap
+is therefore never intended or not as a whole: it is cut along the marks.
 """
 
 from __future__ import annotations

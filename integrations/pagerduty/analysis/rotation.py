@@ -13,7 +13,8 @@ import bisect
 import datetime as dt
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import groupby, pairwise
 from typing import Final, Literal
 from zoneinfo import ZoneInfo
@@ -167,7 +168,7 @@ def differences(schedule: Schedule, rules: Rules = DEFAULT) -> tuple[Difference,
     window = schedule.rendered_window or _reach(schedule.rendered)
     if window is None or not (schedule.layers or schedule.rotations or schedule.custom_shifts):
         return ()
-    by_id = Rules(**{name: getattr(rules, name) for name in Rules.__slots__} | {"deleted_users": "shown"})
+    by_id = replace(rules, deleted_users="shown")
     sides = (entries(render(schedule, window, by_id).slices), entries(_clipped(schedule.rendered, window)))
     edges = sorted({*window, *(at for side in sides for span, _ in side for at in span)})
     found: list[Difference] = []
@@ -223,11 +224,23 @@ class _Clock:
         self.zone = zone
         self._plain = rules.missing_handoff == "moved_on" and rules.repeated_handoff == "first"
         self._rules = rules
+        self._steady: dict[int, int | None] = {}
+        """By local day: the seconds that its clock is ahead of UTC's; None: they change in it."""
 
     def local(self, at: int) -> int:
         return int((dt.datetime.fromtimestamp(at, self.zone).replace(tzinfo=None) - _EPOCH).total_seconds())
 
     def instant(self, local: int) -> int:
+        day = local // DAY
+        try:
+            ahead = self._steady[day]
+        except KeyError:
+            # No clock has ever been changed and changed back between two midnights, so these two tell of the day.
+            begin, end = self._exact(day * DAY), self._exact((day + 1) * DAY)
+            ahead = self._steady[day] = day * DAY - begin if end - begin == DAY else None
+        return self._exact(local) if ahead is None else local - ahead
+
+    def _exact(self, local: int) -> int:
         # Of a time that is left out, Python reads ``fold=0`` by the offset before the change, which moves it on.
         moment = (_EPOCH + dt.timedelta(seconds=local)).replace(tzinfo=self.zone)
         first = int(moment.timestamp())
@@ -246,13 +259,18 @@ class _Clock:
         return first
 
 
+@lru_cache(maxsize=64)
+def _clock_of(zone: str, rules: Rules) -> _Clock:
+    return _Clock(zone_of(zone), rules)
+
+
 # v2
 
 
 def _v2(
     schedule: Schedule, window: Span, rules: Rules, *, with_layers: bool
 ) -> tuple[list[Slice], list[tuple[Source, tuple[Slice, ...]]]]:
-    clock = _Clock(zone_of(schedule.zone), rules)
+    clock = _clock_of(schedule.zone, rules)
     gone = schedule.deleted if rules.deleted_users == "nobody" else frozenset()
     stack: list[Slice] = []
     heights: list[int] = []
@@ -291,6 +309,7 @@ def _layer(layer: Layer, clock: _Clock, window: Span, rules: Rules, gone: frozen
         ]
     if rules.handoff_inside_restriction == "whole" and layer.restrictions:
         turns = _kept_whole(turns, allowed, layer, users, clock, rules)
+    joined = rules.adjacent_turns == "joined"
     found: list[Slice] = []
     first = 0  # of the allowed spans that are not over
     for start, end, user in turns:
@@ -301,9 +320,13 @@ def _layer(layer: Layer, clock: _Clock, window: Span, rules: Rules, gone: frozen
             if begin >= end:
                 break
             a, b = max(begin, start, low), min(finish, end, high)
-            if a < b:
+            if a >= b:
+                continue
+            if joined and found and found[-1][1] == a and found[-1][2] == user:
+                found[-1] = Slice(found[-1][0], b, user, source)
+            else:
                 found.append(Slice(a, b, user, source))
-    return _joined(found) if rules.adjacent_turns == "joined" else found
+    return found
 
 
 def _turns(layer: Layer, clock: _Clock, low: int, high: int, rules: Rules) -> Iterator[tuple[int, int, int]]:
@@ -401,26 +424,38 @@ def _kept_whole(
 
 def _topmost(slices: Sequence[Slice], heights: Sequence[int], rules: Rules) -> list[Slice]:
     """At each instant the slice of the greatest height; of one height no two are at once."""
-    order = sorted(range(len(slices)), key=lambda place: slices[place].start)
-    edges = sorted({at for each in slices for at in each[:2]})
-    found: list[tuple[int, Slice]] = []
-    on: list[tuple[int, int]] = []  # negative height, place: the highest first
-    coming = 0
-    for start, end in pairwise(edges):
-        while coming < len(order) and slices[order[coming]].start <= start:
-            heapq.heappush(on, (-heights[order[coming]], order[coming]))
-            coming += 1
-        while on and slices[on[0][1]].end <= start:
-            heapq.heappop(on)
-        if not on:
-            continue
-        place = on[0][1]
-        if found and found[-1][0] == place and found[-1][1].end == start:
-            found[-1] = (place, found[-1][1]._replace(end=end))
-        else:
-            found.append((place, slices[place]._replace(start=start, end=end)))
-    laid = [each for _, each in found]
-    return _joined(laid) if rules.adjacent_turns == "joined" else laid
+    joined = rules.adjacent_turns == "joined"
+    found: list[Slice] = []
+    shown = -1  # the place of the slice that the last of them is a part of
+    on: list[tuple[int, int, int]] = []  # negative height, end, place: the highest first
+
+    def advance(since: int, until: int) -> None:
+        nonlocal shown
+        while on and since < until:
+            _, end, place = on[0]
+            if end <= since:
+                heapq.heappop(on)
+                continue
+            end = min(end, until)
+            _, _, user, source = slices[place]
+            if (
+                found
+                and found[-1][1] == since
+                and (place == shown or (joined and found[-1][2] == user and found[-1][3] == source))
+            ):
+                found[-1] = Slice(found[-1][0], end, user, source)
+            else:
+                found.append(Slice(since, end, user, source))
+            shown, since = place, end
+
+    now = 0
+    for place in sorted(range(len(slices)), key=lambda place: slices[place][0]):
+        start, end, _, _ = slices[place]
+        advance(now, start)
+        now = start
+        heapq.heappush(on, (-heights[place], end, place))
+    advance(now, max((end for _, end, _ in on), default=now))
+    return found
 
 
 # v3
@@ -464,7 +499,7 @@ def _event(event: Event, source: Source, window: Span, rules: Rules) -> list[Sli
     high = window.end if event.until is None else min(window.end, event.until)
     if low >= high:
         return []
-    clock = _Clock(zone_of(event.zone), rules)
+    clock = _clock_of(event.zone, rules)
     first = _EPOCH + dt.timedelta(seconds=clock.local(low) - event.length - MARGIN)
     last = _EPOCH + dt.timedelta(seconds=clock.local(high) + MARGIN)
     found: list[Slice] = []

@@ -70,9 +70,9 @@ def whom_in_words(whom: str, names: Sequence[str]) -> str:
 
 def sentence(row: StandingCheck) -> str:
     """The whole expectation, without an end."""
-    minutes = f"{row.within_minutes} minute{'s' if row.within_minutes != 1 else ''}"
+    zone, minutes = shown(row.time_zone, 64), _minutes(row.within_minutes)
     return (
-        f"{shown(row.about_name, LONGEST)} at {row.clock:%H:%M} {days_in_words(row.weekdays)} ({row.time_zone}) must reach "
+        f"{shown(row.about_name, LONGEST)} at {row.clock:%H:%M} {days_in_words(row.weekdays)} ({zone}) must reach "
         f"{whom_in_words(row.whom, row.whom_names)} within {minutes}"
     )
 

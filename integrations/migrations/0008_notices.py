@@ -69,7 +69,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('kind', models.CharField(choices=[('service', 'service'), ('policy', 'escalation policy')], max_length=8)),
-                ('about_id', models.CharField(max_length=32)),
+                ('about_id', models.CharField(max_length=40)),
                 ('about_name', models.CharField(help_text='As it was called last.', max_length=300)),
                 ('weekdays', models.JSONField(help_text='Monday 1 to Sunday 7.')),
                 ('clock', models.TimeField(help_text='By the clock of the time zone.')),
@@ -127,7 +127,7 @@ class Migration(migrations.Migration):
             name='NoticedGap',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('policy_id', models.CharField(max_length=32)),
+                ('policy_id', models.CharField(max_length=40)),
                 ('policy_name', models.CharField(max_length=300)),
                 ('starts_at', models.DateTimeField()),
                 ('ends_at', models.DateTimeField()),

@@ -134,7 +134,7 @@ class NoticedGap(models.Model):
 
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="noticed_gaps")
     connection = models.ForeignKey(Connection, on_delete=models.CASCADE, related_name="noticed_gaps")
-    policy_id = models.CharField(max_length=32)
+    policy_id = models.CharField(max_length=40)
     policy_name = models.CharField(max_length=300)
     starts_at = models.DateTimeField()
     ends_at = models.DateTimeField()
@@ -174,7 +174,7 @@ class StandingCheck(models.Model):
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="standing_checks")
     connection = models.ForeignKey(Connection, on_delete=models.CASCADE, related_name="standing_checks")
     kind = models.CharField(max_length=8, choices=Kind.choices)
-    about_id = models.CharField(max_length=32)
+    about_id = models.CharField(max_length=40)
     about_name = models.CharField(max_length=300, help_text="As it was called last.")
     weekdays = models.JSONField(help_text="Monday 1 to Sunday 7.")
     clock = models.TimeField(help_text="By the clock of the time zone.")

@@ -17,7 +17,8 @@ from portal.sign_in import reseal
 
 class Command(BaseCommand):
     help = (
-        "Seal every token, and every webhook's secrets, anew under the first key of FIELD_ENCRYPTION_KEY. To change the key: put the new one "
+        "Seal every token, second factor and webhook anew under the first key of FIELD_ENCRYPTION_KEY. To change the key: put "
+        "the new one "
         "before the old one, "
         "restart, run this, take the old one away, restart. No call fails meanwhile. Exit 1: some token opens "
         "with no key."

@@ -101,6 +101,16 @@ def test_the_token_is_unsealed_in_the_transport_and_nowhere_else() -> None:
         assert not decrypts or path in ("integrations/fields.py", "portal/checks.py", "portal/sign_in.py"), path
 
 
+def test_a_webhooks_address_and_secrets_are_opened_in_its_transport_alone_and_only_the_outbox_sends() -> None:
+    for path, tree in sources().items():
+        named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        if "open_for_webhook" in named | attributes | imported(tree):
+            assert path == "integrations/webhooks/transport.py", path
+        if "integrations.webhooks.transport" in imported(tree):
+            assert path == "integrations/webhooks/deliveries.py", path
+
+
 def test_nobody_makes_credentials_but_the_door_and_the_portals_own_jobs() -> None:
     """Whoever makes one decides as whom a call is judged. A tool that makes several calls must make them as its caller."""
     makers = {

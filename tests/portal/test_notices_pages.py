@@ -228,7 +228,7 @@ def test_the_page_asks_as_much_for_many_notices_as_for_one(
         values = {f.attname: getattr(gap, f.attname) for f in gap._meta.fields if f.name != "id"}
         NoticedGap.objects.create(**{**values, "policy_id": f"PX{number}"})
     as_(client, cast, "mina").get(NOTICES)
-    with django_assert_max_num_queries(16):
+    with django_assert_max_num_queries(12):
         assert client.get(NOTICES).status_code == 200
 
 
@@ -378,9 +378,9 @@ def test_the_list_asks_as_much_for_many_checks_as_for_one(
     for _ in range(count):
         StandingCheck.objects.create(**values)
     as_(client, cast, "mina").get(CHECKS)
-    with django_assert_max_num_queries(14):
+    with django_assert_max_num_queries(11):
         assert client.get(CHECKS).status_code == 200
-    with django_assert_max_num_queries(16):
+    with django_assert_max_num_queries(12):
         assert client.get(f"{CHECKS}{check.pk}/").status_code == 200
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import hmac
+import itertools
 import json
 import logging
 import threading
@@ -148,6 +149,28 @@ def test_a_notice_arrives_signed_and_is_on_record_before_and_after(
     assert (after["what"], after["status"], after["delivery"]) == ("gap_opened", 204, str(row.pk))
     assert {each.team_id for each in Entry.objects.filter(kind="notice")} == {cast.payments.pk}
     assert verify_whole().fault is None
+
+
+def test_the_lines_of_the_documentation_verify_it(
+    cast: Cast, now: dt.datetime, hooked: Callable[[Play], tuple[Any, str]]
+) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    lines = text[text.index("    import hashlib, hmac, time") :].split("\n")
+    code = itertools.takewhile(lambda line: not line or line.startswith("    "), lines)
+    told: dict[str, Any] = {}
+    exec("\n".join(line[4:] for line in code), told)  # noqa: S102
+    server, secret = hooked(answering(OK))
+    due(cast, now)
+    send_due(now)
+    head, _, body = server.requests[0].partition(b"\r\n\r\n")
+    headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+    assert told["is_ours"](secret, headers, body)
+    assert not told["is_ours"](secret, headers, body + b" ")
+    assert not told["is_ours"]("pws_other", headers, body)
+    late = str(int(headers["X-Pagewarden-Timestamp"]) - 301)
+    assert not told["is_ours"](secret, {**headers, "X-Pagewarden-Timestamp": late}, body)
+    both = f"v1={'0' * 64},{headers['X-Pagewarden-Signature']}"
+    assert told["is_ours"](secret, {**headers, "X-Pagewarden-Signature": both}, body)
 
 
 def test_no_record_and_no_page_of_the_admin_holds_the_address_or_a_secret(

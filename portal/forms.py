@@ -22,10 +22,13 @@ from django.utils.safestring import SafeString
 from integrations.actions import clean_bounds, end_of_day, suspension
 from integrations.leaving import END, Held, digest_of
 from integrations.models import Connection
+from integrations.notices import HORIZONS
 from integrations.pagerduty.catalog import CATEGORIES, PRESETS, TOOLS
 from integrations.pagerduty.diagnose import OBJECTS
 from integrations.pagerduty.masking import REVEALABLE
 from integrations.pagerduty.tools.definitions import definition
+from integrations.standing import DAYS, MOST_MINUTES
+from integrations.webhooks.message import LONGEST_ADDRESS
 from policies.actions import MAXIMUM_MINUTES_OF_READS, facts_digest, time_zones
 from policies.core.call import Decision, Door, EntryKind, Outcome, Risk, State, Tool
 from policies.models import AgentKey, Membership, Team, User
@@ -157,6 +160,25 @@ class LongSelect(forms.Select):
         return format_html(
             '<select name="{}"{}>{}</select>', name, flatatt(self.build_attrs(self.attrs, attrs)), options
         )
+
+
+class LongSelectMultiple(forms.SelectMultiple):
+    """The same of several among hundreds."""
+
+    def render(self, name: str, value: Any, attrs: dict[str, Any] | None = None, renderer: object = None) -> SafeString:
+        chosen = {str(one) for one in value or ()}
+        options = format_html_join(
+            "",
+            '<option value="{}"{}>{}</option>',
+            ((key, mark_safe(" selected") if key in chosen else "", said) for key, said in self.choices),
+        )
+        return format_html(
+            '<select name="{}" multiple{}>{}</select>', name, flatatt(self.build_attrs(self.attrs, attrs)), options
+        )
+
+
+class Days(forms.CheckboxSelectMultiple):
+    """A few boxes in one line, which are not folded away."""
 
 
 @cache
@@ -639,6 +661,7 @@ KINDS = {
     EntryKind.SIGN_IN: "Sign-in",
     EntryKind.REJECTED: "Refused keys",
     EntryKind.ALARM: "Sign of a stolen key",
+    EntryKind.NOTICE: "Notice to a webhook",
 }
 """What the entries of the journal are called."""
 KINDS_TOLD = {
@@ -649,6 +672,7 @@ KINDS_TOLD = {
     EntryKind.SIGN_IN: "sign_in: somebody signed in, or was refused",
     EntryKind.REJECTED: "rejected: keys that nobody has, counted by where they came from",
     EntryKind.ALARM: "alarm: an agent key did what a stolen one would do",
+    EntryKind.NOTICE: "notice: what the portal itself sends to a team's webhook, before it is sent and once it was",
 }
 """The exact terms, as queries and the record have them, and what they mean."""
 OUTCOMES = {
@@ -846,6 +870,88 @@ def moment(text: str) -> dt.datetime:
     if abs(found - timezone.now()) > dt.timedelta(days=3_660):
         raise forms.ValidationError("This is more than ten years away.")
     return found.replace(microsecond=0)
+
+
+class NoticesForm(ReasonForm):
+    """What a team is told of gaps, and how."""
+
+    horizon_days = forms.IntegerField(
+        min_value=HORIZONS[0],
+        max_value=HORIZONS[1],
+        label="Days ahead",
+        help_text="A gap is told once it begins within so many days.",
+    )
+    by_email = forms.BooleanField(
+        required=False,
+        label="Mail the managers",
+        help_text="Each manager of this team, whatever address they sign in with.",
+    )
+
+
+class WebhookForm(ReasonForm):
+    url = forms.CharField(
+        max_length=LONGEST_ADDRESS,
+        label="Address",
+        widget=forms.TextInput(
+            attrs={"autocomplete": "off", "inputmode": "url", "placeholder": "https://hooks.example.com/…"}
+        ),
+        help_text="It begins with https:// and leads to the Internet. Kept sealed: later only its host is shown.",
+    )
+
+
+class StandingForm(ReasonForm):
+    """What must hold: an incident of what, when, reaches whom, within how long."""
+
+    about = forms.ChoiceField(label="An incident of", widget=LongSelect)
+    weekdays = forms.TypedMultipleChoiceField(
+        coerce=int,
+        choices=[(number, name) for number, name in enumerate(DAYS, 1)],
+        widget=Days,
+        label="On",
+        error_messages={"required": "Choose at least one day of the week."},
+    )
+    clock = forms.TimeField(label="At", widget=forms.TimeInput(attrs={"type": "time"}, format="%H:%M"))
+    time_zone = forms.ChoiceField(label="By the clock of", widget=LongSelect)
+    whom = forms.ChoiceField(label="Must reach", widget=LongSelect)
+    people = forms.MultipleChoiceField(
+        required=False,
+        label="Which people",
+        widget=LongSelectMultiple(attrs={"size": 6}),
+        help_text="One of those chosen here must be reached. Only where the choice above is one of these people.",
+    )
+    within_minutes = forms.IntegerField(
+        min_value=0,
+        max_value=MOST_MINUTES,
+        label="Within minutes",
+        help_text="Until the first message to them is sent, by their own notification rules where these are known.",
+    )
+
+    def __init__(
+        self,
+        data: Any,
+        about: Iterable[Any],
+        whom: Iterable[tuple[str, str]],
+        people: Iterable[tuple[str, str]],
+        initial: Any = None,
+        auto_id: str = "id_%s",
+    ) -> None:
+        super().__init__(data, initial=initial, auto_id=auto_id)
+        offered: dict[str, Iterable[Any]] = {
+            "about": about,
+            "time_zone": zone_choices(),
+            "whom": [("anybody", "anybody"), ("people", "one of the people chosen below"), *whom],
+            "people": people,
+        }
+        for name, choices in offered.items():
+            field = self.fields[name]
+            assert isinstance(field, forms.ChoiceField)  # noqa: S101
+            field.choices = list(choices)
+
+    def clean(self) -> dict[str, Any]:
+        values: dict[str, Any] = super().clean() or {}
+        if values.get("whom") == "people" and not values.get("people") and "people" not in self.errors:
+            self.add_error("people", "Choose at least one person.")
+        return values
 
 
 class SchedulesForm(PageForm):

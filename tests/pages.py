@@ -105,6 +105,7 @@ EXAMPLES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "connection": lambda team: {"pk": _first(team.connections)},
     "connection-test": lambda team: {"pk": _first(team.connections)},
     "connection-delete": lambda team: {"pk": _first(team.connections)},
+    "standing-check": lambda team: {"pk": _first(team.standing_checks)},
     "mirror": lambda team: {"connection": _first(team.connections)},
     "coverage-policy": lambda team: {"connection": _first(team.connections), "policy_id": GAPPY},
     "schedule": lambda team: {"connection": _first(team.connections), "schedule_id": _schedule(team)},

@@ -239,6 +239,7 @@ class EntryKind(StrEnum):
     SIGN_IN = "sign_in"
     REJECTED = "rejected"  # refused credentials, counted by source
     ALARM = "alarm"  # a sign that an agent key is in the wrong hands
+    NOTICE = "notice"  # what the portal itself sends to a team's webhook: before it is sent, and what became of it
 
 
 class Outcome(StrEnum):

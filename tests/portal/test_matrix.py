@@ -122,6 +122,9 @@ schedule day                      sign-in  404      200      200      200      4
 schedule month                    sign-in  404      200      200      200      404      200
 my-on-call                        sign-in  200      200      200      200      200      200
 feed                              200      200      200      200      200      200      200
+team-notices                      sign-in  404      200      200      200      200      200
+team-checks                       sign-in  404      200      200      200      200      200
+standing-check                    sign-in  404      200      200      200      200      200
 people                            sign-in  403      403      403      403      200      200
 person                            sign-in  403      403      403      403      200      200
 grid                              sign-in  403      403      403      403      200      200
@@ -238,6 +241,10 @@ feed                                                 405      405      405      
 team-agents close,issue,revoke                       sign-in  404      403      done     done     403      done
 agent-change                                         sign-in  404      403      done     done     403      done
 stop-agent rehearse,stop                             sign-in  404      403      done     done     403      done
+team-notices settings,webhook                        sign-in  404      403      done     done     403      done
+team-notices renew,remove,test                       sign-in  404      403      done     done     403      done
+team-checks                                          sign-in  404      403      done     done     403      done
+standing-check change,remove,run                     sign-in  404      403      done     done     403      done
 person leave,role                                    sign-in  403      403      403      403      403      done
 person return                                        sign-in  403      403      403      403      403      done
 grid-clone                                           sign-in  403      403      403      403      403      done
@@ -331,6 +338,13 @@ def _invited(team: Team | None, action: str) -> Values:
 def _delete(team: Team) -> Values:
     keys = [key.pk for key in team.agent_keys.filter(revoked_at=None)]
     return {"typed": team.connections.get().name, "key": keys, **WHY}
+
+
+def _check(team: Team) -> Values:
+    """Another than the one that there is."""
+    about = f"service.PSVCGAP.{team.connections.get().pk}"
+    when = {"weekdays": [7], "clock": "04:30", "time_zone": "UTC"}
+    return {"about": about, **when, "whom": "anybody", "within_minutes": 20, **WHY}
 
 
 def _narrower(team: Team) -> Values:
@@ -510,6 +524,13 @@ BODIES: dict[str, Callable[[Team], Values]] = {
     "agent-change": _narrower,
     "stop-agent rehearse": _only("rehearse"),
     "stop-agent stop": _only("stop"),
+    "team-notices settings": lambda team: {"action": "settings", "horizon_days": 21, **WHY},
+    "team-notices webhook": lambda team: {"action": "webhook", "url": "https://hooks.example.org/", **WHY},
+    **{f"team-notices {action}": _only(action) for action in ("renew", "remove", "test")},
+    "team-checks": lambda team: _check(team),
+    "standing-check change": lambda team: {"action": "change", **_check(team)},
+    "standing-check remove": _only("remove"),
+    "standing-check run": _only("run"),
     "person leave": lambda team: _leaves(User.objects.get(pk=_example("person", team)), None),
     "person role": lambda team: {"action": "role", "role": "auditor", **WHY},
     "person return": _only("return"),

@@ -170,20 +170,20 @@ def test_it_is_read_and_worked_out_off_the_loop(setting: Setting, monkeypatch: p
 
     monkeypatch.setattr(mirror, "kept", slow)
 
-    async def scenario() -> tuple[Answer, float]:
+    async def scenario() -> tuple[Answer, int]:
         async with setting.running() as started:
             task = asyncio.create_task(started.pipeline.run(asked(setting)))
-            longest, last = 0.0, time.monotonic()
+            turns = 0
             while not task.done():
                 await asyncio.sleep(0.01)
-                longest, last = max(longest, time.monotonic() - last), time.monotonic()
-            return task.result(), longest
+                turns += 1
+            return task.result(), turns
 
-    answer, longest = asyncio.run(scenario())
+    answer, turns = asyncio.run(scenario())
     assert answer.own is not None, answer.problem
     assert answer.own.document["total"] > 10
     assert all(name.startswith("mirror") for name in threads)
-    assert longest < 0.25
+    assert turns > 3  # The loop has done other things meanwhile.
 
 
 @pytest.mark.parametrize("error", [OperationalError("the server is gone"), InterfaceError("connection already closed")])

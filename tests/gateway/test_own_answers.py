@@ -211,6 +211,23 @@ def test_a_database_that_is_away_fails_closed_and_the_next_answer_comes(
     assert list(outcomes.values_list("outcome", flat=True)) == ["failed", "done"]
 
 
+def test_a_connection_that_broke_while_nobody_asked_costs_no_answer(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirrored(setting.connection)
+    kept, failures = mirror.kept, [OperationalError("server closed the connection unexpectedly")]
+
+    def broken_once(row: Any) -> mirror.Kept:
+        if failures:
+            raise failures.pop()
+        return kept(row)
+
+    monkeypatch.setattr(mirror, "kept", broken_once)
+    answer, [entry], _ = asyncio.run(run(setting, asked(setting)))
+    assert answer.own is not None, answer.problem
+    assert entry.outcome == "done"
+
+
 def test_bounds_that_were_drawn_closer_leave_nothing_of_what_was_read_before(setting: Setting) -> None:
     mirrored(setting.connection)
     call = asked(setting, "who_is_paged", service_id="PSVC000")

@@ -49,7 +49,7 @@ demo: setup
 test: setup $(CLIENTS)
 	$(PYTEST)
 
-# What test-services leaves out, for it asks no database and no Redis of the settings' (tests/test_layers.py sees to it), and
+# What test-services leaves out first, for it asks no database and no Redis of the settings' (tests/test_layers.py sees to it), and
 # would only prove once more what `make test` has: the pure core, requests and answers, the simulated PagerDuty alone, the
 # published schema. Browsers see the pages that the other tests get from PostgreSQL; and an outage's PostgreSQL is its own.
 WITHOUT_SERVICES := tests/browser tests/live tests/test_layers.py tests/gateway/test_client_address.py \
@@ -63,6 +63,11 @@ OUTAGES := $(addprefix tests/gateway/test_database_away.py::test_,\
 	a_process_killed_while_the_database_is_away_leaves_its_spool_to_the_next \
 	where_somebody_holds_sqlite_locked_reads_go_on_too)
 
+# What they prove is what a request may be and what its answer may hold, judged before any database is asked and alike on
+# both. What the door records of calls is proved on the services by the other files of tests/gateway.
+AT_THE_DOOR := $(addprefix tests/gateway/test_,bounds.py canaries.py every_tool.py fuzz.py includes.py mcp_clients.py \
+	mcp_conformance.py mcp_fuzz.py mcp_parity.py official_server.py proxy.py smuggling.py)
+
 # A minute that would prove of an export what it has proved of the same code on SQLite.
 LONG := tests/portal/test_audit_proof.py::test_a_long_journal_is_exported_and_verified_in_constant_memory
 
@@ -70,7 +75,7 @@ LONG := tests/portal/test_audit_proof.py::test_a_long_journal_is_exported_and_ve
 test-services: setup $(CLIENTS)
 	DATABASE_URL=$${DATABASE_URL:-postgres://postgres@127.0.0.1:5432/pagewarden} \
 	REDIS_URL=$${REDIS_URL:-redis://127.0.0.1:6379/0} \
-	$(PYTEST) $(addprefix --ignore=,$(WITHOUT_SERVICES)) $(addprefix --deselect=,$(OUTAGES) $(LONG))
+	$(PYTEST) $(addprefix --ignore=,$(WITHOUT_SERVICES) $(AT_THE_DOOR)) $(addprefix --deselect=,$(OUTAGES) $(LONG))
 
 # Every read once against a true account: docs/live-test.md.
 test-live: setup

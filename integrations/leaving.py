@@ -13,7 +13,7 @@ from typing import Final
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, Min, OuterRef, Q
 from django.utils import timezone
 
 from integrations.actions import (
@@ -24,7 +24,7 @@ from integrations.actions import (
     enabled_tools,
     is_running,
 )
-from integrations.models import Connection, RunningTest
+from integrations.models import Connection, MirroredDocument, PastKnown, RunningTest
 from policies.actions import (
     By,
     clean_reason,
@@ -89,6 +89,13 @@ def _under_way(connection: Connection, now: dt.datetime) -> list[str]:
         told.append(f"A replacement token (…{connection.candidate_last4}) waits for its test: it is destroyed, too.")
     if connection.from_email_proposed:
         told.append(f"Acting as {connection.from_email_proposed} waits for an administrator's signature.")
+    if kept := MirroredDocument.objects.filter(connection=connection).count():
+        past = PastKnown.objects.filter(connection=connection).aggregate(since=Min("since"))["since"]
+        known = f", with who was on call since {dt.datetime.fromtimestamp(past, dt.UTC):%Y-%m-%d}" if past else ""
+        told.append(
+            f"What was read of the account ({kept} document{'s' if kept != 1 else ''}{known}) goes with it; pages and notices "
+            "tell no more of it."
+        )
     return told
 
 

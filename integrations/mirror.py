@@ -51,8 +51,9 @@ from integrations.pagerduty.analysis.model import (
     Span,
 )
 from policies.core.call import Call, Door, JobCredential
+from policies.core.decide import EVERYTHING
 from policies.core.text import shown
-from policies.models import User
+from policies.models import Stop, User
 from policies.querysets import known
 
 log = logging.getLogger(__name__)
@@ -118,6 +119,8 @@ _STOPPED: Final = frozenset({"stopped", "suspended", "no_connection", "error"})
 """Rules whose denial is of everything, not of one part."""
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+IF_OURS: Final = "if ours"
+"""Of a task: whether the bounds hold what it asks for is not known, and nobody is told where they do not."""
 BUSY: Final = "It is being read already."
 
 encode: Final = msgspec.json.Encoder(order="deterministic").encode
@@ -568,6 +571,8 @@ class _Got:
     """What could not be read, and why."""
     kept: Mapping[str, Any] = field(default_factory=dict)
     """What the reading's state keeps of it."""
+    outside: str = ""
+    """An id that was tried and is another's: it is not tried again for a day."""
     wrong: bool = False
     """Whether the whole reading is refused."""
 
@@ -575,12 +580,14 @@ class _Got:
 def due(now: dt.datetime) -> list[Connection]:
     """The connections of which something is to be read, those that waited longest first."""
     rows = Connection.objects.filter(is_enabled=True).select_related("team", "mirror").prefetch_related("mirror_parts")
+    # What is stopped is not asked for every minute, to be denied every minute.
+    stops = set(Stop.objects.values_list("subject", flat=True))
     found = []
     for row in rows:
         mirror: Mirror | None = getattr(row, "mirror", None)
         if mirror is not None and (_held(mirror, now) or (mirror.wait_until is not None and mirror.wait_until > now)):
             continue
-        if suspension(row, now):
+        if suspension(row, now) or {EVERYTHING, f"team:{row.team_id}"} & stops:
             continue
         parts = {part.kind: part for part in row.mirror_parts.all()}
         if (
@@ -669,7 +676,7 @@ class _Sync:
             if mirror.wait_until is not None and mirror.wait_until > now:
                 wait = mirror.wait_until
                 raise Stopped(mirror.told or "PagerDuty asked to be left alone for a while.")
-            if why := suspension(self.connection, now):
+            if why := suspension(self.connection, now) or self._stop():
                 raise Stopped(why)
             self._within(mirror)
             self._know()
@@ -698,6 +705,10 @@ class _Sync:
             wait_until=wait,
             told=shown(told, 500),
         )
+
+    def _stop(self) -> str:
+        stop = Stop.objects.filter(subject__in=(EVERYTHING, f"team:{self.connection.team_id}")).first()
+        return "" if stop is None else f"{stop.target} has been stopped: {stop.reason}."
 
     def _within(self, mirror: Mirror) -> None:
         """Take away what was read within other bounds. Its past goes once it is known which schedules are inside."""
@@ -757,9 +768,13 @@ class _Sync:
             part = MirrorPart(connection=self.connection, kind=kind)
         if part.begun_at is None or part.ended_at is not None:
             part.begun_at, part.ended_at, part.calls = now, None, 0
-            part.state = {"queue": self._begin(kind), "seen": [], "missed": [], "looks": part.state.get("looks", {})}
+            today = now.date().isoformat()
+            outside = {id: day for id, day in part.state.get("outside", {}).items() if day == today}
+            queue = [task for task in self._begin(kind) if not (task[-1] == IF_OURS and task[1] in outside)]
+            looks = part.state.get("looks", {})
+            part.state = {"queue": queue, "seen": [], "missed": [], "looks": looks, "outside": outside}
         state = part.state
-        queue: list[Task] = state["queue"]
+        queue = state["queue"]
         # Lists are walked page by page: what the next page is, the one before says.
         count = 1
         while queue and queue[0][0] == "one" and count < min(AT_ONCE, len(queue)) and queue[count][0] == "one":
@@ -798,6 +813,8 @@ class _Sync:
         state |= got.kept
         if got.missed:
             state["missed"].append(got.missed)
+        if got.outside:
+            state["outside"][got.outside] = timezone.now().date().isoformat()
         if got.wrong:
             state |= {"wrong": True, "queue": []}
 
@@ -833,9 +850,11 @@ class _Sync:
         except _Cannot as cannot:
             if task[0] in ("list", "days"):
                 return _Got(missed=str(cannot), wrong=True)
-            if cannot.status == 404:
+            if cannot.status == 404 and task[-1] != IF_OURS:
                 return _Got()
-            return _Got(seen=[task[1]], missed="" if len(task) > 2 and task[2] == "if ours" else str(cannot))
+            if len(task) > 2 and task[2] == IF_OURS:
+                return _Got(outside=task[1])
+            return _Got(seen=[task[1]], missed=str(cannot))
 
     async def _ask(self, started: Any, path: str, query: Mapping[str, Any] | None) -> Any:
         """One read through the pipeline: the answer's JSON.
@@ -974,7 +993,7 @@ class _Sync:
     def _end(self, part: MirrorPart, now: dt.datetime) -> int:
         """A part is read. What was not there any more is gone, where all of it was looked through."""
         state, part.ended_at = part.state, now
-        part.state = {}
+        part.state = {"outside": state["outside"]} if state["outside"] else {}
         if part.kind == Kind.CHANGES:
             part.state = {"looks": state["looks"], "blind": bool(state.get("blind")) or not state["seen"]}
         missed = Counter(state["missed"])
@@ -998,11 +1017,11 @@ class _Sync:
             return int(rows.filter(remote_id__lt=oldest).delete()[0])
         changed = self._gone(rows, state, now)
         if part.kind == Kind.SCHEDULES:
-            self._end_schedules(state)
+            self._end_schedules(part, state, now)
         if part.kind not in (Kind.SCHEDULES, Kind.SCHEDULES_V3):
             rows.filter(gone_at__lt=now - dt.timedelta(days=GONE_DAYS)).delete()
         else:
-            self._forget_foreign_past()
+            self._forget_foreign_past(part.kind)
         return changed
 
     def _end_changes(self, part: MirrorPart, state: Document, now: dt.datetime) -> int:
@@ -1019,11 +1038,11 @@ class _Sync:
         rows = MirroredDocument.objects.filter(connection=self.connection, kind=Kind.SCHEDULES)
         return self._gone(rows, state, now)
 
-    def _end_schedules(self, state: Document) -> None:
+    def _end_schedules(self, part: MirrorPart, state: Document, now: dt.datetime) -> None:
         """What was looked at is what the next look is held against."""
-        part, _ = MirrorPart.objects.get_or_create(connection=self.connection, kind=Kind.CHANGES)
-        part.state = {**part.state, "looks": state["looks"], "blind": bool(state.get("blind"))}
-        part.save(update_fields=["state"])
+        looked = {"looks": state["looks"], "blind": bool(state.get("blind")) or not state["looks"]}
+        values = {"state": looked, "begun_at": part.begun_at, "ended_at": now, "as_of": part.begun_at}
+        MirrorPart.objects.update_or_create(connection=self.connection, kind=Kind.CHANGES, defaults=values)
 
     def _gone(self, rows: Any, state: Document, now: dt.datetime) -> int:
         there = set(state["seen"])
@@ -1032,10 +1051,10 @@ class _Sync:
             rows.filter(pk__in=gone[begin : begin + 500]).update(gone_at=now)
         return len(gone)
 
-    def _forget_foreign_past(self) -> None:
+    def _forget_foreign_past(self, ended: str) -> None:
         """The past of schedules that the bounds do not hold any more: no document of them is left, not even one that is gone."""
-        both = MirrorPart.objects.filter(connection=self.connection, kind__in=(Kind.SCHEDULES, Kind.SCHEDULES_V3))
-        if both.exclude(as_of=None).count() < 2:
+        other = Kind.SCHEDULES if ended == Kind.SCHEDULES_V3 else Kind.SCHEDULES_V3
+        if not MirrorPart.objects.filter(connection=self.connection, kind=other).exclude(ended_at=None).exists():
             return
         kinds = (Kind.SCHEDULES, Kind.SCHEDULES_V3)
         known_ids = MirroredDocument.objects.filter(connection=self.connection, kind__in=kinds).values("remote_id")
@@ -1055,7 +1074,7 @@ class _Sync:
                 more: list[Task] = [["one", id] for id in sorted(bounds.service_ids)]
                 return more if services_alone else [["list", 0, 0], *more]
             case Kind.POLICIES | Kind.SCHEDULES | Kind.SCHEDULES_V3 if not bounds.whole_account and bounds.service_ids:
-                more = [["one", id, "if ours"] for id in self._referred(kind)]
+                more = [["one", id, IF_OURS] for id in self._referred(kind)]
                 lists: list[Task] = [["list", 0, 0], ["list", 0, 1]] if kind == Kind.SCHEDULES else [["list", 0, 0]]
                 return more if services_alone else [*lists, *more]
             case Kind.CHANGES if services_alone:
@@ -1235,7 +1254,7 @@ async def _one(run: _Sync, kind: str, state: Document, task: Task, ask: Ask) -> 
     """``["one", id, …]``: a document by its id."""
     id = task[1]
     if kind in (Kind.SCHEDULES, Kind.CHANGES):
-        zone = task[2] if len(task) > 2 and task[2] != "if ours" else ""
+        zone = task[2] if len(task) > 2 and task[2] != IF_OURS else ""
         return await _schedule(id, zone, ask)
     if kind == Kind.SCHEDULES_V3:
         return await _schedule_v3(id, ask)

@@ -832,6 +832,9 @@ class AuditForm(PageForm):
         label="Unmasked",
         choices=[("", "every answer"), ("yes", "only answers that showed what is masked")],
     )
+    jobs = forms.ChoiceField(
+        required=False, label="The portal's own calls", choices=[("", "shown"), ("hidden", "hidden")]
+    )
 
     def __init__(self, user: User, initial: dict[str, str]) -> None:
         super().__init__(initial=initial)

@@ -40,13 +40,16 @@ class Place:
     url: str
     """The name of its address; whatever lies under it belongs to it."""
     shown_to: Callable[[Frame], bool]
+    query: str = ""
+    """What it opens with, where one comes from the navigation."""
 
 
 PLACES: Final = (
     Place("Teams", "teams", _everybody),
     Place("Catalogue", "catalogue", _everybody),
     Place("Schedules", "schedules", _everybody),
-    Place("Audit", "audit", _readers),
+    # The portal's own calls are most of the record, and hardly ever what somebody came for.
+    Place("Audit", "audit", _readers, "?q=jobs%3Ahidden"),
     Place("Explain", "explain", _everybody),
     Place("Access", "access", _readers),
     Place("Grid", "grid", _overseers),
@@ -61,7 +64,8 @@ class Link:
 
     name: str
     path: str
-    here: bool
+    here: str
+    """What ``aria-current`` says of it: ``page``, ``true`` (the page lies under it) or nothing."""
 
 
 class Frame:
@@ -93,8 +97,13 @@ class Frame:
 
     @cached_property
     def places(self) -> list[Link]:
-        offered = [(place.name, reverse(place.url)) for place in PLACES if place.shown_to(self)]
-        return [Link(name, path, self.request.path.startswith(path)) for name, path in offered]
+        offered = [(place, reverse(place.url)) for place in PLACES if place.shown_to(self)]
+        return [Link(place.name, path + place.query, self._is_here(path)) for place, path in offered]
+
+    def _is_here(self, path: str) -> str:
+        if self.request.path == path:
+            return "page"
+        return "true" if self.request.path.startswith(path) else ""
 
     @cached_property
     def team(self) -> str:
@@ -111,7 +120,8 @@ class Frame:
     @cached_property
     def switches(self) -> list[Link]:
         return [
-            Link(name, self._of(slug, all_of_it), slug == self.team) for name, slug, all_of_it in self._teams[:OFFERED]
+            Link(name, self._of(slug, all_of_it), "true" if slug == self.team else "")
+            for name, slug, all_of_it in self._teams[:OFFERED]
         ]
 
     @cached_property

@@ -39,7 +39,7 @@ def mirrored(
     if sandbox is None and key in _made:
         _copy(connection, _made[key])
         return mirror.kept(connection)
-    with _at(now):
+    with at(now):
         asked = sandbox or _sandbox(seed, now, world, size)
         Mirror.objects.get_or_create(connection=connection, defaults={"bounds": mirror._bounds(connection)})
         run = _InProcess(connection, asked, seed).run(again=True)
@@ -71,7 +71,8 @@ def _copy(connection: Connection, made: Sequence[Mapping[str, Any]]) -> None:
 
 
 @contextlib.contextmanager
-def _at(now: dt.datetime | None) -> Iterator[None]:
+def at(now: dt.datetime | None) -> Iterator[None]:
+    """As if it were then; the simulated PagerDuty that is asked then must have been made then, too."""
     if now is None:
         yield
         return

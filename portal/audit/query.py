@@ -50,6 +50,7 @@ class Query:
     decision: str = ""
     use: str = ""
     revealed: str = ""
+    jobs: str = ""
     since: str = ""
     until: str = ""
     words: tuple[str, ...] = ()
@@ -98,6 +99,12 @@ def _yes(text: str) -> str:
     return "yes"
 
 
+def _hidden(text: str) -> str:
+    if text.lower() != "hidden":
+        raise ValueError("it is hidden, or left out")
+    return "hidden"
+
+
 def _time(text: str) -> str:
     if text.lower() == "today":
         return "today"
@@ -130,6 +137,7 @@ FILTERS: Final[Mapping[str, Callable[[str], str]]] = {
     "decision": _id,
     "use": _id,
     "revealed": _yes,
+    "jobs": _hidden,
     "since": _time,
     "until": _time,
 }

@@ -40,9 +40,6 @@ class Row:
     @classmethod
     def of(cls, entry: Entry, teams: dict[int, str]) -> Row:
         details: dict[str, Any] = json.loads(entry.record)["details"]
-        # Of a refused sign-in with an address that is nobody's there is only a digest.
-        signed = details.get("who") if isinstance(details.get("who"), str) else ""
-        who = details.get("actor", {}).get("name") or details.get("by") or signed or entry.actor
         called = in_words(entry.tool) or f"{details.get('method', '')} {details.get('path', '')}"
         what = {
             EntryKind.CONFIG: f"{in_words(str(details.get('action', '')))}: {_target(str(details.get('target', '')))}",
@@ -55,13 +52,24 @@ class Row:
         changed = _changed(details.get("before"), details.get("after")) if entry.kind == EntryKind.CONFIG else ""
         return cls(
             entry,
-            shown(str(who), LONGEST),
+            shown(_who(entry, details), LONGEST),
             shown(what, LONGEST),
             teams.get(entry.team_id or 0, ""),
             shown(changed, LONGEST),
             _revealed(details.get("revealed")),
             shown(", ".join(f"{kind} {name}" for kind, name in targets(details)[:SHOWN_FACTS]), LONGEST),
         )
+
+
+def _who(entry: Entry, details: dict[str, Any]) -> str:
+    """By name. Of the portal's own job which, and for whom."""
+    if entry.actor.startswith("job:"):
+        asked = details.get("on_behalf_of")
+        told = f"the portal ({entry.actor.removeprefix('job:').replace('_', ' ')})"
+        return f"{told}, for {asked}" if isinstance(asked, str) and asked else told
+    # Of a refused sign-in with an address that is nobody's there is only a digest.
+    signed = details.get("who") if isinstance(details.get("who"), str) else ""
+    return str(details.get("actor", {}).get("name") or details.get("by") or signed or entry.actor)
 
 
 def targets(details: dict[str, Any]) -> list[tuple[str, str]]:

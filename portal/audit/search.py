@@ -18,6 +18,7 @@ from django.db.models.lookups import GreaterThan
 
 from integrations.models import Connection
 from integrations.pagerduty.catalog import TOOLS
+from policies.core.call import EntryKind
 from policies.models import AgentKey, Entry, Stream, Team, User
 from portal.audit.query import BadQuery, Query, span
 
@@ -146,6 +147,9 @@ def _facts(query: Query, user: User) -> list[tuple[Q | GreaterThan, bool]]:
         told.append((holds(f'"use":{{"id":"{query.use}",'), True))
     if query.revealed:
         told.append((holds('"revealed":{'), True))
+    if query.jobs:
+        # What the portal notices (alarms) stays: it is no call of its own.
+        told.append((~Q(kind=EntryKind.RESULT, actor__startswith="job:"), False))
     for word in query.words:
         tools = [name for name, tool in TOOLS.items() if word.casefold() in tool.title.casefold()]
         there = GreaterThan(StrIndex(AsciiLower(F("record")), Value(_json(word.lower())[1:-1])), 0)

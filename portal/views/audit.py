@@ -107,6 +107,8 @@ def index(request: Request) -> HttpResponse:
         "form": AuditForm(request.user, what.fields),
         "newer": _address(what.text, after=found.newer) if found.newer is not None else "",
         "times": _times(what.query),
+        "jobs": _address(str(dataclasses.replace(what.query, jobs="" if what.query.jobs else "hidden"))),
+        "jobs_are_hidden": bool(what.query.jobs),
         "live": live,
         "follow": _address(what.text, live=1),
         "still": _address(what.text),

@@ -17,7 +17,19 @@ from django.urls import reverse
 from django.utils import timezone
 
 from integrations.fields import seal
-from integrations.models import Attempt, Connection, ConnectionKey, ConnectionTest, RunningTest
+from integrations.models import (
+    Attempt,
+    Connection,
+    ConnectionKey,
+    ConnectionTest,
+    Feed,
+    Mirror,
+    MirroredDocument,
+    MirrorPart,
+    PastKnown,
+    PastShift,
+    RunningTest,
+)
 from policies.actions import do_set_membership
 from policies.models import (
     AgentCalls,
@@ -97,7 +109,20 @@ ACTIONS: dict[type[Model], set[str]] = {
     Checkpoint: {"verify"},
     LastVerification: {"verify"},
     BrowserSession: {"end"},
+    Feed: {"revoke"},
 }
+
+
+def mirror_of(row: Connection) -> None:
+    now = timezone.now()
+    Feed.objects.create(user=cast.vic, connection=row, schedule_id="PSCHED1", name="Nights", digest="a-feeds-digest")
+    Mirror.objects.create(connection=row, told="PagerDuty did not answer in time.")
+    MirrorPart.objects.create(connection=row, kind="users", as_of=now, state={"queue": [["list", 0, 0]]})
+    MirroredDocument.objects.create(
+        connection=row, kind="users", remote_id="PUSR000", body=b"x", digest="d" * 64, read_at=now
+    )
+    PastShift.objects.create(connection=row, schedule_id="PSCH000", start=0, end=1, user_id="PUSR000")
+    PastKnown.objects.create(connection=row, schedule_id="PSCH000", since=0, until=1)
 
 
 def rows_of_all(cast: Cast) -> dict[type[Model], Model]:
@@ -133,6 +158,7 @@ def rows_of_all(cast: Cast) -> dict[type[Model], Model]:
     RunningTest.objects.create(connection=Connection.objects.get(), begun_at=now, of_candidate=False, asked_by="x")
     JournalCheck.objects.create(at=now, actor="x", seen_at=now, held="{}")
     Digest.objects.create(user=cast.ada, week=now.date())
+    mirror_of(Connection.objects.get())
     ToolRequest.objects.create(
         team=cast.payments, user=cast.vic, subject="user:1", tool="list_teams", why="w", rule="r"
     )
@@ -304,6 +330,7 @@ def test_a_list_costs_as_many_queries_however_many_rows(ada: Client, cast: Cast,
         key = AgentKey.objects.create(team=team, name="k", prefix=f"p{number}")
         ConnectionKey.objects.create(key=key, connection=row)
         ConnectionTest.objects.create(connection=row, passed=True, message="Fine.", asked_by="x")
+        mirror_of(row)
         Alarm.objects.create(key=key, kind="denials", at=timezone.now(), count=20)
         KeyNetwork.objects.create(key=key, network="192.0.2.0/24", first_at=timezone.now())
     with CaptureQueriesContext(connection) as more:

@@ -117,6 +117,23 @@ def test_each_filter_finds_what_it_says(client: Client, cast: Cast, connection: 
         assert found(client, text) == decisions, text
 
 
+def test_the_portals_own_calls_are_hidden_on_request_and_say_for_whom_they_were_made(
+    client: Client, cast: Cast
+) -> None:
+    client.force_login(cast.rhea)
+    for decision, asked in (("test", "mina@example.com"), ("scheduled", "")):
+        note(decision, actor="job:connection_test", details={"on_behalf_of": asked} if asked else {})
+    note("noticed", kind=EntryKind.ALARM, actor="job:alarms", details={"what": "denials", "by": "job:alarms"})
+    note("call", actor="key:1")
+    assert found(client, "kind:result") == ["call", "scheduled", "test"]
+    shown = client.get("/audit/").content.decode()
+    assert "the portal (connection test), for mina@example.com" in shown
+    (hide,) = re.findall(r'href="([^"]+)">Hide the portal\'s own calls', shown)
+    assert hide == "/audit/?q=jobs%3Ahidden"
+    assert [each for each in found(client, "jobs:hidden") if not each.startswith("str-")][:2] == ["call", "noticed"]
+    assert "Show the portal's own calls" in client.get(hide).content.decode()
+
+
 def test_names_are_looked_up_among_what_one_sees(client: Client, cast: Cast, key: AgentKey) -> None:
     note("of payments", team_id=cast.payments.pk, actor=f"key:{key.pk}")
     note("of search", team_id=cast.search.pk, actor="key:2")

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from integrations.pagerduty.analysis.model import Account, Level, Policy, Service, Slice, Span
+from integrations.pagerduty.analysis.model import Account, Level, Policy, Schedule, Service, Slice, Span
 from integrations.pagerduty.analysis.rotation import render
 
 HOUR: Final = 3600
@@ -109,22 +109,24 @@ def _without(spans: Iterable[Span], taken: Sequence[Span]) -> tuple[Span, ...]:
     return tuple(left)
 
 
-def render_all(account: Account, window: Span) -> Mapping[str, tuple[Slice, ...]]:
-    """By schedule id, who is on call in the window, without slices of nobody left out.
+def slices_of(schedule: Schedule, window: Span) -> tuple[Slice, ...] | None:
+    """Who is on call in the window; slots of nobody are among them. None: that is not known for all of it.
 
-    A schedule of which that is not known for all of it is missing: its document holds no definition, and nothing rendered of
-    it or not all. So is one that cannot be rendered, which is logged: the others are not to suffer from it."""
-    found: dict[str, tuple[Slice, ...]] = {}
-    for schedule in account.schedules.values():
-        try:
-            rendering = render(schedule, window)
-        except Exception:
-            # The last guard: whatever a document holds that nobody foresaw.
-            log.exception("Schedule %s cannot be rendered.", schedule.id)
-            continue
-        if not any(problem.code in UNKNOWN for problem in rendering.problems):
-            found[schedule.id] = rendering.slices
-    return found
+    It is not where the document holds no definition, and nothing rendered of it or not of all the time; nor where it cannot be
+    rendered, which is logged: the other schedules are not to suffer from it."""
+    try:
+        rendering = render(schedule, window)
+    except Exception:
+        # The last guard: whatever a document holds that nobody foresaw.
+        log.exception("Schedule %s cannot be rendered.", schedule.id)
+        return None
+    return None if any(problem.code in UNKNOWN for problem in rendering.problems) else rendering.slices
+
+
+def render_all(account: Account, window: Span) -> Mapping[str, tuple[Slice, ...]]:
+    """``slices_of`` by schedule id; those that are not known are missing, which ``holes`` tells."""
+    found = ((schedule.id, slices_of(schedule, window)) for schedule in account.schedules.values())
+    return {id: slices for id, slices in found if slices is not None}
 
 
 # An escalation policy

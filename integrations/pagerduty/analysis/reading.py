@@ -151,7 +151,9 @@ class _Reader:
             self.deleted.add(identifier)
             name = value.get("summary")
             said = name[:60] if isinstance(name, str) and name else identifier
-            self.problem("deleted_user", f"{said} was deleted, and still has turns in it: nobody covers them.", where)
+            self.problem(
+                "deleted_user", f"{said} was deleted, and still has turns in it: nobody is woken in them.", where
+            )
         return identifier
 
     def member(self, value: Any, where: str) -> str:

@@ -47,7 +47,7 @@ RAILS: Final[Mapping[str, str]] = {
     "Mid-Atlantic": "Atlantic/South_Georgia",
     "Azores": "Atlantic/Azores",
     "Cape Verde Is.": "Atlantic/Cape_Verde",
-    "UTC": "Etc/UTC",
+    "UTC": "UTC",
     "Dublin": "Europe/Dublin",
     "Edinburgh": "Europe/London",
     "Lisbon": "Europe/Lisbon",

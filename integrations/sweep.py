@@ -57,7 +57,7 @@ class Sweep:
 
     @cached_property
     def services_of(self) -> Mapping[str, tuple[str, ...]]:
-        """Ids of the services by policy id: the services name their policy; what a policy says of its services may be cut short."""
+        """Ids of the services by policy id, as the services say: what a policy says of its services may be cut short."""
         found: dict[str, list[str]] = {}
         for service in self.account.services.values():
             if service.policy_id:

@@ -115,7 +115,6 @@ ACTIONS: dict[type[Model], set[str]] = {
 
 def mirror_of(row: Connection) -> None:
     now = timezone.now()
-    Feed.objects.create(user=cast.vic, connection=row, schedule_id="PSCHED1", name="Nights", digest="a-feeds-digest")
     Mirror.objects.create(connection=row, told="PagerDuty did not answer in time.")
     MirrorPart.objects.create(connection=row, kind="users", as_of=now, state={"queue": [["list", 0, 0]]})
     MirroredDocument.objects.create(
@@ -155,6 +154,7 @@ def rows_of_all(cast: Cast) -> dict[type[Model], Model]:
     AgentCalls.objects.create(team_id=cast.payments.pk, begins=now, actor=f"key:{key.pk}", calls=2, denied=1)
     BrowserSession.objects.create(user=cast.mina, session_key="a-session-key")
     Invitation.objects.create(email="new@example.com", digest="a-digest", invited_by=cast.ada, expires_at=now)
+    Feed.objects.create(user=cast.vic, connection=Connection.objects.get(), name="Nights", digest="a-feeds-digest")
     RunningTest.objects.create(connection=Connection.objects.get(), begun_at=now, of_candidate=False, asked_by="x")
     JournalCheck.objects.create(at=now, actor="x", seen_at=now, held="{}")
     Digest.objects.create(user=cast.ada, week=now.date())
@@ -192,6 +192,7 @@ def test_administrators_change_what_there_are_actions_for_and_are_shown_no_secre
                 connection.token.ciphertext.decode(),
                 key.digest,
                 "c2VhbGVk-answer",
+                "a-feeds-digest",
                 cast.ada.password,
             ):
                 assert secret not in told, what

@@ -24,18 +24,27 @@ from integrations.actions import (
     test_connection,
 )
 from integrations.feeds import do_revoke_feed
+from integrations.intended import do_unmark_intended
 from integrations.models import (
     Attempt,
+    CheckRun,
     Connection,
     ConnectionKey,
     ConnectionTest,
+    Delivery,
     Feed,
+    IntendedGap,
     Mirror,
     MirroredDocument,
     MirrorPart,
+    NoticedGap,
+    NoticeSettings,
     PastKnown,
     PastShift,
     RunningTest,
+    StandingCheck,
+    Watch,
+    Webhook,
 )
 from integrations.pagerduty.catalog import TOOLS
 from integrations.tasks import verify_journal
@@ -417,6 +426,25 @@ class RunningTestAdmin(RecordAdmin):
     search_fields = ("connection__name", "connection__team__name")
 
 
+@admin.register(IntendedGap)
+class IntendedGapAdmin(ReadOnlyAdmin):
+    """Marked on the policy's page under Coverage, where the gap is seen; taken back there or here."""
+
+    list_display = ("policy_name", "policy_id", "connection", "starts_at", "ends_at", "weekly", "until", "made_by")
+    list_filter = ("weekly", "until")
+    list_select_related = ("connection",)
+    search_fields = ("policy_name", "policy_id", "reason", "made_by", "connection__name", "connection__team__name")
+    actions = ("remove",)
+    removable = True
+
+    @confirmed("Take back", "Their gaps are gaps like any other again, for everybody who sees them.")
+    def remove(self, marks: QuerySet[IntendedGap], by: User, reason: str) -> str:
+        chosen = list(marks.select_related("connection__team"))
+        for mark in chosen:
+            do_unmark_intended(mark, by=by, reason=reason)
+        return f"{len(chosen)} mark{'s are' if len(chosen) != 1 else ' is'} taken back."
+
+
 @admin.register(Mirror)
 class MirrorAdmin(ReadOnlyAdmin):
     """What is kept of each connection's account is read anew on its page."""
@@ -480,3 +508,68 @@ class FeedAdmin(RecordAdmin):
         for feed in chosen:
             do_revoke_feed(feed, by=by, reason=reason)
         return f"{len(chosen)} feed{'s are' if len(chosen) != 1 else ' is'} revoked."
+
+
+@admin.register(NoticeSettings)
+class NoticeSettingsAdmin(ReadOnlyAdmin):
+    """Chosen on the team's page Notices."""
+
+    list_display = ("team", "horizon_days", "by_email")
+    list_filter = ("by_email",)
+    list_select_related = ("team",)
+    search_fields = ("team__name", "team__slug")
+
+
+@admin.register(Webhook)
+class WebhookAdmin(ReadOnlyAdmin):
+    """Set on the team's page Notices. Addresses and secrets stay sealed."""
+
+    list_display = ("team", "hint", "generation", "replaced_until", "set_by", "set_at")
+    list_filter = ("set_at",)
+    list_select_related = ("team",)
+    search_fields = ("team__name", "hint", "set_by")
+    exclude = ("address", "secret", "replaced")
+
+
+@admin.register(Delivery)
+class DeliveryAdmin(RecordAdmin):
+    list_display = ("created_at", "team", "event", "channel", "state", "attempts", "status", "told")
+    list_filter = ("event", "channel", "state", "created_at")
+    list_select_related = ("team",)
+    search_fields = ("team__name", "subject")
+    heavy = ("text", "document")
+
+
+@admin.register(Watch)
+class WatchAdmin(ReadOnlyAdmin):
+    list_display = ("connection", "at", "as_of", "told")
+    list_filter = ("at",)
+    list_select_related = ("connection",)
+    search_fields = ("connection__name", "connection__team__name")
+
+
+@admin.register(NoticedGap)
+class NoticedGapAdmin(RecordAdmin):
+    list_display = ("policy_name", "team", "starts_at", "ends_at", "noticed_at", "ended", "ended_at")
+    list_filter = ("ended", "starts_at")
+    list_select_related = ("team",)
+    search_fields = ("policy_name", "=policy_id", "team__name")
+
+
+@admin.register(StandingCheck)
+class StandingCheckAdmin(ReadOnlyAdmin):
+    """Made, changed and removed on the team's page Checks."""
+
+    list_display = ("about_name", "team", "clock", "time_zone", "within_minutes", "state", "run_at", "made_by")
+    list_filter = ("state", "kind", "whom")
+    list_select_related = ("team",)
+    search_fields = ("about_name", "=about_id", "team__name", "made_by")
+
+
+@admin.register(CheckRun)
+class CheckRunAdmin(RecordAdmin):
+    list_display = ("at", "standing", "state", "told", "asked_by")
+    list_filter = ("state", "at")
+    list_select_related = ("standing",)
+    search_fields = ("standing__about_name", "standing__team__name")
+    heavy = ("occurrences",)

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import hmac
 import uuid
+from collections.abc import Sequence
 from typing import Any, NoReturn, cast
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -98,26 +99,66 @@ def reseal(sealed: Sealed) -> Sealed:
     return Sealed(crypter().rotate(sealed.ciphertext))
 
 
-@functools.lru_cache(maxsize=4)
-def _answer_crypter(keys: tuple[str, ...]) -> MultiFernet:
-    derived = (hashlib.blake2b(key.encode(), person=b"kept answers", digest_size=32).digest() for key in keys)
+@functools.lru_cache(maxsize=8)
+def _derived_crypter(keys: tuple[str, ...], purpose: bytes) -> MultiFernet:
+    """Keys that are made from those of the tokens for one purpose alone: they open no token, and nothing of another purpose."""
+    derived = (hashlib.blake2b(key.encode(), person=purpose, digest_size=32).digest() for key in keys)
     return MultiFernet([Fernet(base64.urlsafe_b64encode(key)) for key in derived])
+
+
+def _for_answers() -> MultiFernet:
+    return _derived_crypter(tuple(settings.FIELD_ENCRYPTION_KEY), b"kept answers")
 
 
 def seal_answer(scope: str, answer: bytes) -> str:
     """Seal an answer that is kept for a second try, for the row ``scope``. Its keys are derived from those of the tokens, and
     open no token."""
-    return _answer_crypter(tuple(settings.FIELD_ENCRYPTION_KEY)).encrypt(scope.encode() + b":" + answer).decode()
+    return _for_answers().encrypt(scope.encode() + b":" + answer).decode()
 
 
 def open_answer(scope: str, sealed: str) -> bytes | None:
     """What ``seal_answer`` sealed for the row ``scope``; None: with the keys that are set it does not open as that."""
     try:
-        opened = _answer_crypter(tuple(settings.FIELD_ENCRYPTION_KEY)).decrypt(sealed.encode())
+        opened = _for_answers().decrypt(sealed.encode())
     except InvalidToken:
         return None
     owner, _, answer = opened.partition(b":")
     return answer if owner.decode() == scope else None
+
+
+def _for_webhooks(keys: Sequence[str] | None = None) -> MultiFernet:
+    return _derived_crypter(tuple(settings.FIELD_ENCRYPTION_KEY if keys is None else keys), b"webhooks")
+
+
+@sensitive_variables()
+def seal_for_webhook(row_id: uuid.UUID, what: str, value: str) -> Sealed:
+    """Seal a webhook's address or signing secret (``what`` says which) for its row: for another row, or as the other of the
+    two, it does not open. Nor do its keys open a token."""
+    return Sealed(_for_webhooks().encrypt(f"{row_id} {what}:{value}".encode()))
+
+
+@sensitive_variables()
+def open_for_webhook(row_id: uuid.UUID, what: str, sealed: Sealed) -> str | None:
+    """What ``seal_for_webhook`` sealed; None: with the keys that are set it does not open as that. Only
+    ``integrations/webhooks/transport.py`` asks."""
+    try:
+        owner, _, value = _for_webhooks().decrypt(sealed.ciphertext).decode().partition(":")
+    except InvalidToken:
+        return None
+    return value if owner == f"{row_id} {what}" else None
+
+
+def reseal_for_webhook(sealed: Sealed) -> Sealed | None:
+    """The same, sealed under the first key; None: it is already.
+
+    Raises:
+        InvalidToken: none of the keys opens it.
+    """
+    try:
+        _for_webhooks(settings.FIELD_ENCRYPTION_KEY[:1]).extract_timestamp(sealed.ciphertext)
+    except InvalidToken:
+        return Sealed(_for_webhooks().rotate(sealed.ciphertext))
+    return None
 
 
 class SealedTokenField(EncryptedTextField):  # type: ignore[misc]  # the library is untyped

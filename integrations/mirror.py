@@ -624,10 +624,14 @@ def _is_due(kind: str, parts: Mapping[str, MirrorPart], mirror: Mirror, now: dt.
     return part.begun_at + dt.timedelta(minutes=minutes) <= now
 
 
-def ask_for(connection: Connection, *, by: str) -> bool:
-    """Ask for all of a mirror to be read anew. False: it was asked for already, or is being read."""
+def ask_for(connection: Connection, *, by: str, changed: bool = False) -> bool:
+    """Ask for all of a mirror to be read anew. False: it was asked for already, or is being read. ``changed``: something was
+    just changed from here, so what was read a moment ago, or is being read, does not tell it yet."""
     now = timezone.now()
     mirror, _ = Mirror.objects.get_or_create(connection=connection, defaults={"bounds": _bounds(connection)})
+    if changed:
+        # Whatever was begun before now is due again.
+        return bool(Mirror.objects.filter(pk=mirror.pk).update(asked_at=now, asked_by=by))
     if _held(mirror, now) or (mirror.wait_until is not None and mirror.wait_until > now):
         return False
     soon = now - dt.timedelta(seconds=30)

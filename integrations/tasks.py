@@ -15,11 +15,13 @@ from django.db.models import F, Q
 from django.utils import timezone
 from huey import Huey, RedisHuey, SqliteHuey
 
-from integrations import actions, alarms, mirror, requests
-from integrations.models import Connection
+from integrations import actions, alarms, mirror, notices, requests, standing
+from integrations.models import Connection, NoticedGap, StandingCheck
+from integrations.webhooks import deliveries
 from policies.actions import Refused, forget_expired_sessions
 from policies.counts import count_calls, forget_old_counts
 from policies.journal import close_orphans, write_checkpoint
+from policies.models import Team
 from policies.spool import bring_in_orphans, waiting
 from policies.verification import run_check, sentence, verify_whole
 
@@ -224,3 +226,62 @@ def mail_requests() -> None:
 def mail_requests_left() -> None:
     """What could not be mailed at once."""
     mail_requests()
+
+
+@task
+def send_notices() -> None:
+    """What teams are told of their on-call: asked for as soon as there is something to send."""
+    deliveries.send_due(timezone.now())
+
+
+@periodic(minutes=1)
+def send_notices_left() -> None:
+    """What could not be sent at once."""
+    send_notices()
+
+
+@task
+def look_for_gaps(team_id: int) -> None:
+    """Notice what gaps a team has got, and which are closed."""
+    team = Team.objects.filter(pk=team_id).first()
+    if team is None:
+        return
+    noticed = notices.look(team, timezone.now())
+    if noticed.opened or noticed.closed:
+        send_notices.enqueue()
+
+
+@periodic(minutes=15)
+def notice_gaps() -> None:
+    """Once a day, and when something was read since: for a worker that was down at one hour must not miss a day."""
+    now = timezone.now()
+    watched = Q(connections__is_enabled=True) | Q(pk__in=NoticedGap.objects.open().values("team"))
+    for team in Team.objects.filter(watched).distinct():
+        if notices.is_due(team, now):
+            look_for_gaps.enqueue(team.pk)
+
+
+@task
+def run_standing_check(check_id: int) -> None:
+    """Run a standing check, unless it was run while this waited."""
+    row = StandingCheck.objects.select_related("team", "connection__team").filter(pk=check_id).first()
+    now = timezone.now()
+    if row is not None and notices.daily_due(row.run_at, now):
+        standing.run(row, now)
+        send_notices.enqueue()
+
+
+@periodic(minutes=60)
+def run_standing_checks() -> None:
+    """Hourly, likewise; each is run once a day."""
+    now = timezone.now()
+    for row in StandingCheck.objects.only("pk", "run_at"):
+        if notices.daily_due(row.run_at, now):
+            run_standing_check.enqueue(row.pk)
+
+
+@periodic(minutes=24 * 60)
+def forget_notices() -> None:
+    now = timezone.now()
+    deliveries.forget_old(now)
+    notices.forget_old(now)

@@ -40,6 +40,9 @@ ASIDE: Final = frozenset(
         *("set_token_expiry", "set_bounds", "set_account_wide_tools", "set_kind", "detect_kind", "set_from_email"),
         *("propose_from_email", "approve_from_email", "discard_from_email", "make_feed", "revoke_feed"),
         *("enable_connection", "disable_connection", "delete_connection"),
+        *("set_notices", "set_webhook", "renew_webhook_secret", "remove_webhook"),
+        *("make_standing_check", "change_standing_check", "remove_standing_check"),
+        *("mark_intended", "unmark_intended"),
     }
 )
 """Changes that say nothing of who may use which tool, by the policy alone: what a connection reaches is not in it."""

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db.models import Count, Q
 from django.urls import reverse
 
+from integrations import mirror
 from integrations.actions import told_of_candidates, warnings
 from integrations.models import Connection
 from integrations.pagerduty.catalog import TOOLS
@@ -19,6 +20,7 @@ from policies.core.text import shown
 from policies.models import AgentKey, Checkpoint, Entry, LastVerification, Membership, Team, User
 from policies.spool import waiting
 from portal.forms import in_words
+from portal.oncall.coverage import Gap, Line, OnCall, dangerous_first, line_of, look, on_call, once
 
 DAY: Final = dt.timedelta(days=1)
 REPEATS: Final = 3
@@ -272,6 +274,65 @@ def _step(line: TeamLine) -> tuple[str, str, str, list[object]] | None:
         said = "With it an assistant calls. It is shown once, with what connects a client."
         return f"Issue an agent key of {name}", said, "team-agents", [slug]
     return None
+
+
+ON_CALL: Final = 8
+"""Policies of which it is told who is on call now: those that most services use."""
+GAPS: Final = 5
+GAP_DAYS: Final = 14
+MIRRORS: Final = 12
+"""Connections that are looked at: those of one's own teams first."""
+
+
+@dataclass(frozen=True)
+class Duty:
+    """A policy, and whom its first level that reaches anybody reaches now."""
+
+    line: Line
+    level: int
+    """0: none does."""
+    people: list[OnCall]
+
+
+@dataclass(frozen=True)
+class Duties:
+    """Who is on call now for the teams that somebody sees, and where nobody will be."""
+
+    connections: list[Connection]
+    """Empty: they see none, and there is nothing to tell."""
+    is_read: bool
+    """Whether anything was mirrored yet."""
+    now: list[Duty]
+    more: int
+    """Policies besides these."""
+    gaps: list[tuple[Line, Gap]]
+    """The most dangerous of the next 14 days."""
+    more_gaps: int
+
+
+def duties(user: User, lines: list[TeamLine], now: dt.datetime) -> Duties:
+    own = {line.team.pk for line in lines if line.role}
+    connections = sorted(mirror.visible_to(user), key=lambda row: row.team_id not in own)[:MIRRORS]
+    seen = look(connections, now)
+    found = [line_of(each, policy, now, GAP_DAYS) for each, policy in once(seen)]
+    found.sort(key=lambda line: (-len(line.services), line.policy.name.casefold(), line.policy.id))
+    gaps = dangerous_first(found)
+    instant = int(now.timestamp())
+    return Duties(
+        connections,
+        bool(seen),
+        [_duty(line, instant) for line in found[:ON_CALL]],
+        max(len(found) - ON_CALL, 0),
+        gaps[:GAPS],
+        max(len(gaps) - GAPS, 0),
+    )
+
+
+def _duty(line: Line, instant: int) -> Duty:
+    for number in range(1, len(line.policy.levels) + 1):
+        if people := on_call(line.seen, line.policy, number, instant):
+            return Duty(line, number, people)
+    return Duty(line, 0, [])
 
 
 VERIFIED_LATE: Final = 2 * DAY

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from django.urls import reverse
+from django.utils.http import urlencode
 
-from integrations.gateway.explain import Explained
+from integrations.gateway.explain import Explained, as_it_is, explain
+from integrations.gateway.identity import Identified
+from integrations.gateway.web import call_of
+from integrations.models import Connection
 from policies.actions import ASKABLE
-from policies.core.call import Decision, Kind, Risk, State
+from policies.core.call import Decision, Kind, Risk, State, Tool
 from policies.core.decide import EVERYTHING, Step
 from policies.models import Stop, Team, ToolRequest, ToolSetting, User
 
@@ -73,6 +77,19 @@ class About:
         """As ``WouldForm`` calls them."""
         principal = self.explained.principal
         return f"me:{self.team.slug}" if principal.kind is Kind.PERSON else principal.id
+
+
+def about_oneself(user: User, team: Team, connection: Connection, tool: Tool) -> About:
+    """Whether somebody may use a tool as themselves, through one of the team's connections, as the pipeline would decide now."""
+    state = as_it_is(team.pk)
+    identified = state.identities.identify(call_of(user, team, str(connection.pk)))
+    assert isinstance(identified, Identified)  # noqa: S101  (a person is never turned away, only denied)
+    return about(user, team, explain(state.policy, identified, tool))
+
+
+def where_explained(team: Team, tool: Tool) -> str:
+    """The page that tells oneself of it."""
+    return f"{reverse('explain')}?{urlencode({'who': f'me:{team.slug}', 'tool': tool.name})}"
 
 
 HEADLINES: Final = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import html
 import json
 import re
 from collections.abc import Collection, Iterable
@@ -15,16 +16,19 @@ from django.contrib.auth.forms import AuthenticationForm
 from django.db.models import QuerySet
 from django.forms.utils import flatatt
 from django.utils import timezone
-from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from integrations.actions import clean_bounds, end_of_day, suspension
 from integrations.leaving import END, Held, digest_of
 from integrations.models import Connection
+from integrations.notices import HORIZONS
 from integrations.pagerduty.catalog import CATEGORIES, PRESETS, TOOLS
 from integrations.pagerduty.diagnose import OBJECTS
 from integrations.pagerduty.masking import REVEALABLE
 from integrations.pagerduty.tools.definitions import definition
+from integrations.standing import DAYS, MOST_MINUTES
+from integrations.webhooks.message import LONGEST_ADDRESS
 from policies.actions import MAXIMUM_MINUTES_OF_READS, facts_digest, time_zones
 from policies.core.call import Decision, Door, EntryKind, Outcome, Risk, State, Tool
 from policies.models import AgentKey, Membership, Team, User
@@ -141,19 +145,38 @@ class PortalInviteForm(InviteForm):
     field_order = ("email", "role", "team", "team_role")
 
 
+def _options(choices: Iterable[Any], chosen: Collection[str]) -> SafeString:
+    # Escaped by the standard library, as Django's own does: with format_html a thousand of them cost 100 ms.
+    return SafeString(
+        "".join(
+            f'<option value="{html.escape(key)}"{" selected" if key in chosen else ""}>{html.escape(str(said))}</option>'
+            for key, said in ((str(key), said) for key, said in choices)
+        )
+    )
+
+
 class LongSelect(forms.Select):
     """A choice of one among hundreds, for each of which Django would render a template."""
 
     def render(self, name: str, value: Any, attrs: dict[str, Any] | None = None, renderer: object = None) -> SafeString:
-        chosen = "" if value is None else str(value)
-        options = format_html_join(
-            "",
-            '<option value="{}"{}>{}</option>',
-            ((key, mark_safe(" selected") if key == chosen else "", said) for key, said in self.choices),
-        )
+        options = _options(self.choices, {"" if value is None else str(value)})
         return format_html(
             '<select name="{}"{}>{}</select>', name, flatatt(self.build_attrs(self.attrs, attrs)), options
         )
+
+
+class LongSelectMultiple(forms.SelectMultiple):
+    """The same of several among hundreds."""
+
+    def render(self, name: str, value: Any, attrs: dict[str, Any] | None = None, renderer: object = None) -> SafeString:
+        options = _options(self.choices, {str(one) for one in value or ()})
+        return format_html(
+            '<select name="{}" multiple{}>{}</select>', name, flatatt(self.build_attrs(self.attrs, attrs)), options
+        )
+
+
+class Days(forms.CheckboxSelectMultiple):
+    """A few boxes in one line, which are not folded away."""
 
 
 @cache
@@ -636,6 +659,7 @@ KINDS = {
     EntryKind.SIGN_IN: "Sign-in",
     EntryKind.REJECTED: "Refused keys",
     EntryKind.ALARM: "Sign of a stolen key",
+    EntryKind.NOTICE: "Notice to a webhook",
 }
 """What the entries of the journal are called."""
 KINDS_TOLD = {
@@ -646,6 +670,7 @@ KINDS_TOLD = {
     EntryKind.SIGN_IN: "sign_in: somebody signed in, or was refused",
     EntryKind.REJECTED: "rejected: keys that nobody has, counted by where they came from",
     EntryKind.ALARM: "alarm: an agent key did what a stolen one would do",
+    EntryKind.NOTICE: "notice: what the portal itself sends to a team's webhook, before it is sent and once it was",
 }
 """The exact terms, as queries and the record have them, and what they mean."""
 OUTCOMES = {
@@ -730,6 +755,201 @@ class ConfirmForm(PageForm):
 
     seen = forms.CharField(widget=forms.HiddenInput, max_length=64)
     reason = forms.CharField(max_length=400, label="Why", help_text="Kept in the record.")
+
+
+class CoverageForm(PageForm):
+    """Which escalation policies, and how far ahead."""
+
+    weeks = forms.ChoiceField(required=False, choices=[("4", "4 weeks"), ("12", "12 weeks")], label="Ahead")
+    team = forms.ChoiceField(required=False, widget=LongSelect)
+    pagerduty_team = forms.ChoiceField(required=False, label="PagerDuty team", widget=LongSelect)
+    service = forms.ChoiceField(required=False, widget=LongSelect)
+    text = forms.CharField(required=False, max_length=200, label="Name of a policy, service or schedule")
+
+    def __init__(
+        self,
+        data: Any,
+        teams: Iterable[tuple[str, str]],
+        pagerduty_teams: Iterable[tuple[str, str]],
+        services: Iterable[tuple[str, str]],
+    ) -> None:
+        super().__init__(data)
+        offered = {"team": teams, "pagerduty_team": pagerduty_teams, "service": services}
+        for name, choices in offered.items():
+            field = self.fields[name]
+            assert isinstance(field, forms.ChoiceField)  # noqa: S101
+            field.choices = [("", "any"), *choices]
+
+
+class IntendForm(PageForm):
+    """Says that a gap is meant to be."""
+
+    every = forms.ChoiceField(
+        choices=[("once", "this gap alone"), ("week", "every week at this time")],
+        widget=forms.RadioSelect,
+        initial="once",
+        label="What is intended",
+        help_text="Only what lies within these hours: a gap that grows beyond them is shown again.",
+    )
+    until = forms.DateField(
+        widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
+        label="Until the end of",
+        help_text="A day, a year ahead at most. From then on it is a gap like any other.",
+    )
+    reason = forms.CharField(max_length=500, label="Why", help_text="Shown beside it, and kept in the record.")
+
+
+class OverrideForm(PageForm):
+    """Who stands in, on which schedule and when; times in the reader's zone or as ISO 8601 says."""
+
+    schedule = forms.ChoiceField(widget=LongSelect)
+    person = forms.ChoiceField(label="Who goes on call", widget=LongSelect)
+    starts = forms.CharField(label="From", widget=forms.DateTimeInput(attrs={"type": "datetime-local", "step": "1"}))
+    ends = forms.CharField(label="Until", widget=forms.DateTimeInput(attrs={"type": "datetime-local", "step": "1"}))
+
+    def __init__(
+        self, data: Any, schedules: Iterable[tuple[str, str]], people: Iterable[tuple[str, str]], initial: Any = None
+    ) -> None:
+        super().__init__(data, initial=initial)
+        for name, choices in (("schedule", schedules), ("person", people)):
+            field = self.fields[name]
+            assert isinstance(field, forms.ChoiceField)  # noqa: S101
+            field.choices = list(choices)
+
+    def clean_starts(self) -> dt.datetime:
+        return moment(self.cleaned_data["starts"])
+
+    def clean_ends(self) -> dt.datetime:
+        ends = moment(self.cleaned_data["ends"])
+        if ends <= timezone.now():
+            raise forms.ValidationError("This is over already.")
+        if (starts := self.cleaned_data.get("starts")) is not None and ends <= starts:
+            raise forms.ValidationError("It ends before it begins.")
+        return ends
+
+
+class PagedForm(PageForm):
+    """An incident of which service or policy, and when."""
+
+    of = forms.ChoiceField(label="An incident of", widget=LongSelect)
+    at = forms.CharField(
+        required=False,
+        label="That begins",
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}),
+        help_text="Empty: now.",
+    )
+    urgency = forms.ChoiceField(
+        required=False,
+        choices=[("", "as the service says, else high"), ("high", "high"), ("low", "low")],
+        help_text="Low urgency does not escalate by itself.",
+    )
+
+    def __init__(self, data: Any, choices: Iterable[Any], initial: Any = None) -> None:
+        super().__init__(data, initial=initial)
+        field = self.fields["of"]
+        assert isinstance(field, forms.ChoiceField)  # noqa: S101
+        field.choices = list(choices)
+
+    def clean_at(self) -> dt.datetime | None:
+        return moment(self.cleaned_data["at"]) if self.cleaned_data["at"] else None
+
+
+def moment(text: str) -> dt.datetime:
+    """A time as a browser's field or an address has it: without an offset it is in the reader's zone. To the second.
+
+    Raises:
+        ValidationError: it is none, or none that a schedule could hold.
+    """
+    try:
+        found = dt.datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+        found = (timezone.make_aware(found) if found.tzinfo is None else found).astimezone(dt.UTC)
+    except (ValueError, OverflowError) as error:
+        raise forms.ValidationError("This is no time: write it like 2026-12-06T02:00.") from error
+    if abs(found - timezone.now()) > dt.timedelta(days=3_660):
+        raise forms.ValidationError("This is more than ten years away.")
+    return found.replace(microsecond=0)
+
+
+class NoticesForm(ReasonForm):
+    """What a team is told of gaps, and how."""
+
+    horizon_days = forms.IntegerField(
+        min_value=HORIZONS[0],
+        max_value=HORIZONS[1],
+        label="Days ahead",
+        help_text="A gap is told once it begins within so many days.",
+    )
+    by_email = forms.BooleanField(
+        required=False,
+        label="Mail the managers",
+        help_text="Each manager of this team, whatever address they sign in with.",
+    )
+
+
+class WebhookForm(ReasonForm):
+    url = forms.CharField(
+        max_length=LONGEST_ADDRESS,
+        label="Address",
+        widget=forms.TextInput(
+            attrs={"autocomplete": "off", "inputmode": "url", "placeholder": "https://hooks.example.com/…"}
+        ),
+        help_text="It begins with https:// and leads to the Internet. Kept sealed: later only its host is shown.",
+    )
+
+
+class StandingForm(ReasonForm):
+    """What must hold: an incident of what, when, reaches whom, within how long."""
+
+    about = forms.ChoiceField(label="An incident of", widget=LongSelect)
+    weekdays = forms.TypedMultipleChoiceField(
+        coerce=int,
+        choices=[(number, name) for number, name in enumerate(DAYS, 1)],
+        widget=Days,
+        label="On",
+        error_messages={"required": "Choose at least one day of the week."},
+    )
+    clock = forms.TimeField(label="At", widget=forms.TimeInput(attrs={"type": "time"}, format="%H:%M"))
+    time_zone = forms.ChoiceField(label="By the clock of", widget=LongSelect)
+    whom = forms.ChoiceField(label="Must reach", widget=LongSelect)
+    people = forms.MultipleChoiceField(
+        required=False,
+        label="Which people",
+        widget=LongSelectMultiple(attrs={"size": 6}),
+        help_text="One of those chosen here must be reached. Only where the choice above is one of these people.",
+    )
+    within_minutes = forms.IntegerField(
+        min_value=0,
+        max_value=MOST_MINUTES,
+        label="Within minutes",
+        help_text="Until the first message to them is sent, by their own notification rules where these are known.",
+    )
+
+    def __init__(
+        self,
+        data: Any,
+        about: Iterable[Any],
+        whom: Iterable[tuple[str, str]],
+        people: Iterable[tuple[str, str]],
+        initial: Any = None,
+        auto_id: str = "id_%s",
+    ) -> None:
+        super().__init__(data, initial=initial, auto_id=auto_id)
+        offered: dict[str, Iterable[Any]] = {
+            "about": about,
+            "time_zone": zone_choices(),
+            "whom": [("anybody", "anybody"), ("people", "one of the people chosen below"), *whom],
+            "people": people,
+        }
+        for name, choices in offered.items():
+            field = self.fields[name]
+            assert isinstance(field, forms.ChoiceField)  # noqa: S101
+            field.choices = list(choices)
+
+    def clean(self) -> dict[str, Any]:
+        values: dict[str, Any] = super().clean() or {}
+        if values.get("whom") == "people" and not values.get("people") and "people" not in self.errors:
+            self.add_error("people", "Choose at least one person.")
+        return values
 
 
 class SchedulesForm(PageForm):

@@ -31,7 +31,8 @@ class Address:
     @property
     def of_a_team(self) -> bool:
         """Whether it is about something that belongs to a team."""
-        return "slug" in self.parameters or self.name in ("stop", "audit-entry", "request", "mirror", "schedule")
+        named = ("stop", "audit-entry", "request", "mirror", "schedule", "coverage-policy")
+        return "slug" in self.parameters or self.name in named
 
 
 def addresses() -> dict[str, Address]:
@@ -79,6 +80,10 @@ def _seat(team: Any) -> int:
     return int(team.memberships.order_by("-role", "pk").values_list("pk", flat=True)[0])
 
 
+GAPPY = "PGAPPY1"
+"""An escalation policy that reaches nobody on Sundays."""
+
+
 def _schedule(team: Any) -> str:
     rows = _model("integrations.MirroredDocument").filter(connection=_first(team.connections), kind="schedules")
     return str(rows.filter(gone_at=None).order_by("remote_id").values_list("remote_id", flat=True)[0])
@@ -100,7 +105,9 @@ EXAMPLES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "connection": lambda team: {"pk": _first(team.connections)},
     "connection-test": lambda team: {"pk": _first(team.connections)},
     "connection-delete": lambda team: {"pk": _first(team.connections)},
+    "standing-check": lambda team: {"pk": _first(team.standing_checks)},
     "mirror": lambda team: {"connection": _first(team.connections)},
+    "coverage-policy": lambda team: {"connection": _first(team.connections), "policy_id": GAPPY},
     "schedule": lambda team: {"connection": _first(team.connections), "schedule_id": _schedule(team)},
     "feed": lambda team: {"token": feed_token(team)},
     "team-preset": lambda team: {"name": "observer"},
@@ -128,6 +135,8 @@ QUERIES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "explain decision": lambda team: {"decision": _decision(team)},
     "explain agent": lambda team: {"who": f"key:{_key(team)['pk']}", "tool": "resolve_incident"},
     "explain oneself": lambda team: {"who": f"me:{team.slug}", "tool": "resolve_incident", "arguments": "{}"},
+    "coverage weeks": lambda team: {"weeks": 12, "team": team.slug},
+    "paged policy": lambda team: {"of": f"policy.{GAPPY}.{_first(team.connections)}"},
     "schedule day": lambda team: {"view": "day", "zone": "Asia/Kolkata"},
     "schedule month": lambda team: {"view": "month", "zone": "Europe/Berlin"},
     "access team": lambda team: {"day": timezone.now().date().isoformat(), "what": "risk:high", "team": team.slug},

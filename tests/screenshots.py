@@ -38,6 +38,8 @@ MORE = {
     "connection": [("vic", "")],
     "connection-bounds": [("ada", "?team_ids=PTEAM00")],
     "catalogue": [("ada", "?text=status+page"), ("ada", "?text=nonsense")],
+    "team-notices": [("vic", ""), ("rhea", "")],
+    "standing-check": [("vic", "")],
     "audit": [("ada", "?q=verdict%3Adeny"), ("ada", "?q=tool%3Anonsense"), ("mina", ""), ("vic", "")],
     "grid": [("ada", "?category=incidents")],
     "schedules": [("ada", "?text=nonsense"), ("rhea", "")],

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NETWORK = {"httpx", "httptools", "requests", "urllib3", "socket", "http.client", "urllib.request", "smtplib", "ftplib"}
 CONNECTS = {"create_connection", "create_unix_connection", "open_connection", "open_unix_connection", "sock_connect"}
 """What asyncio reaches the network by."""
-WAYS_OUT = {"integrations/pagerduty/transport.py"}
+WAYS_OUT = {"integrations/pagerduty/transport.py", "integrations/webhooks/transport.py"}
 SANDBOX = "integrations/pagerduty/sandbox/"
 KNOWN_USES = {"policies/journal.py": {"socket"}, "portal/oidc.py": {"requests"}}
 """The journal names its streams by ``socket.gethostname()``. Django-allauth asks OIDC providers by requests, and is told there
@@ -99,6 +99,16 @@ def test_the_token_is_unsealed_in_the_transport_and_nowhere_else() -> None:
         # The field module reads whose a sealed token is, the check opens a canary, and the secrets of second factors have keys
         # of their own: none opens a token.
         assert not decrypts or path in ("integrations/fields.py", "portal/checks.py", "portal/sign_in.py"), path
+
+
+def test_a_webhooks_address_and_secrets_are_opened_in_its_transport_alone_and_only_the_outbox_sends() -> None:
+    for path, tree in sources().items():
+        named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        if "open_for_webhook" in named | attributes | imported(tree):
+            assert path == "integrations/webhooks/transport.py", path
+        if "integrations.webhooks.transport" in imported(tree):
+            assert path == "integrations/webhooks/deliveries.py", path
 
 
 def test_nobody_makes_credentials_but_the_door_and_the_portals_own_jobs() -> None:

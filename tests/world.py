@@ -29,8 +29,24 @@ from integrations.actions import (
     do_replace_token,
 )
 from integrations.feeds import digest_of, do_make_feed
-from integrations.models import Attempt, Connection, ConnectionTest, Feed, Mirror, MirroredDocument, RunningTest
+from integrations.intended import do_mark_intended
+from integrations.models import (
+    Attempt,
+    CheckRun,
+    Connection,
+    ConnectionTest,
+    Delivery,
+    Feed,
+    Mirror,
+    MirroredDocument,
+    RunningTest,
+    StandingCheck,
+)
+from integrations.notices import look
 from integrations.pagerduty.catalog import TOOLS
+from integrations.standing import Asked, do_make_check
+from integrations.standing import run as run_check
+from integrations.webhooks.actions import do_renew_webhook_secret, do_send_test, do_set_webhook
 from policies.actions import (
     count_guess,
     do_create_personal_workspace,
@@ -68,8 +84,9 @@ from policies.models import (
     User,
 )
 from tests.conftest import PASSWORD, Cast, make_cast
+from tests.kept import keep, policy, schedule, service
 from tests.mirrored import mirrored
-from tests.pages import EXAMPLES, INVITED, QUERIES, addresses, feed_token, path_of
+from tests.pages import EXAMPLES, GAPPY, INVITED, QUERIES, addresses, feed_token, path_of
 
 NETWORKS = ("198.51.100.7", "203.0.113.9")
 
@@ -241,7 +258,46 @@ def _connection(number: int, team: Team, manager: User, ada: User) -> Connection
         connection=connection, defaults={**tested, "steps": [["GET /abilities", "200"]], "ended_at": timezone.now()}
     )
     mirrored(connection)
+    _gaps(connection, manager)
+    _noticed(connection, manager)
     return connection
+
+
+def _gaps(connection: Connection, manager: User) -> None:
+    """A policy that reaches nobody on Sundays, one of which is meant to be so."""
+    sunday = timezone.now().astimezone(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    sunday += dt.timedelta(days=6 - sunday.weekday() or 7)
+    keep(
+        connection,
+        schedule("PSCHGAP", "Six days", users=["PUSRGAP"], days=6),
+        policy(GAPPY, "Not on Sundays", "PSCHGAP", loops=1),
+        service("PSVCGAP", GAPPY, "Books"),
+    )
+    do_mark_intended(
+        connection,
+        policy_id=GAPPY,
+        policy_name="Not on Sundays",
+        starts_at=sunday,
+        ends_at=sunday + dt.timedelta(hours=20),
+        until=sunday + dt.timedelta(days=9),
+        by=manager,
+        reason="the books are closed",
+    )
+
+
+def _noticed(connection: Connection, manager: User) -> None:
+    """What the team is told: of the gaps that there are, and of a check that fails; and where it is told."""
+    team, now = connection.team, timezone.now()
+    do_set_webhook(team, url="https://hooks.example.com/services/T0/B0/s3cr3tXYZ1", by=manager)
+    do_renew_webhook_secret(team, by=manager)
+    look(team, now)
+    asked = Asked(connection, "service", "PSVCGAP", [6, 7], dt.time(3, 0), "Europe/Berlin", "people", ["PUSRGAP"], 15)
+    run_check(do_make_check(team, asked, by=manager), now)
+    do_send_test(team, by=manager)
+    # None is to leave this process, nor to wait for a worker: each ended in one way or another.
+    Delivery.objects.filter(team=team).update(due_at=None, state="sent", told="It answered 200.", status=200)
+    last = Delivery.objects.filter(team=team).latest("created_at")
+    Delivery.objects.filter(pk=last.pk).update(state="given_up", told="It answered 503.", status=503, attempts=6)
 
 
 def _calls(number: int, team: Team, key: AgentKey) -> None:
@@ -317,10 +373,14 @@ def spoil() -> None:
     Authenticator.objects.filter(type="webauthn").update(data={"name": HOSTILE, "credential": PASSKEY})
     Connection.objects.update(bound_team_ids=[HOSTILE], bound_service_ids=[HOSTILE])
     AgentKey.objects.update(tools=[HOSTILE])
+    StandingCheck.objects.update(whom_names=[HOSTILE], whom_ids=[HOSTILE])
+    CheckRun.objects.update(occurrences=[{"at": 1_800_000_000, "holds": False, "told": HOSTILE}])
     for row in MirroredDocument.objects.all():
         body = json.dumps(_hostile_document(mirror.unpacked(row.body))).encode()
         MirroredDocument.objects.filter(pk=row.pk).update(body=zlib.compress(body, 1), digest=str(row.pk))
-    Mirror.objects.update(version=F("version") + 1)
+    for row in Mirror.objects.select_related("connection"):
+        # Within these bounds, or none of it would be shown.
+        Mirror.objects.filter(pk=row.pk).update(version=row.version + 1, bounds=mirror._bounds(row.connection))
     for alarm in Alarm.objects.all():
         alarm.signs = [{**sign, "ip": HOSTILE, "network": HOSTILE, "tool": HOSTILE} for sign in alarm.signs]
         alarm.save()

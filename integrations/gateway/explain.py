@@ -112,7 +112,10 @@ def _of_connection(policy: Policy, identified: Identified, tool: Tool) -> list[S
         return [first, Step("The connection's bounds", "There is no connection, and so there are no bounds.")]
     if connection.bounds.whole_account:
         return [first, Step("The connection's bounds", f"{connection.name} spans the whole PagerDuty account.")]
-    if tool.operations and not is_reachable(tool, connection.bounds):
+    if not tool.operations:
+        told = f"{connection.name} is bounded to a part of the account, and the portal's mirror of it holds no more."
+        return [first, Step("The connection's bounds", told)]
+    if not is_reachable(tool, connection.bounds):
         reason = f"{tool.name} reaches the whole PagerDuty account, and {connection.name} is bounded to a part of it."
         remedy = "An administrator can allow it account-wide on the connection's page."
         return [first, Step("The connection's bounds", reason, Said(Decision.DENY, "bounds", reason, remedy))]
@@ -126,14 +129,16 @@ async def foresee(
     policy: Policy, identified: Identified, explained: Explained, arguments: Mapping[str, Any], call: Call
 ) -> Explained:
     """Also what is said of the calls that a use with these arguments begins with, as far as that can be told before
-    PagerDuty has answered any. ``call``: what the calls of a use have in common."""
+    PagerDuty has answered any. A tool that the portal answers from its own mirror makes none. ``call``: what the calls of a use
+    have in common."""
     tool = explained.tool
     if not explained.goes_on:
         return explained
     calls: list[Foreseen] = []
 
     async def unsent(ask: tools.Ask) -> tools.Told:
-        calls.append(await _foreseen(policy, identified, dataclasses.replace(call, **operation_of(ask))))
+        if ask.own is None:
+            calls.append(await _foreseen(policy, identified, dataclasses.replace(call, **operation_of(ask))))
         return tools.Told(None, "failed", {"problem": "It was not sent."})
 
     wrong = ""

@@ -46,6 +46,8 @@ class Resolution:
     """What to use instead of what is refused, where the integration knows it."""
     held: Mapping[str, Any] = field(default_factory=dict)
     """What bounds forced into the request, for the record: ``{"team_ids": ["PQ9K7I8"]}``."""
+    is_own: bool = False
+    """The integration answers it from what the portal keeps (``answer``): there is no operation, and nothing to send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,31 @@ class Reply:
         return Outcome.REFUSED if self.status < 500 else Outcome.FAILED
 
 
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What the portal itself answers, from what it keeps of the service."""
+
+    document: Any
+    """JSON-able."""
+    as_of: str
+    """When what it was made of was read, in ISO 8601 (UTC)."""
+    targets: tuple[Target, ...] = ()
+    """What the call was about: names among its arguments are known as ids now."""
+
+
+class Unanswered(Exception):
+    """Why the portal has no answer of its own: says what to do. ``about``: the argument that is wrong; empty: none is.
+    ``candidates``: rows (``id``, ``name``) that it could mean."""
+
+    def __init__(
+        self, problem: str, remedy: str, *, about: str = "", candidates: tuple[Mapping[str, Any], ...] = ()
+    ) -> None:
+        super().__init__(problem)
+        self.remedy = remedy
+        self.about = about
+        self.candidates = candidates
+
+
 FAILURES = (
     *("resolve", "private_address", "proxy", "connect", "tls", "connect_timeout"),
     *("timeout", "disconnected", "too_large", "malformed"),
@@ -174,6 +201,11 @@ class Integration(Protocol):
         Send once (a read: at most twice) before ``deadline``, a time of ``time.monotonic()``. What the network does
         comes back as a ``Reply``, and so does an answer that is not the service's (``malformed``); an exception means that
         nothing was sent."""
+        ...
+
+    async def answer(self, resolution: Resolution, connection: Connection) -> Own:
+        """Asked in place of ``send`` where the resolution ``is_own``, with no bounds asked before: what is kept of a connection
+        is inside its bounds. Blocks nothing. Raises ``Unanswered``."""
         ...
 
     async def close(self) -> None: ...

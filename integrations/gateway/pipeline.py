@@ -1,6 +1,7 @@
 """The one way in. Every door makes a ``Call`` and awaits ``Pipeline.run``; nothing else reaches an integration.
 
-identify → resolve → decide → bound → intend (writes) → send → record. Each stage takes frozen values and returns the next.
+identify → resolve → decide → bound → intend (writes) → send → record. Each stage takes frozen values and returns the next. What
+the portal answers from what it keeps itself goes the same way, with that answer in place of bound and send.
 """
 
 from __future__ import annotations
@@ -25,7 +26,17 @@ from prometheus_client import Counter, Histogram
 
 from integrations.gateway.alarms import Signs
 from integrations.gateway.identity import Identified, Identities, Rejected
-from integrations.gateway.integration import Connection, Integration, Look, LookFailed, Refusal, Reply, Resolution
+from integrations.gateway.integration import (
+    Connection,
+    Integration,
+    Look,
+    LookFailed,
+    Own,
+    Refusal,
+    Reply,
+    Resolution,
+    Unanswered,
+)
 from integrations.gateway.retries import DOUBT_SECONDS, Earlier, Retries, Trying
 from integrations.gateway.retries import State as Tried
 from policies.core.call import (
@@ -56,6 +67,8 @@ CONNECTION_TEST: Final = "job:connection_test"
 BOUNDS_JOB: Final = "job:bounds"
 IDEMPOTENCY_KEY: Final = "pagewarden/idempotency-key"
 """Where the MCP door takes a caller's own name for a write, in ``_meta``: the same name means the same write, tried again."""
+ARGUMENT: Final = "argument:"
+"""What the word for a wrong argument of a tool begins with (``Answer.fault``): the argument's name follows."""
 EXPLAIN_OBJECT: Final = "job:explain_object"
 LOOKS: Final = frozenset({CONNECTION_TEST, EXPLAIN_OBJECT, BOUNDS_JOB})
 """The portal's own looks at a connection. What they read reaches no assistant, so bounds do not hold them."""
@@ -79,6 +92,10 @@ class Answer:
     remedy: str = ""
     fault: str = ""
     """Which problem an invalid call has, in a word for the record; ``problem`` may repeat what was sent."""
+    own: Own | None = None
+    """What the portal itself answered: nothing was sent."""
+    candidates: tuple[Mapping[str, Any], ...] = ()
+    """Of an invalid call: what its argument could mean."""
     withheld: Reply | None = None
     """What PagerDuty answered and the caller does not get: outside the bounds. The entry tells that it came."""
     retry_after: float | None = None
@@ -325,6 +342,8 @@ class Pipeline:
                 return await self._recorded(about, stopped)
             connection = identified.connection
             assert connection is not None  # noqa: S101  (_stopped saw to both)
+            if resolution.is_own:
+                return await self._own(about, connection, deadline, away=state.reads_only)
             assert resolution.request is not None  # noqa: S101
             bounded = not connection.bounds.whole_account and identified.principal.id not in LOOKS
             if bounded:
@@ -479,6 +498,21 @@ class Pipeline:
             answer = await self._released(about, answer, connection, deadline)
         return await self._recorded(about, answer)
 
+    async def _own(self, about: _About, connection: Connection, deadline: float, *, away: bool) -> Answer:
+        """What the integration answers itself, on record. ``away``: so is the database, in which all of it is kept."""
+        began = time.monotonic()
+        try:
+            if away:
+                raise Unanswered(_DATABASE_AWAY, "Try again shortly, or use a tool that asks PagerDuty.")
+            async with asyncio.timeout(deadline - began):
+                own = await self.integration.answer(about.resolution, connection)
+        except (Unanswered, TimeoutError) as none:
+            return await self._recorded(about, _unanswered(about.verdict, none))
+        resolution = dataclasses.replace(about.resolution, targets=own.targets)
+        about = _About(about.call, about.identified, resolution, about.verdict, self._redactor)
+        about.own_seconds = time.monotonic() - began
+        return await self._recorded(about, Answer(200, Outcome.DONE, about.verdict, own=own))
+
     async def _released(self, about: _About, answer: Answer, connection: Connection, deadline: float) -> Answer:
         """The answer, or in its place a denial that keeps what came back for the record alone."""
         assert answer.reply is not None  # noqa: S101
@@ -561,6 +595,8 @@ class _About:
         self.redactor = redactor
         self.reveal: frozenset[str] = frozenset()
         """Kinds of what is masked that whoever called is shown."""
+        self.own_seconds = 0.0
+        """How long the portal's own answer took."""
         self._asked: dict[str, Any] | None = None
 
     def with_verdict(self, verdict: Verdict | None) -> _About:
@@ -648,6 +684,8 @@ class _About:
         details["status"] = answer.status
         if answer.outcome is Outcome.INVALID:
             details["problem"] = answer.fault
+        if answer.own is not None:
+            details["mirror"] = {"as_of": answer.own.as_of, "milliseconds": round(self.own_seconds * 1000, 1)}
         if reply is not None:
             details["upstream"] = {
                 "request_id": self._plain(reply.header("x-request-id"), _REQUEST_ID),
@@ -718,6 +756,23 @@ def _denied(verdict: Verdict) -> Answer:
     return Answer(403, Outcome.DENIED, verdict, problem=verdict.reason, remedy=verdict.remedy)
 
 
+def _unanswered(verdict: Verdict, none: Unanswered | TimeoutError) -> Answer:
+    """The answer to a call that the portal itself should have answered, and could not."""
+    if isinstance(none, TimeoutError):
+        none = Unanswered(
+            "There was no answer in time: nothing was sent.", "Ask for less at once, or try again shortly."
+        )
+    return Answer(
+        400 if none.about else 503,
+        Outcome.INVALID if none.about else Outcome.FAILED,
+        verdict,
+        problem=str(none),
+        remedy=none.remedy,
+        fault=f"{ARGUMENT}{none.about}" if none.about else "",
+        candidates=none.candidates,
+    )
+
+
 def _untold(about: _About, error: LookFailed | TimeoutError) -> Answer:
     """Who owns what a call is about could not be told, so nothing of it goes out or comes back."""
     permanent = isinstance(error, LookFailed) and error.permanent
@@ -728,6 +783,7 @@ def _untold(about: _About, error: LookFailed | TimeoutError) -> Answer:
     return denied if permanent else dataclasses.replace(denied, status=503)
 
 
+_DATABASE_AWAY: Final = "The portal's database is away, and this is answered from what is kept there."
 _STRANGER: Final = Answer(
     401,
     Outcome.DENIED,

@@ -16,7 +16,7 @@ import msgspec
 from django.conf import settings
 
 from integrations.gateway.http import IDEMPOTENCY_FORM
-from integrations.gateway.pipeline import IDEMPOTENCY_KEY, Answer, Known
+from integrations.gateway.pipeline import ARGUMENT, IDEMPOTENCY_KEY, Answer, Known
 from integrations.pagerduty import tools
 from integrations.pagerduty.tools.errors import refused
 from policies.core.call import Call, Decision, Outcome, Tool
@@ -106,7 +106,7 @@ class Use:
     ) -> tuple[Any, bool]:
         """A use that goes no further than its verdict, on record: denied, or allowed and not to be understood."""
         self.about = wrong.about if wrong is not None else ""
-        fault = f"argument:{self.about}" if self.about else "arguments"
+        fault = f"{ARGUMENT}{self.about}" if self.about else "arguments"
         answer = await self._make(
             self._made("", "", tool=name, arguments=arguments, problem=problem, fault=fault), False
         )
@@ -136,6 +136,8 @@ class Use:
         if answer is None:
             raise CallerGone
         self.may_be_done = self.may_be_done or (writes and answer.reply is not None)
+        if answer.fault.startswith(ARGUMENT):
+            self.about = answer.fault.removeprefix(ARGUMENT)
         return self._told(answer)
 
     def _made(self, method: str, path: str, *, tool: str = "", **more: Any) -> Call:
@@ -150,13 +152,16 @@ class Use:
             self.decisions.append(verdict.decision_id)
         if answer.replay_of and not answer.problem:
             self._notes.append(f"This write was done before (decision {answer.replay_of}) and was not sent again.")
+        if answer.own is not None and not answer.problem:
+            return tools.Told(answer.own.document)
         if not answer.problem and reply is not None:
             if reply.status >= 400:
-                error = refused(reply.status, reply.body)
                 asked = {"tool": verdict.tool, "decision_id": verdict.decision_id} if verdict else {}
-                return tools.Told(None, "refused", {**error, **asked})
+                return tools.Told(None, "refused", {**refused(reply.status, reply.body), **asked})
             return tools.Told(msgspec.json.decode(reply.body) if reply.body else None)
-        error = {"problem": answer.problem, "remedy": answer.remedy}
+        error: dict[str, Any] = {"problem": answer.problem, "remedy": answer.remedy}
+        if answer.candidates:
+            error["candidates"] = list(answer.candidates)
         if verdict is not None:
             error |= {"tool": verdict.tool, "decision_id": verdict.decision_id}
             if not answer.allowed:
@@ -171,7 +176,9 @@ class Use:
 
 
 def operation_of(ask: tools.Ask) -> dict[str, Any]:
-    """What a call says of the operation that a tool asks for."""
+    """What a call says of the operation that a tool asks for; or of what it asks the portal itself."""
+    if ask.own is not None:
+        return {"method": "", "path": "", "arguments": ask.own}
     body = b"" if ask.body is None else msgspec.json.encode(ask.body)
     return {"method": ask.method, "path": ask.path, "query": urlencode(ask.query), "body": body}
 

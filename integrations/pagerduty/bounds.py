@@ -833,6 +833,8 @@ _HOW: Final = {
 
 def meaning(tool: Tool, bounds: Bounds) -> Meaning:
     """What bounds make of a tool, before they are saved."""
+    if not tool.operations:
+        return Meaning(tool, "works", "Answered from the portal's own mirror, which holds what is inside alone.")
     told = [_of_operation(tool, operation_id, bounds) for operation_id in tool.operations]
     works = {work for work, _ in told}
     if len(works) == 1:

@@ -32,8 +32,10 @@ CATEGORIES: Final = (
     "account",
 )
 PRESET_NAMES: Final = ("observer", "responder", "manager", "core")
-BOUNDS: Final = ("team_ids", "service_ids", "answer_owner", "owner", "unbounded")
-"""How an operation is held inside a connection's bounds (``catalog.toml`` says what each means), the strictest last."""
+MIRROR: Final = "mirror"
+BOUNDS: Final = (MIRROR, "team_ids", "service_ids", "answer_owner", "owner", "unbounded")
+"""How an operation is held inside a connection's bounds (``catalog.toml`` says what each means), the strictest last; the first
+is said of tools without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,8 @@ def _bounds(data: Mapping[str, Any]) -> Mapping[str, str]:
     """Operation → word, of one tool."""
     told = data["bounds"]
     words: Mapping[str, str] = dict.fromkeys(data["operations"], told) if isinstance(told, str) else told
-    if set(words) != set(data["operations"]) or not set(words.values()) <= set(BOUNDS):
+    known = set(BOUNDS) - {MIRROR}
+    if set(words) != set(data["operations"]) or not set(words.values()) <= known or (not words and told != MIRROR):
         raise ValueError(f"catalog.toml: {data['name']}: bounds needs one known word for each of its operations")
     return words
 
@@ -121,7 +124,7 @@ def _tool(data: Mapping[str, Any], shared: Mapping[str, Parameter], keep: Mappin
         description=data["description"],
         input_schema=_schema(parameters),
         scopes=tuple(data["scopes"]),
-        bounds=max(_bounds(data).values(), key=BOUNDS.index),
+        bounds=max(_bounds(data).values(), key=BOUNDS.index, default=MIRROR),
         presets=frozenset(data["presets"]),
         keep=_keep(keep, parameters),
     )
@@ -273,6 +276,8 @@ def _check() -> None:
                 raise ValueError(f"catalog.toml: {data['name']}: another tool says other bounds of {operation_id}")
     for tool in TOOLS.values():
         where = f"catalog.toml: {tool.name}"
+        if not tool.operations and tool.writes:
+            raise ValueError(f"{where}: it writes, and has no operation")
         for operation_id in tool.operations:
             operation = OPERATIONS.get(operation_id)
             if operation is None:

@@ -429,6 +429,8 @@ def _probe_of(tool: Tool) -> str:
     own = next((operation for operation in tool.operations if operation in PROBES), "")
     if own or tool.writes:
         return own
+    if not tool.operations:
+        return _BY_SCOPE["schedules.read"]  # The mirror, from which it is answered, is read by this very token.
     if not tool.scopes:
         v3 = all(OPERATIONS[operation].path.startswith("/v3/") for operation in tool.operations)
         return "listSchedulesV3" if v3 else ""

@@ -7,8 +7,9 @@ from typing import Final
 
 import msgspec
 
-from integrations.gateway.integration import Connection, Look, Refusal, Reply, Request, Resolution
+from integrations.gateway.integration import Connection, Look, Own, Refusal, Reply, Request, Resolution
 from integrations.pagerduty import catalog, masking, resolve
+from integrations.pagerduty.answers import Mirrors
 from integrations.pagerduty.bounds import Held
 from integrations.pagerduty.transport import Transport
 from policies.core.call import Call
@@ -24,6 +25,7 @@ class PagerDuty:
     def __init__(self) -> None:
         self._transport = Transport()
         self._held = Held()
+        self._mirrors = Mirrors()
 
     def resolve(self, call: Call) -> Resolution:
         return resolve.resolve(call)
@@ -59,7 +61,12 @@ class PagerDuty:
             # What cannot be read cannot be masked, and is not shown.
             return _not_theirs(reply)
 
+    async def answer(self, resolution: Resolution, connection: Connection) -> Own:
+        [tool] = resolution.tools
+        return await self._mirrors.answer(tool, resolution.arguments["arguments"], connection)
+
     async def close(self) -> None:
+        self._mirrors.close()
         await self._transport.close()
 
 

@@ -14,8 +14,14 @@ from policies.core.call import Operation, Tool
 
 WIDTH: Final = 118
 _BLOCK: Final = "\n[[refused]]\n"
+MIRRORED: Final = "Answered from the portal's own mirror: nothing is sent to PagerDuty."
+"""What is said of a tool without operations, wherever those would stand."""
 BOUNDS_TOLD: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
+        "mirror": (
+            "the mirror holds no more",
+            "nothing is sent: the portal answers from its own mirror of the connection, which holds what is inside alone",
+        ),
         "team_ids": (
             "kept to its teams",
             "the connection's PagerDuty teams are forced into the request as a filter; where "
@@ -46,6 +52,11 @@ class Served:
     def line(self) -> str:
         """What it does, in its first sentence."""
         return f"{self.tool.description.split('. ')[0].rstrip('.')}."
+
+    @property
+    def mirrored(self) -> str:
+        """Of a tool without operations, what it is answered from."""
+        return "" if self.operations else MIRRORED
 
     @property
     def bounds(self) -> str:
@@ -115,7 +126,9 @@ def _lines() -> Iterator[str]:
     yield "Written by `manage.py catalogue` from `catalog.toml`, `operations.toml` and `refusals.toml`: change those, not this."
     yield ""
     yield f"PagerDuty publishes {len(OPERATIONS)} operations."
-    yield f"{count} of them are served by {len(TOOLS)} tools: {len(TOOLS) - writes} read and {writes} write."
+    serving = sum(bool(tool.operations) for tool in TOOLS.values())
+    yield f"{count} of them are served by {serving} tools: {serving - writes} read and {writes} write."
+    yield f"{len(TOOLS) - serving} more tools have no operation: the portal answers them from its own mirror of the account."
     yield f"{len(REFUSALS)} are refused, each with a reason and with what to use instead."
     yield ""
     yield "| Category | Tools | Operations |"
@@ -173,8 +186,8 @@ def _tool(row: Served) -> list[str]:
         "writes" if tool.writes else "reads",
         tool.default.value.replace("_", " "),
         row.bounds,
-        "<br>".join(f"`{scope}`" for scope in tool.scopes) or "none declared",
-        "<br>".join(f"`{each.method} {each.path}` ({each.id})" for each in row.operations) or "none",
+        "<br>".join(f"`{scope}`" for scope in tool.scopes) or ("none declared" if tool.operations else "none needed"),
+        "<br>".join(f"`{each.method} {each.path}` ({each.id})" for each in row.operations) or row.mirrored,
         row.line,
     ]
 

@@ -190,12 +190,15 @@ def resolve(call: Call) -> Resolution:
 
 
 def _of_tool(call: Call) -> Resolution:
-    """A tool by its name, with nothing to send: the verdict on it is all that is asked for."""
+    """A tool by its name, with nothing to send: the verdict on it is all that is asked for, or what the mirror has to say."""
     tool = TOOLS.get(call.tool)
     if tool is None:
         why, instead = "There is no tool of this name.", "Use a tool that tools/list names."
         return Resolution(None, (), shape="(unknown tool)", refusal=why, remedy=instead)
-    return Resolution(None, (tool,), arguments={"arguments": call.arguments}, problem="Nothing was asked of the tool.")
+    arguments = {"arguments": call.arguments}
+    if not tool.operations:
+        return Resolution(None, (tool,), arguments=arguments, is_own=True)
+    return Resolution(None, (tool,), arguments=arguments, problem="Nothing was asked of the tool.")
 
 
 def _read_query(query: str, repeated: frozenset[str]) -> tuple[list[tuple[str, str]], str]:

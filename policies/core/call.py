@@ -95,6 +95,7 @@ class Tool:
     writes: bool
     default: State
     operations: tuple[str, ...]
+    """Empty: nothing is sent, for the integration answers it from what the portal keeps."""
     description: str
     input_schema: Mapping[str, Any]
     """A flat JSON schema: ``{"type": "object", "properties": {...}, "required": [...]}``."""
@@ -194,7 +195,8 @@ class Call:
     """Kinds of what is masked that a person asks to see (``decide.reveals`` says whether they are shown)."""
     tool: str = ""
     """The name of the tool that was asked for, where the door takes tools: one use of it may make several calls. Without a
-    path the call is about the tool itself, and goes no further than its verdict."""
+    path the call is about the tool itself: it goes no further than its verdict, or, of a tool without operations, is answered
+    from what the portal keeps."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """What a tool was asked with, where there is no path."""
     use: str = ""
@@ -237,6 +239,7 @@ class EntryKind(StrEnum):
     SIGN_IN = "sign_in"
     REJECTED = "rejected"  # refused credentials, counted by source
     ALARM = "alarm"  # a sign that an agent key is in the wrong hands
+    NOTICE = "notice"  # what the portal itself sends to a team's webhook: before it is sent, and what became of it
 
 
 class Outcome(StrEnum):

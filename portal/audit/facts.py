@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 from typing import Any, Final
@@ -44,6 +45,7 @@ def groups(row: Entry) -> list[tuple[str, Facts]]:
         ("Request", _request(row, details)),
         ("Verdict", _verdict(row, details)),
         ("At PagerDuty", _upstream(details, upstream)),
+        ("From the mirror", _mirror(details)),
         ("Timing", _timing(row, details, upstream)),
     ]
     return [(name, [(said, _shown(value)) for said, value in facts if value]) for name, facts in told if facts]
@@ -98,6 +100,22 @@ def _upstream(details: dict[str, Any], upstream: Any) -> Facts:
     facts.append(("Its answer", "withheld" if upstream.get("withheld") else ""))
     facts.append(("The caller got", _text(details.get("status"))))
     return facts
+
+
+def _mirror(details: dict[str, Any]) -> Facts:
+    """Of an answer that was made of what the portal keeps."""
+    mirror = details.get("mirror")
+    if not isinstance(mirror, dict):
+        return []
+    took = mirror.get("milliseconds")
+    as_of = _text(mirror.get("as_of"))
+    with contextlib.suppress(ValueError):
+        as_of = when(dt.datetime.fromisoformat(as_of), "seconds")
+    return [
+        ("Answered from", "the portal's own mirror of PagerDuty: nothing was sent"),
+        ("As of", as_of),
+        ("It took", f"{took:,.1f} ms" if isinstance(took, int | float) else ""),
+    ]
 
 
 def _timing(row: Entry, details: dict[str, Any], upstream: Any) -> Facts:

@@ -48,6 +48,7 @@ class Row:
             EntryKind.ALARM: _alarm(details),
             EntryKind.STREAM: _of_chains(details),
             EntryKind.INTENT: f"{called} (about to be sent)",
+            EntryKind.NOTICE: f"{in_words(str(details.get('what', '')))}, to {details.get('to')}",
         }.get(EntryKind(entry.kind), called)
         changed = _changed(details.get("before"), details.get("after")) if entry.kind == EntryKind.CONFIG else ""
         return cls(

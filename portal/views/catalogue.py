@@ -31,7 +31,8 @@ def index(request: Request) -> HttpResponse:
     if request.htmx and not request.htmx.history_restore_request:
         answer = HttpResponse(found)
     else:
-        counts = (len(OPERATIONS), len(OPERATIONS) - len(REFUSALS), len(TOOLS), len(REFUSALS))
+        serving = sum(bool(tool.operations) for tool in TOOLS.values())
+        counts = (len(OPERATIONS), len(OPERATIONS) - len(REFUSALS), serving, len(REFUSALS), len(TOOLS) - serving)
         answer = render(request, "catalogue/index.html", {"form": form, "found": found, "counts": counts})
     # Both have the same address.
     patch_vary_headers(answer, ["HX-Request"])

@@ -65,6 +65,7 @@ def _page(request: Request, form: ReadsGoOnForm | None) -> HttpResponse:
                 ("Denied again and again", dashboard.repeated(denied)),
                 ("Keys that expire soon", dashboard.keys_that_expire(user, now)),
             ],
+            "duties": dashboard.duties(user, lines, now),
             "steps": steps,
             "more_steps": more_steps,
             "denied": denied[:8],

@@ -10,7 +10,6 @@ from typing import Any
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponse
 from django.shortcuts import render
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.http import urlencode
 from django.views.decorators.debug import sensitive_post_parameters
@@ -18,14 +17,12 @@ from django.views.decorators.http import require_http_methods
 
 from integrations.actions import suspension
 from integrations.gateway import web
-from integrations.gateway.explain import as_it_is, explain
-from integrations.gateway.identity import Identified
 from integrations.models import Connection
 from integrations.pagerduty.catalog import CATEGORIES, TOOLS
 from integrations.pagerduty.tools.definitions import hints
 from policies.core.call import Client, Tool
 from policies.models import Entry, Team
-from portal.explaining import about
+from portal.explaining import about_oneself, where_explained
 from portal.forms import AskForm, ToolForm
 from portal.http import Request, may_manage, visible_team
 from portal.readable import Node, readable
@@ -84,14 +81,9 @@ def _connection(request: Request, connections: list[Connection]) -> Connection |
 
 
 def _standing(request: Request, team: Team, tool: Tool, connection: Connection) -> dict[str, Any]:
-    state = as_it_is(team.pk)
-    identified = state.identities.identify(web.call_of(request.user, team, str(connection.pk)))
-    assert isinstance(identified, Identified)  # noqa: S101  (a person is never turned away, only denied)
-    explained = explain(state.policy, identified, tool)
-    where = urlencode({"who": f"me:{team.slug}", "tool": tool.name})
     return {
-        "about": about(request.user, team, explained),
-        "explain": f"{reverse('explain')}?{where}",
+        "about": about_oneself(request.user, team, connection, tool),
+        "explain": where_explained(team, tool),
         "here": f"{request.path}?{urlencode({'tool': tool.name, 'connection': str(connection.pk)})}",
         "destroys": hints(tool).get("destructiveHint", False),
         "repeatable": hints(tool).get("idempotentHint", False),

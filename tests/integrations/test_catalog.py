@@ -248,6 +248,9 @@ def test_the_instructions_are_short_and_say_what_binds() -> None:
         ("list_incidents", "at most six months"),
         ("update_service", "pages nobody"),
         ("add_team_member", "gives access"),
+        ("who_is_paged", "as of as_of"),
+        ("coverage_gaps", "as of as_of"),
+        ("schedule_quality", "as of as_of"),
     ],
 )
 def test_a_description_says_what_to_beware_of(name: str, warned_of: str) -> None:
@@ -287,7 +290,9 @@ def test_neither_method_nor_scope_tells_whether_a_tool_reads() -> None:
     assert not report.writes
     assert {OPERATIONS[name].method for name in report.operations} == {"POST"}
     for tool in TOOLS.values():
-        assert {OPERATIONS[name].reads for name in tool.operations} == {not tool.writes}
+        # Of one without an operation nothing is sent, so that it cannot write.
+        assert {OPERATIONS[name].reads for name in tool.operations} <= {not tool.writes}
+        assert tool.operations or not tool.writes
 
 
 def test_presets_grow_with_the_role_and_core_is_small() -> None:
@@ -400,9 +405,9 @@ def test_whatever_is_asked_to_be_included_is_on_record_even_if_it_is_refused(sch
 
 def test_every_operation_of_a_tool_has_one_word_for_how_it_is_held_in_bounds() -> None:
     assert set(BOUNDS_OF) == {operation for tool in TOOLS.values() for operation in tool.operations}
-    assert set(BOUNDS_OF.values()) <= set(BOUNDS)
+    assert set(BOUNDS_OF.values()) <= set(BOUNDS) - {"mirror"}  # nothing of it is an operation's
     for tool in TOOLS.values():
-        words = {BOUNDS_OF[operation] for operation in tool.operations}
+        words = {BOUNDS_OF[operation] for operation in tool.operations} or {"mirror"}
         assert tool.bounds == max(words, key=BOUNDS.index)  # the strictest
     assert TOOLS["get_incident"].bounds == "owner"
     assert TOOLS["list_log_entries"].bounds == "answer_owner"
@@ -453,11 +458,19 @@ def everything(folder: Path, node: Any, path: tuple[str, ...] = ()) -> Iterator[
         {},
         "everything",
         {"listAbilities": "owner", "x": "owner"},
+        "mirror",
     ],
 )
 def test_bounds_that_miss_an_operation_or_mean_nothing_fail_the_import(bounds: Any) -> None:
     with pytest.raises(ValueError, match="one known word for each of its operations"):
         catalog._bounds({"name": "list_abilities", "operations": ["listAbilities"], "bounds": bounds})
+
+
+@pytest.mark.parametrize("bounds", ["owner", "unbounded", {}])
+def test_a_tool_without_an_operation_says_that_the_mirror_holds_it_or_the_import_fails(bounds: Any) -> None:
+    with pytest.raises(ValueError, match="one known word for each of its operations"):
+        catalog._bounds({"name": "who_is_paged", "operations": [], "bounds": bounds})
+    assert catalog._bounds({"name": "who_is_paged", "operations": [], "bounds": "mirror"}) == {}
 
 
 # Input
@@ -508,7 +521,7 @@ def test_every_text_that_is_closed_says_its_words(schema_dir: Path) -> None:
 
 TIMES = {
     *("since", "until", "start", "end", "start_time", "end_time", "starts_at", "ends_at"),
-    *("effective_since", "effective_until"),
+    *("effective_since", "effective_until", "at"),
 }
 
 
@@ -541,8 +554,8 @@ CHOOSING = {
 def test_every_parameter_of_a_read_reaches_one_of_its_operations(schema_dir: Path) -> None:
     called = {"since": {"created_at_start", "date_range_start"}, "until": {"created_at_end", "date_range_end"}}
     for tool, name, _ in parameters():
-        if tool.writes or (tool.name, name) in CHOOSING:
-            continue  # a write's are tested one by one
+        if tool.writes or (tool.name, name) in CHOOSING or not tool.operations:
+            continue  # a write's are tested one by one, and so are those of what is answered from the mirror
         taken: set[str] = set()
         for operation_id in tool.operations:
             taken |= {each.removesuffix("[]") for each in queried(schema_dir, operation_id)}

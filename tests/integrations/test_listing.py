@@ -51,7 +51,9 @@ def test_a_file_that_was_changed_or_lost_is_found_and_written_anew(
 def test_every_operation_stands_in_it_once_and_every_tool_with_all_it_needs() -> None:
     text = markdown()
     assert f"PagerDuty publishes {len(OPERATIONS)} operations." in text
-    assert f"{len(OPERATIONS) - len(REFUSALS)} of them are served by {len(TOOLS)} tools" in text
+    mirrored = [tool for tool in TOOLS.values() if not tool.operations]
+    assert f"{len(OPERATIONS) - len(REFUSALS)} of them are served by {len(TOOLS) - len(mirrored)} tools" in text
+    assert f"{len(mirrored)} more tools have no operation" in text
     assert f"{len(REFUSALS)} are refused" in text
     for name, operation in OPERATIONS.items():
         where = f"`{operation.method} {operation.path}`"
@@ -63,6 +65,7 @@ def test_every_operation_stands_in_it_once_and_every_tool_with_all_it_needs() ->
         [row] = [line for line in text.splitlines() if line.startswith(f"| **{tool.title}**<br>`{tool.name}`")]
         assert f"| {tool.risk.value} | {'writes' if tool.writes else 'reads'} | {tool.default.value} |" in row
         assert all(f"`{scope}`" in row for scope in tool.scopes)
+        assert ("own mirror: nothing is sent" in row) is (tool in mirrored)
     for sentence in REASONS.values():
         assert sentence in text
 

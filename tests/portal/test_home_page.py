@@ -24,6 +24,7 @@ from policies.core.call import EntryKind, Outcome
 from policies.journal import append_in_transaction, write_checkpoint
 from policies.models import AgentKey, Checkpoint, Entry, LastVerification, Membership, Team
 from tests.conftest import Cast
+from tests.kept import keep, person, policy, schedule, service
 
 FIRST = "y_NbAkKc66ryYTWUXYEu"
 
@@ -277,7 +278,7 @@ def test_a_journal_that_is_broken_or_that_nobody_verifies_needs_a_look_first(cli
 # What it costs
 
 
-@pytest.mark.parametrize(("who", "most"), [("ada", 17), ("rhea", 17), ("mina", 15), ("vic", 15), ("zed", 12)])
+@pytest.mark.parametrize(("who", "most"), [("ada", 20), ("rhea", 17), ("mina", 18), ("vic", 18), ("zed", 13)])
 def test_it_costs_as_many_look_ups_for_one_team_as_for_many(client: Client, cast: Cast, who: str, most: int) -> None:
     def grow(number: int) -> None:
         team = Team.objects.create(name=f"Team {number}", slug=f"team-{number}")
@@ -305,3 +306,64 @@ def test_it_costs_as_many_look_ups_for_one_team_as_for_many(client: Client, cast
 
 def test_a_user_without_a_session_is_sent_to_the_sign_in(client: Client, cast: Cast) -> None:
     assert client.get("/")["Location"].startswith("/sign-in/")
+
+
+# Who is on call
+
+
+def test_who_is_on_call_and_where_nobody_will_be(client: Client, cast: Cast, connection: Connection) -> None:
+    assert "Nothing of PagerDuty has been read yet." in home(client, cast, "vic")
+    keep(
+        connection,
+        schedule("PSCH1", "Always", users=["PUSRA"]),
+        schedule("PSCH2", "Six days", users=["PUSRB"], days=6),
+        schedule("PSCH3", "Nobody", users=[]),
+        policy("PPOL1", "Desk", "PSCH1"),
+        policy("PPOL2", "Books", "PSCH2"),
+        policy("PPOL3", "Late", "PSCH3", "PSCH1"),
+        service("PSVC1", "PPOL1"),
+        person("PUSRA", "Ann"),
+    )
+    shown = home(client, cast, "vic")
+    assert re.search(r">Desk</a>: <strong>Ann</strong> until", shown)
+    assert re.search(r">Late</a>: <strong>Ann</strong>.*on level 2: nobody is before it", shown)
+    assert shown.index(">Desk</a>") < shown.index(">Books</a>")
+    assert re.search(
+        r'Nobody is reached within 14 days \([23]\)</h3>\s*<ul[^>]*>\s*<li[^>]*><a href="/coverage/[^"]+/PPOL2/', shown
+    )
+    # Nothing of it for those who see no connection.
+    for who in ("omar", "zed", "rhea"):
+        assert "On call now" not in home(client, cast, who)
+
+
+def test_ones_own_teams_come_first_and_the_rest_is_counted(
+    client: Client, cast: Cast, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = registered(cast, cast.search, "y_NbAkKc66ryYTWUXYEw")
+    keep(connection, schedule("PSCH1"), *(policy(f"PPOL{n}", f"Policy {n}", "PSCH1") for n in range(9)))
+    keep(other, schedule("PSCH9"), policy("PPOL99", "Theirs", "PSCH9"))
+    Membership.objects.create(user=cast.ada, team=cast.search, role="member")
+    monkeypatch.setattr("portal.dashboard.MIRRORS", 1)
+    shown = home(client, cast, "ada")
+    assert "Theirs" in shown
+    assert "Policy 0" not in shown
+    shown = home(client, cast, "vic")
+    assert "And 1 more policy<" in shown
+
+
+def test_who_is_on_call_costs_the_same_for_many_connections(client: Client, cast: Cast, connection: Connection) -> None:
+    keep(connection, schedule("PSCH1", days=6), policy("PPOL1", "Desk", "PSCH1"))
+    home(client, cast, "ada")
+    with CaptureQueriesContext(database) as few:
+        home(client, cast, "ada")
+    for number in range(6):
+        row = do_register_token(
+            cast.search, name=f"More {number}", token=f"y_NbAkKc66ryYTWUXYE{number}", kind="account", region="us",
+            by=cast.ada, whole_account=True,
+        )  # fmt: skip
+        keep(row, schedule(f"PSCHM{number}", days=6), policy(f"PPOLM{number}", f"Desk {number}", f"PSCHM{number}"))
+    home(client, cast, "ada")
+    with CaptureQueriesContext(database) as many:
+        shown = home(client, cast, "ada")
+    assert "Desk 5" in shown
+    assert len(many) == len(few)

@@ -6,6 +6,7 @@ and whatever is changed by those who may not, by a GET, or from another site.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import logging
 import re
@@ -34,7 +35,7 @@ from integrations.gateway import web
 from integrations.gateway.integration import Reply
 from integrations.leaving import digest_of as held_digest
 from integrations.leaving import held_by
-from integrations.models import Feed
+from integrations.models import Feed, IntendedGap
 from integrations.pagerduty.catalog import CATEGORIES, PRESETS, TOOLS
 from integrations.pagerduty.diagnose import Heard
 from policies import actions
@@ -110,12 +111,20 @@ agent-connect                     sign-in  404      200      200      200      2
 agent-change                      sign-in  404      403      200      200      403      200
 stop-agent                        sign-in  404      403      200      200      403      200
 mirror                            sign-in  404      200      200      200      404      200
+coverage                          sign-in  200      200      200      200      200      200
+coverage weeks                    sign-in  200      200      200      200      200      200
+coverage-policy                   sign-in  404      200      200      200      404      200
+paged                             sign-in  200      200      200      200      200      200
+paged policy                      sign-in  refused  200      200      200      refused  200
 schedules                         sign-in  200      200      200      200      200      200
 schedule                          sign-in  404      200      200      200      404      200
 schedule day                      sign-in  404      200      200      200      404      200
 schedule month                    sign-in  404      200      200      200      404      200
 my-on-call                        sign-in  200      200      200      200      200      200
 feed                              200      200      200      200      200      200      200
+team-notices                      sign-in  404      200      200      200      200      200
+team-checks                       sign-in  404      200      200      200      200      200
+standing-check                    sign-in  404      200      200      200      200      200
 people                            sign-in  403      403      403      403      200      200
 person                            sign-in  403      403      403      403      200      200
 grid                              sign-in  403      403      403      403      200      200
@@ -161,6 +170,7 @@ admin:*_changelist                sign-in  sign-in  sign-in  sign-in  sign-in  s
 admin:*_history                   sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  200
 admin:policies_membership_delete  sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  200
 admin:integrations_connection_delete sign-in sign-in sign-in sign-in sign-in sign-in 200
+admin:integrations_intendedgap_delete sign-in sign-in sign-in sign-in sign-in sign-in 200
 admin:*_delete                    sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  403
 admin:*/<path:object_id>/         sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  moved
 admin:*_add                       sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  403
@@ -222,6 +232,8 @@ team-preset                                          sign-in  404      403      
 team-writes-off                                      sign-in  404      403      done     done     403      done
 try                                                  sign-in  404      done     done     done     403      done
 mirror                                               sign-in  404      done     done     done     404      done
+coverage-policy override                             sign-in  404      done     done     done     404      done
+coverage-policy intend,unmark                        sign-in  404      403      done     done     404      done
 schedule feed                                        sign-in  404      done     done     done     404      done
 my-on-call feed                                      sign-in  done     done     done     done     done     done
 my-on-call revoke                                    sign-in  404      404      done     done     404      404
@@ -229,6 +241,10 @@ feed                                                 405      405      405      
 team-agents close,issue,revoke                       sign-in  404      403      done     done     403      done
 agent-change                                         sign-in  404      403      done     done     403      done
 stop-agent rehearse,stop                             sign-in  404      403      done     done     403      done
+team-notices settings,webhook                        sign-in  404      403      done     done     403      done
+team-notices renew,remove,test                       sign-in  404      403      done     done     403      done
+team-checks                                          sign-in  404      403      done     done     403      done
+standing-check change,remove,run                     sign-in  404      403      done     done     403      done
 person leave,role                                    sign-in  403      403      403      403      403      done
 person return                                        sign-in  403      403      403      403      403      done
 grid-clone                                           sign-in  403      403      403      403      403      done
@@ -269,6 +285,8 @@ admin:integrations_connection_delete                 sign-in  sign-in  sign-in  
 admin:integrations_connection_changelist remove,test sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
 admin:integrations_feed_changelist revoke            sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
 admin:integrations_connection_changelist switch_off  sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
+admin:integrations_intendedgap_delete                sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
+admin:integrations_intendedgap_changelist remove     sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
 admin:policies_checkpoint_changelist verify          sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
 admin:policies_lastverification_changelist verify    sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
 admin:mfa_authenticator_changelist take_away         sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
@@ -320,6 +338,13 @@ def _invited(team: Team | None, action: str) -> Values:
 def _delete(team: Team) -> Values:
     keys = [key.pk for key in team.agent_keys.filter(revoked_at=None)]
     return {"typed": team.connections.get().name, "key": keys, **WHY}
+
+
+def _check(team: Team) -> Values:
+    """Another than the one that there is."""
+    about = f"service.PSVCGAP.{team.connections.get().pk}"
+    when = {"weekdays": [7], "clock": "04:30", "time_zone": "UTC"}
+    return {"about": about, **when, "whom": "anybody", "within_minutes": 20, **WHY}
 
 
 def _narrower(team: Team) -> Values:
@@ -457,6 +482,25 @@ BODIES: dict[str, Callable[[Team], Values]] = {
     "connection-delete": _delete,
     "try": lambda team: {},
     "mirror": lambda team: {},
+    "coverage-policy override": lambda team: {
+        "action": "override",
+        "schedule": "PSCHGAP",
+        "person": "PUSRGAP",
+        "starts": (timezone.now() + dt.timedelta(days=1)).isoformat(),
+        "ends": (timezone.now() + dt.timedelta(days=2)).isoformat(),
+        "confirm": "yes",
+        "once": "0" * 32,
+    },
+    "coverage-policy intend": lambda team: {
+        "action": "intend",
+        "every": "once",
+        "until": (timezone.now() + dt.timedelta(days=30)).date(),
+        **WHY,
+    },
+    "coverage-policy unmark": lambda team: {
+        "action": "unmark",
+        "mark": IntendedGap.objects.filter(connection__team=team).get().pk,
+    },
     "schedule feed": lambda team: {"action": "feed"},
     "my-on-call feed": lambda team: {"action": "feed"},
     "my-on-call revoke": lambda team: {"action": "revoke", "feed": _feed(team)},
@@ -480,6 +524,13 @@ BODIES: dict[str, Callable[[Team], Values]] = {
     "agent-change": _narrower,
     "stop-agent rehearse": _only("rehearse"),
     "stop-agent stop": _only("stop"),
+    "team-notices settings": lambda team: {"action": "settings", "horizon_days": 21, **WHY},
+    "team-notices webhook": lambda team: {"action": "webhook", "url": "https://hooks.example.org/", **WHY},
+    **{f"team-notices {action}": _only(action) for action in ("renew", "remove", "test")},
+    "team-checks": lambda team: _check(team),
+    "standing-check change": lambda team: {"action": "change", **_check(team)},
+    "standing-check remove": _only("remove"),
+    "standing-check run": _only("run"),
     "person leave": lambda team: _leaves(User.objects.get(pk=_example("person", team)), None),
     "person role": lambda team: {"action": "role", "role": "auditor", **WHY},
     "person return": _only("return"),
@@ -534,10 +585,12 @@ BODIES: dict[str, Callable[[Team], Values]] = {
     },
     "admin:integrations_connection_change": lambda team: {"new_token": "y_NbAkKc66ryYTWUXYEw"},
     "admin:integrations_connection_delete": lambda team: {"confirmed": "remove"},
+    "admin:integrations_intendedgap_delete": lambda team: {"confirmed": "remove"},
     **{
         f"admin:{model.lower().replace('.', '_')}_changelist {action}": _selected(model, action)
         for model, actions in (
             ("integrations.Connection", ("remove", "switch_off", "test")),
+            ("integrations.IntendedGap", ("remove",)),
             ("integrations.Feed", ("revoke",)),
             ("mfa.Authenticator", ("take_away",)),
             ("policies.AgentKey", ("revoke", "stop")),

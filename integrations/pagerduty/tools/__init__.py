@@ -42,6 +42,8 @@ async def serve(tool: Tool, arguments: Given, run: Run) -> Any:
         Wrong: the arguments cannot be sent.
         Failed: an operation without which there is no answer came to nothing.
     """
+    if not tool.operations:
+        return await need(run, Ask("", "", own=arguments.as_asked))
     arguments = await identified(tool.name, arguments, run)
     if (own := _OWN.get(tool.name)) is not None:
         return await own(arguments, run)

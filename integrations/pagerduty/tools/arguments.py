@@ -54,6 +54,11 @@ def named(parameter: str) -> str:
     return word if word in NAMED else ""
 
 
+def several(words: str) -> str:
+    """More than one of a kind, in words."""
+    return f"{words[:-1]}ies" if words.endswith("y") else f"{words}s"
+
+
 def is_id(text: str) -> bool:
     """Whether a text looks like one of PagerDuty's ids, and not like a name."""
     return _LIKE_AN_ID.fullmatch(text) is not None
@@ -147,7 +152,7 @@ def _check_text(name: str, value: str, schema: Mapping[str, Any], remedy: str) -
         raise Wrong(f"{name} holds a NUL character or half a surrogate pair.", "Pass plain text.")
     if name.endswith(("_id", "_ids")) or name == "ids":
         _check_id(name, value, remedy)
-    elif name in ("since", "until", "start", "end") or name.endswith(
+    elif name in ("since", "until", "start", "end", "at") or name.endswith(
         ("_time", "_at", "effective_since", "effective_until")
     ):
         _check_time(name, value, remedy)

@@ -11,13 +11,15 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One operation to be called, in PagerDuty's own form."""
+    """One operation to be called, in PagerDuty's own form; or what the portal itself is asked."""
 
     method: str
     path: str
     """Canonical, its ids in it: ``/incidents/PT4KHLK/notes``."""
     query: tuple[tuple[str, str], ...] = ()
     body: Mapping[str, Any] | None = None
+    own: Mapping[str, Any] | None = None
+    """A tool's arguments, where the tool has no operation: it is answered from the portal's own mirror."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,13 @@ class Given:
     """Times are told in it, too, beside UTC."""
     now: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
     """Taken once for the whole call."""
+
+    @property
+    def as_asked(self) -> Mapping[str, Any]:
+        """The arguments from which ``given`` makes this, in JSON's kinds."""
+        more = {"detail": "full"} if self.full else {}
+        zone = {"time_zone": self.zone.key} if self.zone is not None else {}
+        return {**self.arguments, **more, **zone}
 
     def __getitem__(self, name: str) -> Any:
         return self.arguments[name]

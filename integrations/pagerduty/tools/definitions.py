@@ -121,7 +121,8 @@ def tokens(tools: Iterable[Tool]) -> int:
 
 
 def is_reachable(tool: Tool, bounds: Bounds) -> bool:
-    """Whether any of a tool's operations can be called inside a connection's bounds."""
-    if bounds.whole_account or tool.name in bounds.account_wide:
+    """Whether any of a tool's operations can be called inside a connection's bounds. One without any is answered from the mirror,
+    which holds no more."""
+    if bounds.whole_account or tool.name in bounds.account_wide or not tool.operations:
         return True
     return any(BOUNDS_OF[operation] != "unbounded" for operation in tool.operations)

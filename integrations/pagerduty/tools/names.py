@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from integrations.pagerduty.tools.arguments import NAMED, is_id, named
+from integrations.pagerduty.tools.arguments import NAMED, is_id, named, several
 from integrations.pagerduty.tools.asking import Ask, Failed, Given, Run, Told, Wrong
 from policies.core.text import shown
 
@@ -101,7 +101,9 @@ async def _find(kind: str, name: str, run: Run) -> str:
     if beyond:
         raise Wrong(f"Too many users answer to {quoted} to say who is meant.", "Pass the user's id.", candidates)
     if exact:
-        raise Wrong(f"{len(exact)} {words}s are named {quoted}.", "Pass the id of the one you mean.", candidates)
+        raise Wrong(
+            f"{len(exact)} {several(words)} are named {quoted}.", "Pass the id of the one you mean.", candidates
+        )
     if candidates:
         raise Wrong(
             f"No {words} is named exactly {quoted}; these come near.", "Pass the id of the one you mean.", candidates

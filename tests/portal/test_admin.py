@@ -22,6 +22,7 @@ from integrations.models import (
     Connection,
     ConnectionKey,
     ConnectionTest,
+    IntendedGap,
     Mirror,
     MirroredDocument,
     MirrorPart,
@@ -97,6 +98,7 @@ CHANGED: dict[type[Model], set[str]] = {
     ToolSetting: {"add", "change"},
     ToolRule: {"add", "change"},
     Connection: {"add", "change", "delete"},
+    IntendedGap: {"delete"},
 }
 """What administrators may do to rows; to all others nothing."""
 ACTIONS: dict[type[Model], set[str]] = {
@@ -105,6 +107,7 @@ ACTIONS: dict[type[Model], set[str]] = {
     Membership: {"remove"},
     Stop: {"lift"},
     Connection: {"test", "switch_off", "remove"},
+    IntendedGap: {"remove"},
     Checkpoint: {"verify"},
     LastVerification: {"verify"},
     BrowserSession: {"end"},
@@ -156,6 +159,9 @@ def rows_of_all(cast: Cast) -> dict[type[Model], Model]:
     JournalCheck.objects.create(at=now, actor="x", seen_at=now, held="{}")
     Digest.objects.create(user=cast.ada, week=now.date())
     mirror_of(Connection.objects.get())
+    IntendedGap.objects.create(
+        connection=Connection.objects.get(), policy_id="PPOL000", starts_at=now, ends_at=now, until=now, reason="closed"
+    )
     ToolRequest.objects.create(
         team=cast.payments, user=cast.vic, subject="user:1", tool="list_teams", why="w", rule="r"
     )

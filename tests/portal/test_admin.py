@@ -23,6 +23,7 @@ from integrations.models import (
     ConnectionKey,
     ConnectionTest,
     Feed,
+    IntendedGap,
     Mirror,
     MirroredDocument,
     MirrorPart,
@@ -98,6 +99,7 @@ CHANGED: dict[type[Model], set[str]] = {
     ToolSetting: {"add", "change"},
     ToolRule: {"add", "change"},
     Connection: {"add", "change", "delete"},
+    IntendedGap: {"delete"},
 }
 """What administrators may do to rows; to all others nothing."""
 ACTIONS: dict[type[Model], set[str]] = {
@@ -106,6 +108,7 @@ ACTIONS: dict[type[Model], set[str]] = {
     Membership: {"remove"},
     Stop: {"lift"},
     Connection: {"test", "switch_off", "remove"},
+    IntendedGap: {"remove"},
     Checkpoint: {"verify"},
     LastVerification: {"verify"},
     BrowserSession: {"end"},
@@ -159,6 +162,9 @@ def rows_of_all(cast: Cast) -> dict[type[Model], Model]:
     JournalCheck.objects.create(at=now, actor="x", seen_at=now, held="{}")
     Digest.objects.create(user=cast.ada, week=now.date())
     mirror_of(Connection.objects.get())
+    IntendedGap.objects.create(
+        connection=Connection.objects.get(), policy_id="PPOL000", starts_at=now, ends_at=now, until=now, reason="closed"
+    )
     ToolRequest.objects.create(
         team=cast.payments, user=cast.vic, subject="user:1", tool="list_teams", why="w", rule="r"
     )

@@ -291,13 +291,14 @@ def _told(answer: Answer) -> tuple[Outcome, str]:
     if answer.arrived:
         return Outcome.DONE, f"It answered {answer.status}, after {answer.milliseconds:,} ms."
     if answer.status:
-        hint = (
-            " It redirects, and redirects are not followed: set the address that it leads to."
-            if answer.status < 400
-            else ""
-        )
-        gone = " It is gone for good, it says." if answer.status == 410 else ""
-        return (Outcome.REFUSED if answer.status < 500 else Outcome.FAILED), f"It answered {answer.status}.{hint}{gone}"
+        if answer.status == 410:
+            hint = " It is gone for good, it says."
+        elif answer.status < 400:
+            hint = " It redirects, and redirects are not followed: set the address that it leads to."
+        else:
+            hint = ""
+        # Not *refused*, which is what PagerDuty does.
+        return Outcome.FAILED, f"It answered {answer.status}.{hint}"
     said = FAILURES.get(answer.failure, answer.failure)
     told = f"{said[:1].upper()}{said[1:]}" + (f" ({answer.detail})." if answer.detail else ".")
     return (Outcome.UNKNOWN if answer.sent else Outcome.FAILED), told

@@ -82,7 +82,7 @@ def account(
     return Account(
         schedules={"SROTA": rota},
         policies={"PCHE": Policy("PCHE", "Checkout first", made, 0)},
-        services={"VCHE": Service("VCHE", "Checkout", "active", "PCHE", **service)},
+        services={"VCHE": Service("VCHE", "Checkout", "active", "PCHE")},
         people={one.id: one for one in known},
         teams={"TPAY": "Payments", "TSEA": "Search"},
     )

@@ -217,8 +217,8 @@ def test_what_does_not_arrive_is_tried_again_later_and_later_and_given_up_at_las
     ("answer", "outcome", "told"),
     [
         (Answer(503), "failed", "It answered 503."),
-        (Answer(404), "refused", "It answered 404."),
-        (Answer(302), "refused", "redirects are not followed"),
+        (Answer(404), "failed", "It answered 404."),
+        (Answer(302), "failed", "redirects are not followed"),
         (Answer(failure="timeout", detail="no answer"), "unknown", "It did not answer in time (no answer)."),
         (Answer(failure="connect", detail="refused", sent=False), "failed", "It was not reached (refused)."),
         (Answer(failure="private_address", sent=False), "failed", "Its name leads into a private network."),

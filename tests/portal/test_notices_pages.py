@@ -403,6 +403,11 @@ def test_the_record_of_a_notice_tells_what_was_sent_and_what_came_of_it(
     client.post(NOTICES, {"action": "test"})
     tasks.send_notices()
     shown = page(client, cast, "mina", f"/audit/{Entry.objects.filter(kind='notice').latest('pk').pk}/")
-    for told in ("https://hooks.example.com/…XYZ1", "no answer within 10 seconds", "SHA-256 of the body", "not certain"):
+    for told in (
+        "https://hooks.example.com/…XYZ1",
+        "no answer within 10 seconds",
+        "SHA-256 of the body",
+        "not certain",
+    ):
         assert told in shown
     assert "At PagerDuty" not in shown

@@ -124,8 +124,9 @@ def hooked(
 
 @pytest.mark.django_db(transaction=True)  # a verification has one of its own
 def test_a_notice_arrives_signed_and_is_on_record_before_and_after(
-    cast: Cast, now: dt.datetime, hooked: Callable[[Play], tuple[Any, str]]
+    cast: Cast, now: dt.datetime, hooked: Callable[[Play], tuple[Any, str]], tmp_path: Path, settings: Any
 ) -> None:
+    settings.CHECKPOINT_DIR = str(tmp_path / "checkpoints")  # none of another test's
     server, secret = hooked(answering(OK))
     due(cast, now)
     assert send_due(now) == 1

@@ -145,6 +145,10 @@ def send_due(now: dt.datetime) -> int:
 
 def _send(row: Delivery, now: dt.datetime) -> bool | None:
     """Whether it arrived; None: somebody else sends it, or it cannot be sent at all."""
+    if row.attempts > len(AGAIN):
+        # Only where a process ended in the midst of the last attempt: whatever ends them must not do so for ever.
+        _give_up(row, f"It was tried {row.attempts} times, and the last try was not lived to the end.")
+        return None
     if row.channel == Delivery.Channel.WEBHOOK:
         if _is_stopped(row.team):
             told = "It waits: nothing of this team goes out until the stop is lifted."

@@ -679,9 +679,12 @@ OUTCOMES = {
     ),
     Outcome.DENIED: ("denied", "denied: the policy does not allow it; nothing was sent"),
     Outcome.INVALID: ("not understood", "invalid: what was asked for could not be sent; nothing was"),
-    Outcome.DONE: ("done", "done: PagerDuty answered that it is so"),
+    Outcome.DONE: ("done", "done: PagerDuty answered that it is so; of a notice: its receiver took it"),
     Outcome.REFUSED: ("refused by PagerDuty", "refused: PagerDuty answered 4xx"),
-    Outcome.FAILED: ("failed", "failed: PagerDuty answered 5xx or was not reached; nothing was done"),
+    Outcome.FAILED: (
+        "failed",
+        "failed: PagerDuty answered 5xx or was not reached; nothing was done. Of a notice: its receiver did not take it",
+    ),
     Outcome.UNKNOWN: ("not certain", "unknown: it was sent, and no trustworthy answer came"),
     Outcome.REPLAYED: ("told again", "replayed: a second try of a write, answered with what became of the first"),
 }
@@ -914,7 +917,7 @@ class StandingForm(ReasonForm):
         required=False,
         label="Which people",
         widget=LongSelectMultiple(attrs={"size": 6}),
-        help_text="One of those chosen here must be reached. Only where the choice above is one of these people.",
+        help_text="Only where people are to be reached that are chosen here: one of them must be.",
     )
     within_minutes = forms.IntegerField(
         min_value=0,

@@ -146,11 +146,11 @@ class PortalInviteForm(InviteForm):
 
 
 def _options(choices: Iterable[Any], chosen: Collection[str]) -> SafeString:
-    """Escaped as Django escapes, by the same function of the standard library: by ``format_html`` a thousand cost 100 ms."""
+    # Escaped by the standard library, as Django's own does: with format_html a thousand of them cost 100 ms.
     return SafeString(
         "".join(
-            f'<option value="{html.escape(str(key))}"{" selected" if key in chosen else ""}>{html.escape(str(said))}</option>'
-            for key, said in choices
+            f'<option value="{html.escape(key)}"{" selected" if key in chosen else ""}>{html.escape(str(said))}</option>'
+            for key, said in ((str(key), said) for key, said in choices)
         )
     )
 

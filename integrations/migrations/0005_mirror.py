@@ -16,7 +16,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('connection', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='mirror', serialize=False, to='integrations.connection')),
                 ('version', models.PositiveBigIntegerField(default=0, help_text='Moves with every document that changed.')),
-                ('bounds', models.CharField(blank=True, help_text='Digest of the bounds and token that it was read within.', max_length=64)),
+                ('bounds', models.CharField(blank=True, help_text='Digest of the bounds that it was read within.', max_length=64)),
                 ('holder', models.CharField(blank=True, max_length=32)),
                 ('held_until', models.DateTimeField(blank=True, null=True)),
                 ('asked_at', models.DateTimeField(blank=True, help_text='When somebody asked to have it read anew.', null=True)),
@@ -37,7 +37,7 @@ class Migration(migrations.Migration):
             name='MirroredDocument',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('schedules', 'schedules'), ('schedules_v3', 'shift-based schedules'), ('policies', 'escalation policies'), ('services', 'services'), ('users', 'people'), ('teams', 'PagerDuty teams'), ('oncalls', 'who is on call'), ('overrides', 'overrides'), ('incidents', 'incidents an hour')], max_length=16)),
+                ('kind', models.CharField(choices=[('schedules', 'schedules'), ('schedules_v3', 'shift-based schedules'), ('policies', 'escalation policies'), ('services', 'services'), ('users', 'people'), ('teams', 'PagerDuty teams'), ('oncalls', 'who is on call'), ('changes', 'overrides and changes of schedules'), ('incidents', 'incidents an hour')], max_length=16)),
                 ('remote_id', models.CharField(help_text="PagerDuty's; of who is on call and of incidents, a name of ours.", max_length=64)),
                 ('body', models.BinaryField(help_text='JSON, deflated.')),
                 ('digest', models.CharField(help_text='SHA-256 of the JSON.', max_length=64)),
@@ -56,7 +56,7 @@ class Migration(migrations.Migration):
             name='MirrorPart',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('schedules', 'schedules'), ('schedules_v3', 'shift-based schedules'), ('policies', 'escalation policies'), ('services', 'services'), ('users', 'people'), ('teams', 'PagerDuty teams'), ('oncalls', 'who is on call'), ('overrides', 'overrides'), ('incidents', 'incidents an hour')], max_length=16)),
+                ('kind', models.CharField(choices=[('schedules', 'schedules'), ('schedules_v3', 'shift-based schedules'), ('policies', 'escalation policies'), ('services', 'services'), ('users', 'people'), ('teams', 'PagerDuty teams'), ('oncalls', 'who is on call'), ('changes', 'overrides and changes of schedules'), ('incidents', 'incidents an hour')], max_length=16)),
                 ('begun_at', models.DateTimeField(blank=True, help_text='Of the reading under way, or of the newest that ended.', null=True)),
                 ('as_of', models.DateTimeField(blank=True, help_text='When the newest whole reading began: it is as fresh as that.', null=True)),
                 ('ended_at', models.DateTimeField(blank=True, help_text='Of the newest reading; empty: it is under way.', null=True)),

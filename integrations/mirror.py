@@ -378,7 +378,7 @@ def _cached(connection: Connection, version: int) -> _Cached:
         while len(_cache) > CACHED:
             _cache.popitem(last=False)
     with found.lock:
-        if found.version < version:
+        if found.version != version:
             _refill(found, connection.pk)
             found.version = version
     return found
@@ -619,7 +619,7 @@ def _is_due(kind: str, parts: Mapping[str, MirrorPart], mirror: Mirror, now: dt.
     elif kind == Kind.SCHEDULES and (quick := parts.get(Kind.CHANGES)) is not None and quick.state.get("blind"):
         # Nothing tells what has changed but the reading itself.
         minutes = MINUTES[Kind.SCHEDULES_V3] + part.count // 5
-    if part.problem and (part.as_of is None or part.as_of < part.begun_at):
+    if part.state.get("refused"):
         minutes = max(minutes, REFUSED_MINUTES)
     return part.begun_at + dt.timedelta(minutes=minutes) <= now
 
@@ -853,7 +853,7 @@ class _Sync:
             return await _TASKS[task[0]](self, kind, state, task, ask)
         except _Cannot as cannot:
             if task[0] in ("list", "days"):
-                return _Got(missed=str(cannot), wrong=True)
+                return _Got(missed=str(cannot), wrong=True, kept={"refused": True})
             if cannot.status == 404 and task[-1] != IF_OURS:
                 return _Got()
             if len(task) > 2 and task[2] == IF_OURS:
@@ -997,9 +997,9 @@ class _Sync:
     def _end(self, part: MirrorPart, now: dt.datetime) -> int:
         """A part is read. What was not there any more is gone, where all of it was looked through."""
         state, part.ended_at = part.state, now
-        part.state = {"outside": state["outside"]} if state["outside"] else {}
+        part.state = {name: state[name] for name in ("outside", "refused") if state.get(name)}
         if part.kind == Kind.CHANGES:
-            part.state = {"looks": state["looks"], "blind": bool(state.get("blind")) or not state["seen"]}
+            part.state |= {"looks": state["looks"], "blind": bool(state.get("blind")) or not state["seen"]}
         missed = Counter(state["missed"])
         part.problem = shown(
             " ".join(f"{why}{f' ({n} times)' if n > 1 else ''}" for why, n in missed.most_common(3)), 500

@@ -146,13 +146,12 @@ class PortalInviteForm(InviteForm):
 
 
 def _options(choices: Iterable[Any], chosen: Collection[str]) -> SafeString:
-    # Escaped by the standard library, as Django's own does: with format_html a thousand of them cost 100 ms.
-    return SafeString(
-        "".join(
-            f'<option value="{html.escape(key)}"{" selected" if key in chosen else ""}>{html.escape(str(said))}</option>'
-            for key, said in ((str(key), said) for key, said in choices)
-        )
+    """Escaped by the standard library, as Django's own does: with format_html a thousand of them cost 100 ms."""
+    rows = (
+        (html.escape(str(key)), " selected" if str(key) in chosen else "", html.escape(str(said)))
+        for key, said in choices
     )
+    return SafeString("".join(f'<option value="{key}"{mark}>{said}</option>' for key, mark, said in rows))
 
 
 class LongSelect(forms.Select):

@@ -124,6 +124,7 @@ def test_nobody_makes_credentials_but_the_door_and_the_portals_own_jobs() -> Non
         ("integrations/gateway/rest.py", "KeyCredential"),
         ("integrations/gateway/web.py", "PersonCredential"),
         ("integrations/actions.py", "JobCredential"),
+        ("integrations/mirror.py", "JobCredential"),
         ("integrations/gateway/pipeline.py", "JobCredential"),  # what bounds look up
     }
 

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 
 from integrations.pagerduty.catalog import HARMLESS, HOLDS, INCLUDES, OPERATIONS, UNPUBLISHED, tools_for
 from integrations.pagerduty.resolve import BODY_OPTIONAL, resolve
-from policies.core.call import Call, Door, KeyCredential, Operation
+from policies.core.call import Call, Door, JobCredential, KeyCredential, Operation, PersonCredential
 from tests.gateway.processes import Portal, received
 from tests.published_schema import published, resolved
 
@@ -86,6 +86,21 @@ def judged(operation: Operation, query: str) -> tuple[str, str]:
     found = resolve(call(operation, query, body))
     assert not found.fault.startswith("body_"), (operation.id, found.problem)
     return found.fault, found.request.query if found.request else ""
+
+
+def test_what_the_portals_own_jobs_include_needs_the_tool_whose_data_it_is() -> None:
+    """And nobody else may include it, whichever tools they have on."""
+    query = "include[]=contact_methods&include[]=notification_rules&include[]=teams"
+    job = resolve(Call(Door.JOB, JobCredential("mirror", "x"), "GET", "/users", query))
+    assert (job.fault, [tool.name for tool in job.tools]) == (
+        "",
+        ["list_users", "list_user_contact_methods", "list_user_notification_rules"],
+    )
+    person = Call(Door.WEB, PersonCredential(1, "Ada", 1, "Payments", "x"), "GET", "/users", query)
+    assert fault(person) == "include_not_allowed"
+    for value in ("subdomains", "contact_methods,subdomains", "calendar_urls"):
+        assert fault(Call(Door.JOB, JobCredential("mirror", "x"), "GET", "/users", f"include[]={value}")) != ""
+    assert fault(Call(Door.JOB, JobCredential("mirror", "x"), "GET", "/users/PX00001", query)) == "include_not_allowed"
 
 
 def test_what_of_the_published_values_is_denied_is_decided_one_by_one(schema_dir: Path) -> None:

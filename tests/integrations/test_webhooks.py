@@ -122,6 +122,7 @@ def hooked(
         yield make
 
 
+@pytest.mark.django_db(transaction=True)  # a verification has one of its own
 def test_a_notice_arrives_signed_and_is_on_record_before_and_after(
     cast: Cast, now: dt.datetime, hooked: Callable[[Play], tuple[Any, str]]
 ) -> None:

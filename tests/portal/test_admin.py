@@ -22,6 +22,7 @@ from integrations.models import (
     Connection,
     ConnectionKey,
     ConnectionTest,
+    Feed,
     IntendedGap,
     Mirror,
     MirroredDocument,
@@ -111,6 +112,7 @@ ACTIONS: dict[type[Model], set[str]] = {
     Checkpoint: {"verify"},
     LastVerification: {"verify"},
     BrowserSession: {"end"},
+    Feed: {"revoke"},
 }
 
 
@@ -155,6 +157,7 @@ def rows_of_all(cast: Cast) -> dict[type[Model], Model]:
     AgentCalls.objects.create(team_id=cast.payments.pk, begins=now, actor=f"key:{key.pk}", calls=2, denied=1)
     BrowserSession.objects.create(user=cast.mina, session_key="a-session-key")
     Invitation.objects.create(email="new@example.com", digest="a-digest", invited_by=cast.ada, expires_at=now)
+    Feed.objects.create(user=cast.vic, connection=Connection.objects.get(), name="Nights", digest="a-feeds-digest")
     RunningTest.objects.create(connection=Connection.objects.get(), begun_at=now, of_candidate=False, asked_by="x")
     JournalCheck.objects.create(at=now, actor="x", seen_at=now, held="{}")
     Digest.objects.create(user=cast.ada, week=now.date())
@@ -195,6 +198,7 @@ def test_administrators_change_what_there_are_actions_for_and_are_shown_no_secre
                 connection.token.ciphertext.decode(),
                 key.digest,
                 "c2VhbGVk-answer",
+                "a-feeds-digest",
                 cast.ada.password,
             ):
                 assert secret not in told, what

@@ -17,7 +17,7 @@ class Command(BaseCommand):
         # SIGTERM, what supervisors send, lets running tasks finish; SIGINT (Ctrl-C) does not wait for them. Threads:
         # the tasks wait for PagerDuty, and share the process's one runtime.
         consumer = huey.create_consumer(
-            workers=2,
+            workers=4,
             worker_type="thread",
             periodic=True,
             max_delay=1.0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -22,7 +23,11 @@ WINDOW = Span(START, START + 60 * DAY)
 
 
 def account_of(*rows: dict[str, Any]) -> Account:
-    read = {"schedule": reading.schedule, "escalation_policy": reading.policy, "service": reading.service}
+    read: dict[str, Callable[[Any], Any]] = {
+        "schedule": reading.schedule,
+        "escalation_policy": reading.policy,
+        "service": reading.service,
+    }
     found: dict[str, dict[str, Any]] = {kind: {} for kind in read}
     for row in rows:
         found[row["type"]][row["id"]] = read[row["type"]](row)

@@ -54,7 +54,7 @@ from portal.oncall.coverage import (
 from portal.oncall.strips import lasts
 from portal.readable import readable
 
-POLICIES: Final = 50
+POLICIES: Final = 30
 """On one page of the list."""
 GAPS: Final = 25
 """Listed before the policies; each policy's page lists its own."""

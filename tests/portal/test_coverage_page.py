@@ -186,7 +186,7 @@ def test_a_list_costs_the_same_for_one_policy_and_for_many(client: Client, cast:
     as_(client, cast, "vic").get(LIST)
     with CaptureQueriesContext(database) as few:
         client.get(LIST)
-    keep(known, *(policy(f"PMANY{n}", f"Policy {n}", "PSCH1") for n in range(60)))
+    keep(known, *(policy(f"PMANY{n}", f"Policy {n}", "PSCH1") for n in range(40)))
     client.get(LIST)
     with CaptureQueriesContext(database) as many:
         assert "Page 1 of 2" in text_of(client.get(LIST))

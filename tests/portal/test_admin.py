@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from typing import Any
 
@@ -19,18 +20,25 @@ from django.utils import timezone
 from integrations.fields import seal
 from integrations.models import (
     Attempt,
+    CheckRun,
     Connection,
     ConnectionKey,
     ConnectionTest,
+    Delivery,
     Feed,
     IntendedGap,
     Mirror,
     MirroredDocument,
     MirrorPart,
+    NoticedGap,
+    NoticeSettings,
     PastKnown,
     PastShift,
     RunningTest,
+    StandingCheck,
+    Watch,
 )
+from integrations.webhooks.actions import do_set_webhook
 from policies.actions import do_set_membership
 from policies.models import (
     AgentCalls,
@@ -64,6 +72,7 @@ from policies.models import (
 from tests.conftest import PASSWORD, Cast
 
 TOKEN = "y_NbAkKc66ryYTWUXYEu"
+HOOK = "https://hooks.example.com/services/T0/B0/s3cr3tXYZ1"
 OURS = [model for label in ("policies", "integrations") for model in apps.get_app_config(label).get_models()]
 
 
@@ -127,6 +136,31 @@ def mirror_of(row: Connection) -> None:
     PastKnown.objects.create(connection=row, schedule_id="PSCH000", since=0, until=1)
 
 
+def notices_of(cast: Cast, now: dt.datetime) -> None:
+    """A row of each of what is noticed, checked and told."""
+    of_team: dict[str, Any] = {"team": cast.payments, "connection": Connection.objects.get()}
+    do_set_webhook(cast.payments, url=HOOK, by=cast.ada)
+    NoticeSettings.objects.create(team=cast.payments)
+    Delivery.objects.create(
+        team=cast.payments, channel="webhook", event="test", subject="A test", text="A test.", created_at=now
+    )
+    Watch.objects.create(connection=of_team["connection"], at=now)
+    NoticedGap.objects.create(
+        **of_team,
+        policy_id="PPOL000",
+        policy_name="First",
+        starts_at=now,
+        ends_at=now,
+        is_endless=False,
+        noticed_at=now,
+    )
+    check = StandingCheck.objects.create(
+        **of_team, kind="service", about_id="PSVC000", about_name="Shop", weekdays=[7], clock=dt.time(3),
+        time_zone="UTC", whom="anybody", within_minutes=15, made_by="x",
+    )  # fmt: skip
+    CheckRun.objects.create(standing=check, at=now, state="holds", told="It holds.", occurrences=[], asked_by="x")
+
+
 def rows_of_all(cast: Cast) -> dict[type[Model], Model]:
     """A row of every model, in the order of ``OURS``."""
     from integrations.actions import do_issue_agent_key
@@ -165,6 +199,7 @@ def rows_of_all(cast: Cast) -> dict[type[Model], Model]:
     IntendedGap.objects.create(
         connection=Connection.objects.get(), policy_id="PPOL000", starts_at=now, ends_at=now, until=now, reason="closed"
     )
+    notices_of(cast, now)
     ToolRequest.objects.create(
         team=cast.payments, user=cast.vic, subject="user:1", tool="list_teams", why="w", rule="r"
     )
@@ -195,6 +230,7 @@ def test_administrators_change_what_there_are_actions_for_and_are_shown_no_secre
             told = answer.content.decode()
             for secret in (
                 TOKEN,
+                HOOK,
                 connection.token.ciphertext.decode(),
                 key.digest,
                 "c2VhbGVk-answer",

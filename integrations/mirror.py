@@ -23,7 +23,7 @@ import threading
 import time
 import zlib
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -225,6 +225,8 @@ class _Cached:
     version: int = -1
     read: dict[tuple[str, str], _Read] = field(default_factory=dict)
     account: Account = field(default_factory=Account)
+    marked: Account | None = None
+    """The same with those marked as deleted whom policies name and nobody is; None: not asked for yet."""
     rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     on_call: tuple[OnCall, ...] = ()
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -287,9 +289,11 @@ def _kept(connection: Connection, mirror: Mirror | None, rows: Sequence[MirrorPa
     waits = (
         asked_at is not None and asked_at > now - WORKER_TAKES and (not mirror.begun_at or asked_at > mirror.begun_at)
     )
+    cached = _cached(connection, mirror.version)
+    everybody = connection.whole_account and (people := parts.get(Kind.USERS)) and people.as_of and not people.problem
     return Kept(
         connection,
-        _cached(connection, mirror.version).account,
+        _marked(cached) if everybody else cached.account,
         as_of,
         parts,
         held or waits,
@@ -400,7 +404,7 @@ def _refill(cached: _Cached, connection_id: UUID) -> None:
             cached.read[key] = _parse(row)
             digests[key] = row.digest
     cached.read = {key: read for key, read in cached.read.items() if key in digests}
-    cached.account = _account(cached.read)
+    cached.account, cached.marked = _account(cached.read), None
     cached.rates = _rates(cached.read)
     cached.on_call = tuple(
         each for (kind, _), read in sorted(cached.read.items()) if kind == Kind.ONCALLS for each in read.value
@@ -495,6 +499,29 @@ def _account(read: Mapping[tuple[str, str], _Read]) -> Account:
     # Whom schedules and policies name and the bounds do not show has a name all the same.
     people |= {id: Person(id, name) for id, name in named.items() if id not in people}
     return Account(schedules, policies, services, people, teams)
+
+
+def _marked(cached: _Cached) -> Account:
+    """PagerDuty goes on naming people who were deleted: where all people of the account are known, the others are."""
+    with cached.lock:
+        if cached.marked is None:
+            here = {id for (kind, id), each in cached.read.items() if kind == Kind.USERS}
+            policies = {id: _without(policy, here) for id, policy in cached.account.policies.items()}
+            cached.marked = dataclasses.replace(cached.account, policies=policies)
+        return cached.marked
+
+
+def _without(policy: Policy, here: Set[str]) -> Policy:
+    gone = {one.id for level in policy.levels for one in level.targets if one.kind == "user" and one.id not in here}
+    if not gone:
+        return policy
+    levels = (
+        dataclasses.replace(
+            level, targets=tuple(one._replace(deleted=one.deleted or one.id in gone) for one in level.targets)
+        )
+        for level in policy.levels
+    )
+    return dataclasses.replace(policy, levels=tuple(levels))
 
 
 def _rates(read: Mapping[tuple[str, str], _Read]) -> dict[str, tuple[float, ...]]:

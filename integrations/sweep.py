@@ -15,10 +15,9 @@ from uuid import UUID
 
 from integrations import mirror
 from integrations.models import Connection
-from integrations.pagerduty.analysis.coverage import Hole, holes
+from integrations.pagerduty.analysis.coverage import Hole, holes, slices_of
 from integrations.pagerduty.analysis.model import Account, Policy, Slice, Span
 from integrations.pagerduty.analysis.relief import Duties, duties
-from integrations.pagerduty.analysis.rotation import render
 
 DAY: Final = 86_400
 WEEKS: Final = 12
@@ -34,7 +33,7 @@ class Sweep:
     account: Account
     window: Span
     rendered: Mapping[str, tuple[Slice, ...]]
-    """By schedule id."""
+    """By schedule id; of which it is not known who is on call are missing, as ``slices_of`` says."""
     holes: Mapping[str, tuple[Hole, ...]]
     """By policy id."""
     rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
@@ -96,11 +95,12 @@ def sweep(account: Account, window: Span, last: Sweep | None = None) -> Sweep:
     rendered: dict[str, tuple[Slice, ...]] = {}
     same: set[str] = set()
     for key, schedule in account.schedules.items():
-        if last is not None and last.account.schedules.get(key) == schedule:
-            rendered[key] = last.rendered[key]
+        stood = last is not None and last.account.schedules.get(key) == schedule
+        slices = last.rendered.get(key) if last is not None and stood else slices_of(schedule, window)
+        if slices is not None:
+            rendered[key] = slices
+        if stood:
             same.add(key)
-        else:
-            rendered[key] = render(schedule, window).slices
     found: dict[str, tuple[Hole, ...]] = {}
     for key, policy in account.policies.items():
         if last is not None and last.account.policies.get(key) == policy and _stands(policy, same, last, rendered):

@@ -260,7 +260,7 @@ def look_for_gaps(team_id: int) -> None:
         send_notices.enqueue()
 
 
-@periodic(minutes=15)
+@periodic(minutes=5)
 def notice_gaps() -> None:
     """Once a day, and when something was read since: for a worker that was down at one hour must not miss a day."""
     now = timezone.now()

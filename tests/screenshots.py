@@ -42,6 +42,8 @@ MORE = {
     "standing-check": [("vic", "")],
     "audit": [("ada", "?q=verdict%3Adeny"), ("ada", "?q=tool%3Anonsense"), ("mina", ""), ("vic", "")],
     "grid": [("ada", "?category=incidents")],
+    "coverage": [("vic", "?text=sundays"), ("rhea", ""), ("ada", "?text=nonsense")],
+    "coverage-policy": [("mina", ""), ("vic", "?weeks=12")],
     "schedules": [("ada", "?text=nonsense"), ("rhea", "")],
     "my-on-call": [("mina", "")],
 }

@@ -296,6 +296,7 @@ def _noticed(connection: Connection, manager: User) -> None:
     do_send_test(team, by=manager)
     # None is to leave this process, nor to wait for a worker: each ended in one way or another.
     Delivery.objects.filter(team=team).update(due_at=None, state="sent", told="It answered 200.", status=200)
+    Delivery.objects.filter(team=team, channel="email").update(told="Mailed to 1 manager.", status=None)
     last = Delivery.objects.filter(team=team).latest("created_at")
     Delivery.objects.filter(pk=last.pk).update(state="given_up", told="It answered 503.", status=503, attempts=6)
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, Final
 
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, InterfaceError, InternalError, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from integrations.gateway.integration import Connection, Own, Unanswered
@@ -55,20 +55,28 @@ class Mirrors:
 
 def _answer(tool: Tool, arguments: Mapping[str, Any], connection_id: str) -> Own:
     try:
-        given = tools.valid(tool, arguments)
-        row = ConnectionRow.objects.select_related("team").get(pk=connection_id)
-        return mirrored.answer(tool.name, given, look(row, given.now))
-    except Unanswered:
-        raise
-    except ConnectionRow.DoesNotExist as gone:
-        raise Unanswered("The connection was deleted meanwhile.", "Ask a manager for a key of another one.") from gone
-    except Exception as error:
-        # The next one opens another: this one may be what is broken.
+        return _read(tool, arguments, connection_id)
+    except (OperationalError, InterfaceError, InternalError) as error:
+        if not is_away(error):
+            raise
+    # It may be the connection alone, which has stood open since before the server was started anew.
+    connections[DEFAULT_DB_ALIAS].close()
+    try:
+        return _read(tool, arguments, connection_id)
+    except (OperationalError, InterfaceError, InternalError) as error:
         connections[DEFAULT_DB_ALIAS].close()
         if not is_away(error):
             raise
         problem = "The portal's database did not answer, and this is answered from what is kept there."
         raise Unanswered(problem, "Try again shortly, or use a tool that asks PagerDuty.") from error
+
+
+def _read(tool: Tool, arguments: Mapping[str, Any], connection_id: str) -> Own:
+    given = tools.valid(tool, arguments)
+    row = ConnectionRow.objects.select_related("team").filter(pk=connection_id).first()
+    if row is None:
+        raise Unanswered("The connection was deleted meanwhile.", "Ask a manager for a key of another one.")
+    return mirrored.answer(tool.name, given, look(row, given.now))
 
 
 def look(row: ConnectionRow, now: dt.datetime) -> mirrored.Mirror:

@@ -145,6 +145,10 @@ def send_due(now: dt.datetime) -> int:
 
 def _send(row: Delivery, now: dt.datetime) -> bool | None:
     """Whether it arrived; None: somebody else sends it, or it cannot be sent at all."""
+    if row.attempts > len(AGAIN):
+        # Only where a process ended in the midst of the last attempt: whatever ends them must not do so for ever.
+        _give_up(row, f"It was tried {row.attempts} times, and the last try was not lived to the end.")
+        return None
     if row.channel == Delivery.Channel.WEBHOOK:
         if _is_stopped(row.team):
             told = "It waits: nothing of this team goes out until the stop is lifted."
@@ -291,13 +295,14 @@ def _told(answer: Answer) -> tuple[Outcome, str]:
     if answer.arrived:
         return Outcome.DONE, f"It answered {answer.status}, after {answer.milliseconds:,} ms."
     if answer.status:
-        hint = (
-            " It redirects, and redirects are not followed: set the address that it leads to."
-            if answer.status < 400
-            else ""
-        )
-        gone = " It is gone for good, it says." if answer.status == 410 else ""
-        return (Outcome.REFUSED if answer.status < 500 else Outcome.FAILED), f"It answered {answer.status}.{hint}{gone}"
+        if answer.status == 410:
+            hint = " It is gone for good, it says."
+        elif answer.status < 400:
+            hint = " It redirects, and redirects are not followed: set the address that it leads to."
+        else:
+            hint = ""
+        # Not *refused*, which is what PagerDuty does.
+        return Outcome.FAILED, f"It answered {answer.status}.{hint}"
     said = FAILURES.get(answer.failure, answer.failure)
     told = f"{said[:1].upper()}{said[1:]}" + (f" ({answer.detail})." if answer.detail else ".")
     return (Outcome.UNKNOWN if answer.sent else Outcome.FAILED), told

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from django.utils.safestring import SafeString
 
+from policies.core.call import EntryKind
 from policies.core.text import shown
 from policies.models import Entry
 from portal.audit.rows import LONGEST
@@ -42,6 +43,7 @@ def groups(row: Entry) -> list[tuple[str, Facts]]:
     details: dict[str, Any] = json.loads(row.record)["details"]
     upstream = details.get("upstream") if isinstance(details.get("upstream"), dict) else {}
     told = [
+        ("Notice", _notice(row, details)),
         ("Request", _request(row, details)),
         ("Verdict", _verdict(row, details)),
         ("At PagerDuty", _upstream(details, upstream)),
@@ -64,7 +66,31 @@ def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+NOTICE: Final = {
+    "to": "To",
+    "delivery": "Its id",
+    "attempt": "Attempt",
+    "on_behalf_of": "Asked for by",
+    "bytes": "Bytes",
+    "digest": "SHA-256 of the body",
+    "status": "It was answered",
+    "failure": "It failed",
+    "detail": "More",
+    "ms": "Milliseconds",
+    "reason": "Why it is not certain",
+}
+
+
+def _notice(row: Entry, details: dict[str, Any]) -> Facts:
+    """What was sent to a webhook, and what came of it. A status of 0 is none."""
+    if row.kind != EntryKind.NOTICE:
+        return []
+    return [(said, _text(details.get(name) or "")) for name, said in NOTICE.items()]
+
+
 def _request(row: Entry, details: dict[str, Any]) -> Facts:
+    if row.kind == EntryKind.NOTICE:
+        return []
     asked = " ".join(_text(details.get(name)) for name in ("method", "path")).strip()
     use = details.get("use")
     facts = [

@@ -16,7 +16,7 @@ from django.utils.http import urlencode
 from integrations import mirror
 from integrations.intended import mark_of, marks_of
 from integrations.models import Connection, IntendedGap
-from integrations.pagerduty.analysis.coverage import Hole, danger
+from integrations.pagerduty.analysis.coverage import Hole, danger, standing
 from integrations.pagerduty.analysis.intended import missing
 from integrations.pagerduty.analysis.model import Policy, Service, Slice, Span
 from integrations.sweep import DAY, WEEKS, Sweep, swept
@@ -295,6 +295,18 @@ def fits(seen: Seen, policy: Policy, *, pagerduty_team: str = "", service: str =
     )
     names = (policy.name, policy.id, *(each.name for each in seen.services(policy.id)), *schedules)
     return any(wanted in name.casefold() for name in names)
+
+
+def unheard(seen: Iterable[Seen]) -> list[tuple[str, str]]:
+    """Services that are in use and have no escalation policy: name and the page that tells what becomes of their incidents."""
+    found: dict[tuple[str, str], tuple[str, str]] = {}
+    for each in seen:
+        account = each.sweep.account
+        for service in account.services.values():
+            if standing(account, service) == "no_policy":
+                key = (each.connection.region, service.id)
+                found.setdefault(key, (service.name, paged_page(each.connection, service_id=service.id)))
+    return sorted(found.values(), key=lambda row: row[0].casefold())
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,9 +87,13 @@ class Mine:
         self.mirrors = seen(user, now)
 
     @cached_property
-    def ids(self) -> dict[int, frozenset[str]]:
-        """By place in ``mirrors``, whom of PagerDuty's people this one is."""
-        return {place: frozenset(one.id for one in each.itself(self.user)) for place, each in enumerate(self.mirrors)}
+    def ids(self) -> dict[str, frozenset[str]]:
+        """By region, whom of PagerDuty's people this one is. Ids are PagerDuty's own in all accounts of a region: a connection
+        whose bounds do not show the person has schedules with their turns all the same."""
+        found: dict[str, set[str]] = {}
+        for each in self.mirrors:
+            found.setdefault(each.connection.region, set()).update(one.id for one in each.itself(self.user))
+        return {region: frozenset(ids) for region, ids in found.items()}
 
     @property
     def is_known(self) -> bool:
@@ -103,9 +107,12 @@ class Mine:
 
     @cached_property
     def schedules(self) -> list[tuple[Seen, Schedule, frozenset[str]]]:
-        """Those of accounts in which they are somebody, and who."""
-        known = {id(each): self.ids[place] for place, each in enumerate(self.mirrors)}
-        return [(each, schedule, known[id(each)]) for each, schedule in once(self.mirrors) if known[id(each)]]
+        """Those of regions in which they are somebody, and who."""
+        return [
+            (each, schedule, users)
+            for each, schedule in once(self.mirrors)
+            if (users := self.ids[each.connection.region])
+        ]
 
     @cached_property
     def shifts(self) -> list[Shift]:
@@ -139,12 +146,13 @@ class Mine:
     def always(self) -> list[Always]:
         """Policies that page them by name, whatever a schedule says."""
         found: dict[tuple[str, str], Always] = {}
-        for place, each in enumerate(self.mirrors):
+        for each in self.mirrors:
+            users = self.ids[each.connection.region]
             for policy in each.account.policies.values():
                 levels = tuple(
                     number
                     for number, level in enumerate(policy.levels, 1)
-                    if any(target.kind == "user" and target.id in self.ids[place] for target in level.targets)
+                    if any(target.kind == "user" and target.id in users for target in level.targets)
                 )
                 if levels:
                     found.setdefault((each.connection.region, policy.id), Always(each, policy, levels))
@@ -205,7 +213,9 @@ class Mine:
 
 
 def merged(before: Sequence[Slice], ahead: Sequence[Slice], now: int) -> list[Slice]:
-    """What is over, as it was kept, and what is to come: a shift that goes on is one."""
-    cut = [Slice(one.start, min(one.end, now), one.user, one.source) for one in before if one.start < now]
-    rest = [Slice(max(one.start, now), one.end, one.user, one.source) for one in ahead if one.end > now]
+    """What is over, as it was kept, and what follows on it: a shift that goes on is one, and begins when it began at every look.
+    Where nothing is kept of it, it begins as it was rendered."""
+    turns_at = min(max((one.end for one in before), default=0), now)
+    cut = [Slice(one.start, min(one.end, turns_at), one.user, one.source) for one in before]
+    rest = [Slice(max(one.start, turns_at), one.end, one.user, one.source) for one in ahead if one.end > turns_at]
     return timeline.joined([*cut, *rest])

@@ -223,7 +223,8 @@ class One:
         if self.overrides:
             lanes.append(Drawn("Overrides", self.overrides))
         for source, slices in reversed(self.rendering[1]):
-            lanes.append(Drawn(source.name or source.id or source.kind.replace("_", " "), slices))
+            name = "Custom shift" if source.kind == "custom_shift" else source.name or source.id
+            lanes.append(Drawn(name, slices))
         return lanes
 
     def _bare(self) -> list[Span]:

@@ -311,7 +311,9 @@ def _lane(
     holes = [
         Slice(max(hole.start, window.start), min(hole.end, window.end), "", Source("policy")) for hole in lane.holes
     ]
-    for one in sorted([*slices, *(hole for hole in holes if hole.start < hole.end)]):
+    every = [*slices, *(hole for hole in holes if hole.start < hole.end)]
+    # Of what begins at once the longest is on top: it goes on as the row that the eye follows.
+    for one in sorted(every, key=lambda one: (one.start, -one.end, one.user)):
         # Several at once are below each other: the first row that is free.
         row = next((number for number, until in enumerate(rows) if until <= one.start), len(rows))
         rows[row : row + 1] = [one.end]

@@ -48,12 +48,13 @@ from portal.oncall.coverage import (
     once,
     paged_page,
     policy_page,
+    unheard,
     worst_first,
 )
 from portal.oncall.strips import lasts
 from portal.readable import readable
 
-POLICIES: Final = 50
+POLICIES: Final = 30
 """On one page of the list."""
 GAPS: Final = 25
 """Listed before the policies; each policy's page lists its own."""
@@ -72,8 +73,10 @@ def index(request: Request) -> HttpResponse:
     now = timezone.now()
     connections = mirror.visible_to(request.user)
     seen = look(connections, now)
-    context: dict[str, Any] = {"read": seen}
-    context |= _found(request, seen, now) if seen else {"waiting": waiting(connections)}
+    read = {each.connection.pk for each in seen}
+    context: dict[str, Any] = {"read": seen, "waiting": waiting([row for row in connections if row.pk not in read])}
+    if seen:
+        context |= _found(request, seen, now)
     part = "coverage/_found.html" if request.htmx and request.htmx.target == "found" else "coverage/index.html"
     return render(request, part, context)
 
@@ -91,9 +94,8 @@ def _found(request: Request, seen: list[Seen], now: dt.datetime) -> dict[str, An
     chosen = form.cleaned_data
     weeks, team = int(chosen.get("weeks") or CHOICES[0]), chosen.get("team", "")
     asked = {name: chosen.get(name, "") for name in ("pagerduty_team", "service", "text")}
-    rows = [
-        row for row in once(each for each in seen if team in ("", each.connection.team.slug)) if fits(*row, **asked)
-    ]
+    within = [each for each in seen if team in ("", each.connection.team.slug)]
+    rows = [row for row in once(within) if fits(*row, **asked)]
     lines = worst_first(line_of(each, policy, now, 7 * weeks) for each, policy in rows)
     gaps = dangerous_first(lines)
     query = QueryDict(mutable=True)
@@ -110,6 +112,7 @@ def _found(request: Request, seen: list[Seen], now: dt.datetime) -> dict[str, An
         "gaps": gaps[:GAPS],
         "more_gaps": max(len(gaps) - GAPS, 0),
         "summary": _summary(lines, gaps, weeks),
+        "unheard": [] if any(asked.values()) else unheard(within),
         "starts": now,
         "ends": now + dt.timedelta(days=7 * weeks - 1),
     }
@@ -275,6 +278,20 @@ def _page(
             context["intend_form"] = intend or IntendForm(initial={"until": until, "every": "once"})
     refused = any(form is not None and form.errors for form in (intend, override))
     return render(request, "coverage/policy.html", context, status=422 if refused else 200)
+
+
+def _meant(request: Request, line: Line) -> Gap | None:
+    """The gap that a form was sent for, if it is still there: another one must not be marked in its place. Of one that has begun
+    the start moves on, and of one without an end the end."""
+    seen = [request.POST.get(name, "") for name in ("from", "to")]
+    if not all(re.fullmatch("[0-9]{1,12}", each) for each in seen):
+        return None
+    start, end = map(int, seen)
+    for gap in line.gaps:
+        begins = gap.span.start == start or (gap.span.start == line.window.start and start <= line.window.start)
+        if begins and (gap.span.end == end or (gap.is_open and end <= gap.span.end)):
+            return gap
+    return None
 
 
 def _chosen(request: Request, line: Line) -> Gap | None:
@@ -446,9 +463,9 @@ def _written(request: Request, line: Line, values: dict[str, Any], span: Span, k
 
 def _intend(request: Request, line: Line) -> HttpResponse:
     form = IntendForm(request.POST)
-    gap = _chosen(request, line)
+    gap = _meant(request, line)
     if gap is None:
-        messages.error(request, "This gap is no longer there.")
+        messages.error(request, "This gap is no longer as it was: nothing was marked. Look again.")
         return redirect(policy_page(line.connection, line.policy.id, weeks=_weeks(request)))
     if not form.is_valid():
         return _page(request, line, intend=form)

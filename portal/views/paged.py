@@ -151,7 +151,7 @@ def index(request: Request) -> HttpResponse:
         return render(request, "paged/index.html", context, status=404 if request.GET.get("of") else 200)
     named = _named(seen)
     asked = request.GET if request.GET else None
-    offered = _offered(seen)
+    offered = _offered(seen, request.GET.get("of", ""))
     form = PagedForm(asked, offered)
     context["form"] = form
     if asked is None or not form.is_valid():
@@ -178,8 +178,7 @@ def _key(kind: str, seen: Seen, key: str) -> str:
 
 
 def _named(seen: list[Seen]) -> dict[str, tuple[Seen, str, str]]:
-    """All that may be asked for: by what names it in an address, whose it is, which kind and which id. Also what another
-    connection mirrors, too: a link that somebody sent names theirs."""
+    """All that may be asked for: by what names it in an address, whose it is, which kind and which id."""
     return {
         _key(kind, each, key): (each, kind, key)
         for each in seen
@@ -188,19 +187,19 @@ def _named(seen: list[Seen]) -> dict[str, tuple[Seen, str, str]]:
     }
 
 
-def _offered(seen: list[Seen]) -> list[tuple[str, str]]:
-    """Every service and policy, by name; what several connections mirror is there for each, with its team's name."""
-    several = len({each.connection.pk for each in seen}) > 1
+def _offered(seen: list[Seen], asked: str) -> list[tuple[str, str]]:
+    """Every service and policy, by name. What several connections of an account mirror is there once, of the first of them, or
+    of the one that is asked for."""
     rows: list[tuple[str, str]] = []
     for kind in ("service", "policy"):
-        found = []
+        found: dict[tuple[str, str], tuple[str, str]] = {}
         for each in seen:
             account = each.sweep.account
-            known = account.services if kind == "service" else account.policies
-            for key, one in known.items():
-                whose = f" · {each.connection.team.name}" if several else ""
-                found.append((_key(kind, each, key), f"{one.name} ({kind}{whose})"))
-        rows += sorted(found, key=lambda row: (row[1].casefold(), row[0]))
+            for key, one in (account.services if kind == "service" else account.policies).items():
+                place, named = (each.connection.region, key), _key(kind, each, key)
+                if place not in found or named == asked:
+                    found[place] = (named, f"{one.name} ({kind})")
+        rows += sorted(found.values(), key=lambda row: (row[1].casefold(), row[0]))
     return [("", "Choose a service or an escalation policy"), *rows]
 
 

@@ -170,20 +170,20 @@ def test_it_is_read_and_worked_out_off_the_loop(setting: Setting, monkeypatch: p
 
     monkeypatch.setattr(mirror, "kept", slow)
 
-    async def scenario() -> tuple[Answer, float]:
+    async def scenario() -> tuple[Answer, int]:
         async with setting.running() as started:
             task = asyncio.create_task(started.pipeline.run(asked(setting)))
-            longest, last = 0.0, time.monotonic()
+            turns = 0
             while not task.done():
                 await asyncio.sleep(0.01)
-                longest, last = max(longest, time.monotonic() - last), time.monotonic()
-            return task.result(), longest
+                turns += 1
+            return task.result(), turns
 
-    answer, longest = asyncio.run(scenario())
+    answer, turns = asyncio.run(scenario())
     assert answer.own is not None, answer.problem
     assert answer.own.document["total"] > 10
     assert all(name.startswith("mirror") for name in threads)
-    assert longest < 0.25
+    assert turns > 3  # The loop has done other things meanwhile.
 
 
 @pytest.mark.parametrize("error", [OperationalError("the server is gone"), InterfaceError("connection already closed")])
@@ -209,6 +209,23 @@ def test_a_database_that_is_away_fails_closed_and_the_next_answer_comes(
     assert second.own is not None
     outcomes = Entry.objects.filter(kind="result", tool="schedule_quality").order_by("pk")
     assert list(outcomes.values_list("outcome", flat=True)) == ["failed", "done"]
+
+
+def test_a_connection_that_broke_while_nobody_asked_costs_no_answer(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirrored(setting.connection)
+    kept, failures = mirror.kept, [OperationalError("server closed the connection unexpectedly")]
+
+    def broken_once(row: Any) -> mirror.Kept:
+        if failures:
+            raise failures.pop()
+        return kept(row)
+
+    monkeypatch.setattr(mirror, "kept", broken_once)
+    answer, [entry], _ = asyncio.run(run(setting, asked(setting)))
+    assert answer.own is not None, answer.problem
+    assert entry.outcome == "done"
 
 
 def test_bounds_that_were_drawn_closer_leave_nothing_of_what_was_read_before(setting: Setting) -> None:

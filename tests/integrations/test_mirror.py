@@ -149,6 +149,20 @@ def test_a_first_reading_keeps_all_of_an_account_and_each_call_is_on_record(cast
     assert sorted(zones) == sorted(schedule.zone for schedule in v2)
 
 
+def test_people_whom_a_policy_names_and_nobody_is_are_deleted_where_all_people_are_known(cast: Cast) -> None:
+    connection = register(cast)
+    read(connection)
+
+    def gone() -> set[tuple[str, str]]:
+        policies = mirror.kept(connection).account.policies.values()
+        targets = [(row.name, one) for row in policies for level in row.levels for one in level.targets]
+        return {(name, one.id) for name, one in targets if one.deleted}
+
+    assert gone() == {("Left behind", "PUSRGONE")}
+    MirrorPart.objects.filter(connection=connection, kind=Kind.USERS).update(problem="Some people could not be read.")
+    assert gone() == set()
+
+
 def test_contact_methods_come_with_the_people_and_masked(cast: Cast) -> None:
     connection = register(cast)
     read(connection)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -441,8 +442,17 @@ def test_a_mail_that_cannot_be_sent_is_tried_again_and_given_up_at_last(
 
 @pytest.mark.django_db(transaction=True)
 def test_two_workers_at_once_notice_once_and_send_once(
-    cast: Cast, main: Connection, mirrors: Mirrors, now: dt.datetime
+    cast: Cast, main: Connection, mirrors: Mirrors, now: dt.datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    put_down = notices._note
+
+    def slowly(*given: Any) -> NoticedGap:
+        made = put_down(*given)
+        time.sleep(0.2)  # long enough for the others to be there, too
+        return made
+
+    monkeypatch.setattr(notices, "_note", slowly)
+    NoticeSettings.objects.create(team=cast.payments)
     mirrors.set(main, account(now, (DAY, 2 * DAY)), now)
     together(lambda: look(cast.payments, now))
     assert told() == ["gap_opened email"]

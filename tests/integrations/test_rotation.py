@@ -16,10 +16,10 @@ from integrations.pagerduty.analysis.model import Span
 from integrations.pagerduty.analysis.rotation import render
 
 Document = dict[str, Any]
-CASES = int(os.environ.get("PAGEWARDEN_ROTATION_CASES", "200"))
+CASES = int(os.environ.get("PAGEWARDEN_ROTATION_CASES", "400"))
 """Random schedules. The bar is 10,000: ``PAGEWARDEN_ROTATION_CASES=10000 pytest -k minute`` on this file, some minutes."""
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
-REACH = 40
+REACH = 52
 """Days of the clock that are walked before a change, and after: everything of a schedule lies in them."""
 ZONES = (
     "America/New_York",
@@ -46,6 +46,7 @@ class Change:
         """Of what is never shown: as long after the last minute that was as if the clock had gone on."""
         past = 0
         while local not in self.shown:
+            assert past < 3 * HOUR, "It is not among what was walked."
             local -= dt.timedelta(minutes=1)
             past += MINUTE
         return self.shown[local] + past
@@ -161,11 +162,17 @@ class Walk:
         self.number = 0
         while self.handoff(self.number) > minutes.start:
             self.number -= 1
-        self.number -= 3
+        # Three ahead where a clock skips two hours: turns of one hour are handed over in another order than they come.
+        self.ahead = 3 if self.turn < dt.timedelta(hours=2) else 1
+        self.number -= self.ahead
+        self.look_ahead()
         self.allowed = self.windows(minutes)
 
     def handoff(self, number: int) -> int:
         return self.change.instant(self.virtual + number * self.turn)
+
+    def look_ahead(self) -> None:
+        self.coming = [(ahead, self.handoff(self.number + ahead)) for ahead in range(1, self.ahead + 1)]
 
     def windows(self, minutes: range) -> list[tuple[int, int]]:
         found = []
@@ -180,9 +187,9 @@ class Walk:
         return [(start, end) for start, end in found if start < minutes.stop and end > minutes.start]
 
     def at(self, minute: int) -> str | None:
-        # Three ahead: where a clock skips two hours, turns of one hour are handed over in another order than they come.
-        while came := [ahead for ahead in (1, 2, 3) if self.handoff(self.number + ahead) <= minute]:
+        while came := [ahead for ahead, at in self.coming if at <= minute]:
             self.number += came[-1]
+            self.look_ahead()
         if not self.start <= minute < self.end:
             return None
         if self.document["restrictions"] and not any(start <= minute < end for start, end in self.allowed):

@@ -94,10 +94,12 @@ def codes(schedule: Schedule) -> set[str]:
 
 def on_call(schedule: Schedule, window: Span = WEEK, rules: Rules = DEFAULT) -> list[tuple[str, str, str]]:
     """Start, end (UTC, to the minute) and who."""
-    return [
-        (*(dt.datetime.fromtimestamp(each, dt.UTC).strftime("%d %H:%M") for each in span), "+".join(users))
-        for span, users in entries(render(schedule, window, rules).slices)
-    ]
+    found = entries(render(schedule, window, rules).slices)
+    return [(shown(span.start), shown(span.end), "+".join(users)) for span, users in found]
+
+
+def shown(moment: int) -> str:
+    return dt.datetime.fromtimestamp(moment, dt.UTC).strftime("%d %H:%M")
 
 
 # In order
@@ -480,8 +482,8 @@ def test_the_fixtures_hold_where_they_carry_a_definition_and_its_outcome(fixture
     shifts = reading.schedule(pair["v3"])
     assert len(shifts.rendered) == 1
     assert differences(shifts) == ()
-    day = Span(at("2026-04-29T00:00:00-07:00"), at("2026-04-30T00:00:00-07:00"))
-    assert [each[:3] for each in render(shifts, day).slices] == [each[:3] for each in shifts.rendered]
+    whole_day = Span(at("2026-04-29T00:00:00-07:00"), at("2026-04-30T00:00:00-07:00"))
+    assert [each[:3] for each in render(shifts, whole_day).slices] == [each[:3] for each in shifts.rendered]
 
 
 def test_the_fixtures_that_can_only_be_read_are_read(fixtures_dir: Path) -> None:

@@ -124,7 +124,7 @@ def a_v3_schedule(rng: random.Random, zone: str) -> Document:
         times = {"start_time": iso(start), "end_time": iso(start + rng.randrange(HOUR, 30 * DAY))}
         return {"id": f"C{number}", **times, "assignments": [{"member": member}]}
 
-    rotations = [
+    rotations: list[Document] = [
         {"id": f"R{number}", "gone": False, "events": [event() for _ in range(rng.randint(1, 2))]}
         for number in range(rng.randint(1, 3))
     ]

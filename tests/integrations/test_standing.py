@@ -15,6 +15,7 @@ from django.utils import timezone
 from integrations import standing, tasks
 from integrations.models import CheckRun, Connection, Delivery, StandingCheck
 from integrations.notices import do_set_notices
+from integrations.pagerduty.analysis import paging
 from integrations.pagerduty.analysis.model import (
     Account,
     Contact,
@@ -66,11 +67,13 @@ def account(
     *levels: tuple[int, str],
     covered: tuple[dt.datetime, dt.datetime] | None = None,
     people: tuple[Person, ...] = (),
-    **service: Any,
 ) -> Account:
     """Checkout's policy: each level pages somebody always (a user's id), or by the rota (``rota``), after the one before has had
     so many minutes. The rota is Pam's within ``covered``."""
-    shifts = () if covered is None else (CustomShift("X", *(int(at.timestamp()) for at in covered), ("UPAM",)),)
+    shifts: tuple[CustomShift, ...] = ()
+    if covered is not None:
+        begins, ends = (int(at.timestamp()) for at in covered)
+        shifts = (CustomShift("X", begins, ends, ("UPAM",)),)
     rota = Schedule("SROTA", "Rota", "v3", "UTC", custom_shifts=shifts)
     made = tuple(
         Level(delay, (Target("schedule", "SROTA") if who == "rota" else Target("user", who),)) for delay, who in levels
@@ -79,7 +82,7 @@ def account(
     return Account(
         schedules={"SROTA": rota},
         policies={"PCHE": Policy("PCHE", "Checkout first", made, 0)},
-        services={"VCHE": Service("VCHE", "Checkout", "active", "PCHE", **service)},
+        services={"VCHE": Service("VCHE", "Checkout", "active", "PCHE")},
         people={one.id: one for one in known},
         teams={"TPAY": "Payments", "TSEA": "Search"},
     )
@@ -290,7 +293,7 @@ def test_what_cannot_be_run_breaks_nothing(
         raise KeyError("x")
 
     row = make()
-    monkeypatch.setattr(standing.paging, "service_is_paged", broken)
+    monkeypatch.setattr(paging, "service_is_paged", broken)
     assert state(row) == ("unknown", "It could not be run: KeyError.")
 
 
@@ -316,7 +319,7 @@ def test_it_is_told_when_it_fails_and_when_it_holds_again_and_not_between(
     ]
     assert f"/teams/payments/checks/{row.pk}/" in mail.outbox[0].body
     assert "Sun 2027-01-03 03:00 UTC: fails. Pam would be told only after 20 minutes" in "".join(
-        message.body for message in mail.outbox
+        str(message.body) for message in mail.outbox
     )
 
 
@@ -422,6 +425,8 @@ def test_each_change_is_on_record(cast: Cast, make: Make, main: Connection) -> N
         ("remove_standing_check", ""),
     ]
     change = ConfigChange.objects.get(action="change_standing_check")
+    assert change.before
+    assert change.after
     assert change.before["check"].endswith("within 15 minutes")
     assert change.after["check"].endswith("within 5 minutes")
     assert not StandingCheck.objects.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -11,7 +12,7 @@ import pytest
 
 from integrations import sweep as sweeping
 from integrations.models import Connection
-from integrations.pagerduty.analysis import reading, rotation
+from integrations.pagerduty.analysis import coverage, reading, rotation
 from integrations.pagerduty.analysis.model import Account, Span
 from integrations.sweep import DAY, WEEKS, Sweep, sweep, swept
 from tests.kept import policy, schedule, service
@@ -22,7 +23,11 @@ WINDOW = Span(START, START + 60 * DAY)
 
 
 def account_of(*rows: dict[str, Any]) -> Account:
-    read = {"schedule": reading.schedule, "escalation_policy": reading.policy, "service": reading.service}
+    read: dict[str, Callable[[dict[str, Any]], Any]] = {
+        "schedule": reading.schedule,
+        "escalation_policy": reading.policy,
+        "service": reading.service,
+    }
     found: dict[str, dict[str, Any]] = {kind: {} for kind in read}
     for row in rows:
         found[row["type"]][row["id"]] = read[row["type"]](row)
@@ -68,7 +73,7 @@ def test_only_what_changed_is_rendered_again(monkeypatch: pytest.MonkeyPatch) ->
         rendered.append(each.id)
         return render(each, *given, **more)
 
-    monkeypatch.setattr(sweeping, "render", watched)
+    monkeypatch.setattr(coverage, "render", watched)
     before = sweep(account_of(*FIRST), WINDOW)
     assert rendered == ["PSCH1", "PSCH2"]
     sweep(account_of(*FIRST, schedule("PSCH2", days=3)), WINDOW, before)

@@ -175,6 +175,17 @@ def test_low_urgency_stays_where_it_is_and_the_service_says_its_own() -> None:
     assert asked["service"]["id"] == "SLOW"
 
 
+def test_an_urgency_that_was_asked_for_hangs_on_nothing_more() -> None:
+    varies = replace(SERVICES["SPAY"], urgency="severity_based")
+    account = replace(ACCOUNT, services={**SERVICES, "SPAY": varies})
+    assert "hangs on each alert's severity" in told("who_is_paged", of(account), service_id="SPAY")["problems"][0]
+    assert "problems" not in told("who_is_paged", of(account), service_id="SPAY", urgency="high")
+    paused = replace(varies, status="maintenance")
+    account = replace(ACCOUNT, services={**SERVICES, "SPAY": paused})
+    [said] = told("who_is_paged", of(account), service_id="SPAY", urgency="low")["problems"]
+    assert "maintenance" in said
+
+
 def test_a_level_that_is_skipped_says_why_and_nobody_at_all_is_said_first() -> None:
     found = told("who_is_paged", service_id="SSEA", at="2026-11-29T03:00:00Z")
     assert "nobody is told" in found["nobody"]

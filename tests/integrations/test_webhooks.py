@@ -122,9 +122,11 @@ def hooked(
         yield make
 
 
+@pytest.mark.django_db(transaction=True)  # a verification has one of its own
 def test_a_notice_arrives_signed_and_is_on_record_before_and_after(
-    cast: Cast, now: dt.datetime, hooked: Callable[[Play], tuple[Any, str]]
+    cast: Cast, now: dt.datetime, hooked: Callable[[Play], tuple[Any, str]], tmp_path: Path, settings: Any
 ) -> None:
+    settings.CHECKPOINT_DIR = tmp_path / "checkpoints"  # none of another test's
     server, secret = hooked(answering(OK))
     due(cast, now)
     assert send_due(now) == 1
@@ -216,8 +218,8 @@ def test_what_does_not_arrive_is_tried_again_later_and_later_and_given_up_at_las
     ("answer", "outcome", "told"),
     [
         (Answer(503), "failed", "It answered 503."),
-        (Answer(404), "refused", "It answered 404."),
-        (Answer(302), "refused", "redirects are not followed"),
+        (Answer(404), "failed", "It answered 404."),
+        (Answer(302), "failed", "redirects are not followed"),
         (Answer(failure="timeout", detail="no answer"), "unknown", "It did not answer in time (no answer)."),
         (Answer(failure="connect", detail="refused", sent=False), "failed", "It was not reached (refused)."),
         (Answer(failure="private_address", sent=False), "failed", "Its name leads into a private network."),
@@ -287,6 +289,22 @@ def test_killed_while_it_is_sent_it_is_told_as_not_certain_and_sent_again_under_
     assert (first["id"], second["id"]) == (lost["id"], done["id"])
     assert first["id"] != second["id"]
     assert made.bodies[0] == made.bodies[1]
+
+
+def test_what_kills_whoever_sends_it_does_not_do_so_for_ever(
+    cast: Cast, webhook: Webhook, now: dt.datetime, sends: Callable[..., Sent]
+) -> None:
+    made = sends(Killed())
+    due(cast, now)
+    for _ in range(6):
+        with pytest.raises(Killed):
+            send_due(now)
+        now += dt.timedelta(minutes=6)
+    assert send_due(now) == 0
+    assert len(made.bodies) == 6
+    row = Delivery.objects.get()
+    assert (row.state, row.due_at, row.attempt) == ("given_up", None, "")
+    assert [each["outcome"] for each in entries()] == ["intended", "unknown"] * 6
 
 
 def test_killed_while_it_is_sent_and_the_webhook_removed_its_record_still_ends(

@@ -22,6 +22,8 @@ from integrations.models import (
     Connection,
     ConnectionKey,
     ConnectionTest,
+    Feed,
+    IntendedGap,
     Mirror,
     MirroredDocument,
     MirrorPart,
@@ -97,6 +99,7 @@ CHANGED: dict[type[Model], set[str]] = {
     ToolSetting: {"add", "change"},
     ToolRule: {"add", "change"},
     Connection: {"add", "change", "delete"},
+    IntendedGap: {"delete"},
 }
 """What administrators may do to rows; to all others nothing."""
 ACTIONS: dict[type[Model], set[str]] = {
@@ -105,9 +108,11 @@ ACTIONS: dict[type[Model], set[str]] = {
     Membership: {"remove"},
     Stop: {"lift"},
     Connection: {"test", "switch_off", "remove"},
+    IntendedGap: {"remove"},
     Checkpoint: {"verify"},
     LastVerification: {"verify"},
     BrowserSession: {"end"},
+    Feed: {"revoke"},
 }
 
 
@@ -152,10 +157,14 @@ def rows_of_all(cast: Cast) -> dict[type[Model], Model]:
     AgentCalls.objects.create(team_id=cast.payments.pk, begins=now, actor=f"key:{key.pk}", calls=2, denied=1)
     BrowserSession.objects.create(user=cast.mina, session_key="a-session-key")
     Invitation.objects.create(email="new@example.com", digest="a-digest", invited_by=cast.ada, expires_at=now)
+    Feed.objects.create(user=cast.vic, connection=Connection.objects.get(), name="Nights", digest="a-feeds-digest")
     RunningTest.objects.create(connection=Connection.objects.get(), begun_at=now, of_candidate=False, asked_by="x")
     JournalCheck.objects.create(at=now, actor="x", seen_at=now, held="{}")
     Digest.objects.create(user=cast.ada, week=now.date())
     mirror_of(Connection.objects.get())
+    IntendedGap.objects.create(
+        connection=Connection.objects.get(), policy_id="PPOL000", starts_at=now, ends_at=now, until=now, reason="closed"
+    )
     ToolRequest.objects.create(
         team=cast.payments, user=cast.vic, subject="user:1", tool="list_teams", why="w", rule="r"
     )
@@ -189,6 +198,7 @@ def test_administrators_change_what_there_are_actions_for_and_are_shown_no_secre
                 connection.token.ciphertext.decode(),
                 key.digest,
                 "c2VhbGVk-answer",
+                "a-feeds-digest",
                 cast.ada.password,
             ):
                 assert secret not in told, what

@@ -179,14 +179,14 @@ def test_before_anything_is_read_there_is_a_hint_and_no_empty_list(client: Clien
     assert "Nothing of PagerDuty has been read yet." in shown
     assert "0 policies" not in shown
     page(client, policy_path(row), status=404)
-    assert "You see no connection" in page(as_(client, cast, "rhea"))
+    assert "nothing of PagerDuty" in page(as_(client, cast, "rhea"))
 
 
 def test_a_list_costs_the_same_for_one_policy_and_for_many(client: Client, cast: Cast, known: Connection) -> None:
     as_(client, cast, "vic").get(LIST)
     with CaptureQueriesContext(database) as few:
         client.get(LIST)
-    keep(known, *(policy(f"PMANY{n}", f"Policy {n}", "PSCH1") for n in range(60)))
+    keep(known, *(policy(f"PMANY{n}", f"Policy {n}", "PSCH1") for n in range(40)))
     client.get(LIST)
     with CaptureQueriesContext(database) as many:
         assert "Page 1 of 2" in text_of(client.get(LIST))
@@ -248,8 +248,9 @@ def test_bad_documents_are_named_and_break_nothing(client: Client, cast: Cast, k
 
 def intend(client: Client, row: Connection, **more: Any) -> Any:
     until = (timezone.now() + 60 * DAY).date().isoformat()
-    values = {"action": "intend", "every": "once", "until": until, "reason": "the books are closed", **more}
-    return client.post(f"{policy_path(row)}?gap={int(sundays(2)[1].timestamp())}", values)
+    start = int(sundays(2)[1].timestamp())
+    values = {"action": "intend", "every": "once", "until": until, "reason": "the books are closed"}
+    return client.post(f"{policy_path(row)}?gap={start}", {**values, "from": start, "to": start + 86_400, **more})
 
 
 def test_a_gap_is_marked_as_intended_and_that_is_taken_back(client: Client, cast: Cast, known: Connection) -> None:
@@ -278,7 +279,7 @@ def test_a_gap_that_comes_each_week_is_marked_by_the_clock_of_its_schedule(
 ) -> None:
     as_(client, cast, "mina")
     intend(client, known, every="week")
-    assert (IntendedGap.objects.get().weekly, IntendedGap.objects.get().zone) == (True, "Etc/UTC")
+    assert (IntendedGap.objects.get().weekly, IntendedGap.objects.get().zone) == (True, "UTC")
     # The one before it began is still a gap.
     assert "Gaps (1)" in page(client, policy_path(known)) or "Gaps (2)" in page(client, policy_path(known))
 
@@ -316,6 +317,10 @@ def test_what_is_filled_in_wrong_is_said_and_not_lost(client: Client, cast: Cast
     assert "a year at most" in text_of(answer)
     assert 'value="the books are closed"' in answer.content.decode()
     assert intend(client, known, reason="").status_code == 422
+    # A gap that is no longer as it was seen is not marked, nor another in its place.
+    for other in ({"from": "1"}, {"to": "x"}, {"to": str(int(sundays(2)[1].timestamp()) + 3_600)}):
+        assert "nothing was marked" in text_of(client.get(intend(client, known, **other)["Location"]))
+        assert not IntendedGap.objects.exists()
     assert client.post(policy_path(known), {"action": "unmark", "mark": "x"}).status_code == 404
     assert client.post(policy_path(known), {"action": "nonsense"}).status_code == 404
     assert not IntendedGap.objects.exists()
@@ -449,3 +454,19 @@ def test_a_person_of_two_teams_sees_both_mirrors(client: Client, cast: Cast, kno
     assert "Theirs" not in page(client)
     Membership.objects.create(user=cast.vic, team=cast.search, role="member")
     assert "Theirs" in page(client)
+
+
+def test_services_that_no_policy_hears_are_named(client: Client, cast: Cast, known: Connection) -> None:
+    assert "no escalation policy" not in page(as_(client, cast, "vic"))
+    keep(known, service("PSVC8", "", "Attic"), service("PSVC9", "", "Cellar", status="disabled"))
+    shown = page(client)
+    assert "1 service has no escalation policy : nobody is ever told of its incidents. Attic" in shown
+    assert "Cellar" not in shown.split("Gaps, the most")[0].split("no escalation policy")[1]
+    assert "no escalation policy" not in page(client, text="books")
+
+
+def test_what_was_not_read_yet_is_told_beside_what_was(client: Client, cast: Cast, known: Connection) -> None:
+    register(cast, name="New", token="y_NbAkKc66ryYTWUXYEw")
+    shown = page(as_(client, cast, "vic"))
+    assert "Payments, New: not read to its end yet" in shown
+    assert "Books" in shown

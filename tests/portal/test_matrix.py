@@ -406,6 +406,12 @@ def _row(label: str) -> Any:
     return apps.get_model(label)._default_manager.order_by("pk").values_list("pk", flat=True).first()
 
 
+def _second_sunday() -> int:
+    """When the second gap of ``GAPPY`` begins: the first is marked already."""
+    today = timezone.now().astimezone(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return int((today + dt.timedelta(days=7 + (6 - today.weekday() or 7))).timestamp())
+
+
 def _only(action: str) -> Callable[[Team], Values]:
     return lambda team: {"action": action, **WHY}
 
@@ -495,6 +501,8 @@ BODIES: dict[str, Callable[[Team], Values]] = {
         "action": "intend",
         "every": "once",
         "until": (timezone.now() + dt.timedelta(days=30)).date(),
+        "from": _second_sunday(),
+        "to": _second_sunday() + 86_400,
         **WHY,
     },
     "coverage-policy unmark": lambda team: {

@@ -389,3 +389,25 @@ def test_changes_are_told_in_the_record_in_words(client: Client, cast: Cast, che
     assert "make standing check: Checkout (check" in shown
     record = json.loads(Entry.objects.filter(kind="config").latest("pk").record)
     assert record["details"]["after"]["check"].startswith("Checkout at 03:00 on Sundays")
+
+
+def test_the_record_of_a_notice_tells_what_was_sent_and_what_came_of_it(
+    client: Client, cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Away:
+        def send(self, *_: Any, **__: Any) -> Answer:
+            return Answer(failure="timeout", detail="no answer within 10 seconds")
+
+    monkeypatch.setattr(deliveries, "transport", Away)
+    as_(client, cast, "mina").post(NOTICES, {"action": "webhook", "url": URL})
+    client.post(NOTICES, {"action": "test"})
+    tasks.send_notices()
+    shown = page(client, cast, "mina", f"/audit/{Entry.objects.filter(kind='notice').latest('pk').pk}/")
+    for told in (
+        "https://hooks.example.com/…XYZ1",
+        "no answer within 10 seconds",
+        "SHA-256 of the body",
+        "not certain",
+    ):
+        assert told in shown
+    assert "At PagerDuty" not in shown

@@ -218,7 +218,7 @@ def test_the_picture_and_the_table_tell_the_same(client: Client, cast: Cast, con
     page, drawn = client.get(address).content.decode(), svg(client, address)
     final = drawn.split('class="lane"')[0]
     table = page.split("The same as a table")[1].split("</table>")[0]
-    assert final.count('class="bar ') == table.count("<tr>") - 1
+    assert final.count('class="bar ') == table.count("<tr ")
     for name in ("Mina Murray", "Bob Crane"):
         assert name in final
         assert name in table
@@ -393,3 +393,42 @@ def test_ones_own_on_call_in_a_workspace_and_why_it_is_empty(client: Client, cas
     assert hours <= 24 * 31
     client.force_login(cast.rhea)
     assert "An auditor reads none of PagerDuty" in text(client, "/my-on-call/")
+
+
+def test_ones_own_on_call_is_found_through_a_connection_that_does_not_show_oneself(
+    client: Client, cast: Cast, connection: Connection
+) -> None:
+    nights = schedule("PNIGHT1", "Nights", [layer([MINA], START)])
+    keep(connection, schedules=[nights])
+    client.force_login(cast.mina)
+    assert "No PagerDuty user with your address" in text(client, "/my-on-call/")
+    second = do_register_token(
+        cast.payments,
+        name="Second",
+        token="y_NbAkKc66ryYTWUXYEz",
+        kind="user",
+        region="us",
+        by=cast.ada,
+        whole_account=True,
+    )
+    keep(second, schedules=[nights], people=[MINA])
+    assert text(client, "/my-on-call/").count("on call Nights until") == 1
+
+
+def test_the_busiest_schedule_that_pagerduty_takes_is_drawn(
+    client: Client, cast: Cast, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("django.test.client.store_rendered_templates", lambda *_, **__: None)
+    people = [person(f"PU{number}", f"Person {number}") for number in range(60)]
+    layers = [layer(people, START, turn=HOUR, id=f"PL{number}", name=f"Layer {number}") for number in range(60)]
+    keep(connection, schedules=[schedule("PBUSY01", "Busy", layers)])
+    client.force_login(cast.vic)
+    later = (NOW + dt.timedelta(days=40)).date().isoformat()
+    for view in ("day", "weeks", "month"):
+        address = path(connection, "PBUSY01", view=view, on=later)
+        began = time.thread_time()
+        answer = client.get(address)
+        assert time.thread_time() - began < 5, view
+        assert answer.status_code == 200
+        assert len(answer.content) < 2_000_000
+        assert ("too many to draw" in answer.content.decode()) == (view != "day"), view

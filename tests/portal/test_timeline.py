@@ -107,6 +107,9 @@ def test_several_at_once_are_drawn_below_each_other() -> None:
     drawn = lane(a, b, c, window=window)
     assert [bar.y - drawn.y for bar in drawn.bars] == [0, timeline.BAR, timeline.BAR]
     assert drawn.height == 2 * timeline.BAR
+    # The longer of two that begin at once is on top.
+    first = lane(b, Slice(b.start, b.end + HOUR, "A", LAYER), window=window)
+    assert [(bar.face.user, bar.y - first.y) for bar in first.bars] == [("A", 0), ("B", timeline.BAR)]
 
 
 def test_nobody_and_an_override_look_different() -> None:

@@ -6,12 +6,14 @@ there is nothing to be found by writing it twice.
 
 from __future__ import annotations
 
+import bisect
 import datetime as dt
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from operator import itemgetter
 from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
@@ -196,20 +198,22 @@ def starts(
         if start >= low and start not in rule.left_out:
             yield number, start
         number += 1
-    for start in rule.added:
-        if low <= start < high and start not in rule.left_out:
-            yield from _added(rule, first, start)
+    added = [start for start in rule.added if low <= start < high and start not in rule.left_out]
+    if added:
+        yield from _added(rule, first, added)
 
 
-def _added(rule: Recurrence, first: dt.datetime, start: dt.datetime) -> Iterator[tuple[int, dt.datetime]]:
-    """An RDATE is one more shift of whoever had the last one; none where the rule itself has one."""
-    bare = replace(rule, added=())
+def _added(rule: Recurrence, first: dt.datetime, added: Sequence[dt.datetime]) -> Iterator[tuple[int, dt.datetime]]:
+    """An RDATE is one more shift of whoever had the last one; none where the rule itself has one. ``added``: in order."""
     back = rule.period() or dt.timedelta(days=366 * rule.interval)
-    end = start if rule.until is None else min(start, rule.until)
+    end = added[0] if rule.until is None else min(added[0], rule.until)
     low = first if rule.count is not None else max(first, end - back)
-    before = list(starts(bare, first, low, start + dt.timedelta(seconds=1)))
-    if not before or before[-1][1] != start:
-        yield (before[-1][0] if before else 0), start
+    # One walk for all of them.
+    before = list(starts(replace(rule, added=()), first, low, added[-1] + dt.timedelta(seconds=1)))
+    for start in added:
+        place = bisect.bisect_right(before, start, key=itemgetter(1))
+        if not place or before[place - 1][1] != start:
+            yield (before[place - 1][0] if place else 0), start
 
 
 def ever_starts(rule: Recurrence, first: dt.datetime) -> bool:

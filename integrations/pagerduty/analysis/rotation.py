@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
@@ -125,7 +126,7 @@ def render(schedule: Schedule, window: Span, rules: Rules = DEFAULT, *, with_lay
         slices = _joined(_clipped(schedule.rendered, window))
         told = schedule.rendered_window or _reach(schedule.rendered)
         if told is not None and not (told.start <= window.start and window.end <= told.end):
-            words = "It holds no definition, only what PagerDuty rendered of it, and not of all of this time."
+            words = "It holds no definition that can be read, only what PagerDuty rendered, and that not of all of this time."
             problems = (*problems, Problem("rendered_only", words))
     return Rendering(window, tuple(slices), tuple(lanes), problems)
 
@@ -205,7 +206,7 @@ def _joined(slices: Iterable[Slice]) -> list[Slice]:
     """In order; what is the same person's by the same source, and touches or overlaps, is one."""
     found: list[Slice] = []
     open_at: dict[tuple[str, Source], int] = {}
-    for each in sorted(slices):
+    for each in sorted(slices, key=itemgetter(0, 2, 3)):
         key = (each.user, each.source)
         place = open_at.get(key)
         if place is not None and found[place].end >= each.start:

@@ -102,8 +102,9 @@ def _who_is_paged(given: Given, mirror: Mirror) -> Answer:
 
 def _of_service(account: Account, service: Service, at: int, urgency: str | None) -> Paged:
     paged = service_is_paged(account, service.id, at)
-    if urgency is None or urgency == paged.urgency or paged.nobody:
+    if urgency is None or paged.nobody:
         return paged
+    # What was chosen is that of this one incident, whatever the service's usually is.
     asked = who_is_paged(account, service.policy_id, at, urgency=urgency)
     kept = tuple(each for each in paged.problems if each.code == "maintenance")
     return replace(asked, service_id=service.id, problems=(*kept, *asked.problems))

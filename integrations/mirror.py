@@ -89,6 +89,8 @@ LEASE: Final = dt.timedelta(seconds=180)
 """Longer than a step can take: whoever has not renewed it by then is dead."""
 WORKER_TAKES: Final = dt.timedelta(minutes=2)
 """As long it is believed that a worker will do what was asked for."""
+PAUSE_SECONDS: Final = 0.05
+"""After each writing, where only one can write at a time: SQLite does not let whoever waits longest go first."""
 TRIES: Final = 3
 """Of one task that PagerDuty fails on."""
 TROUBLES: Final = 5
@@ -604,6 +606,17 @@ class _Got:
     """Whether the whole reading is refused."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Over:
+    """What is to be added to a schedule's past."""
+
+    schedule_id: str
+    known: Span
+    first: bool
+    """Whether nothing of it is kept yet."""
+    slices: tuple[Slice, ...]
+
+
 def due(now: dt.datetime) -> list[Connection]:
     """The connections of which something is to be read, those that waited longest first."""
     rows = Connection.objects.filter(is_enabled=True).select_related("team", "mirror").prefetch_related("mirror_parts")
@@ -946,16 +959,29 @@ class _Sync:
         """What a step brought, and where its part stands now: together, or neither."""
         now = timezone.now()
         ends = not part.state["queue"]
+        # What takes the processor's time comes first: while it writes, nobody else can on SQLite.
+        new, changed, over = self._prepare(documents, now)
         with self._holding():
-            changed = self._keep(documents, now)
+            MirroredDocument.objects.bulk_create(new)
+            for pk, values in changed:
+                MirroredDocument.objects.filter(pk=pk).update(**values)
+            for each in over:
+                self._add_past(each)
+            count = len(new) + len(changed)
             if ends:
-                changed += self._end(part, now)
-            if changed:
-                self.written += changed
+                count += self._end(part, now)
+            if count:
+                self.written += count
                 Mirror.objects.filter(pk=mirror.pk).update(version=F("version") + 1)
             part.save()
+        if database.vendor == "sqlite":
+            time.sleep(PAUSE_SECONDS)
 
-    def _keep(self, documents: Sequence[Came], now: dt.datetime) -> int:
+    def _prepare(
+        self, documents: Sequence[Came], now: dt.datetime
+    ) -> tuple[list[MirroredDocument], list[tuple[int, dict[str, Any]]], list[_Over]]:
+        """The documents that are new, those that are others than before (by number), and what of theirs is past. Whoever holds
+        the lease is the only one who changes any of them."""
         packed = {(kind, id): (encode(document), window) for kind, id, document, window in documents if _fits(id)}
         by_kind: dict[str, list[str]] = {}
         for kind, id in packed:
@@ -964,7 +990,9 @@ class _Sync:
         for kind, ids in by_kind.items():
             rows = MirroredDocument.objects.filter(connection=self.connection, kind=kind, remote_id__in=ids)
             standing |= {(kind, row.remote_id): row for row in rows.defer("body")}
-        new, changed = [], 0
+        new: list[MirroredDocument] = []
+        changed: list[tuple[int, dict[str, Any]]] = []
+        over: list[_Over] = []
         for (kind, id), (body, window) in packed.items():
             values: dict[str, Any] = {
                 "digest": hashlib.sha256(body).hexdigest(),
@@ -982,44 +1010,42 @@ class _Sync:
             if row is None:
                 new.append(MirroredDocument(connection=self.connection, kind=kind, remote_id=id, **values))
             else:
-                MirroredDocument.objects.filter(pk=row.pk).update(**values)
-            changed += 1
-            if kind in (Kind.SCHEDULES, Kind.SCHEDULES_V3) and window is not None:
-                self._keep_past(id, msgspec.json.decode(body), window, now)
-        MirroredDocument.objects.bulk_create(new)
-        return changed
+                changed.append((row.pk, values))
+            if window is not None and (past := self._over(id, msgspec.json.decode(body), window, now)) is not None:
+                over.append(past)
+        return new, changed, over
 
-    def _keep_past(self, schedule_id: str, document: Document, window: Span, now: dt.datetime) -> None:
-        """Add what is over to the past. What stands there stays: nobody renders the past anew."""
+    def _over(self, schedule_id: str, document: Document, window: Span, now: dt.datetime) -> _Over | None:
+        """What is over by now and not kept yet. What is kept stays: nobody renders the past anew."""
         today = int(now.timestamp()) // DAY * DAY
         row = PastKnown.objects.filter(connection=self.connection, schedule_id=schedule_id).first()
         begin = max(row.until, window.start) if row is not None else window.start
         if begin >= today:
-            return
+            return None
         try:
             rendered = reading.schedule(document["schedule"]).rendered
         except (ValueError, KeyError, TypeError, AttributeError):
-            return
-        over = [
+            return None
+        found = [
             Slice(max(each.start, begin), min(each.end, today), each.user, each.source)
             for each in rendered
             if each.start < today and each.end > begin
         ]
-        for each in _joined(sorted(over, key=lambda each: (each.start, each.user))):
-            mine = PastShift.objects.filter(connection=self.connection, schedule_id=schedule_id, user_id=each.user)
-            if not mine.filter(end=each.start).update(end=each.end):
-                mine.get_or_create(
-                    connection=self.connection,
-                    schedule_id=schedule_id,
-                    user_id=each.user,
-                    start=each.start,
-                    defaults={"end": each.end},
-                )
         # Where more than two weeks went by unread, what lies between is not known.
         since = row.since if row is not None and row.until >= begin else begin
-        PastKnown.objects.update_or_create(
-            connection=self.connection, schedule_id=schedule_id, defaults={"since": since, "until": today}
-        )
+        joined = tuple(_joined(sorted(found, key=lambda each: (each.start, each.user))))
+        return _Over(schedule_id, Span(since, today), row is None, joined)
+
+    def _add_past(self, over: _Over) -> None:
+        of: dict[str, Any] = {"connection": self.connection, "schedule_id": over.schedule_id}
+        if over.first:
+            rows = (PastShift(**of, user_id=each.user, start=each.start, end=each.end) for each in over.slices)
+            PastShift.objects.bulk_create(rows, ignore_conflicts=True)
+        for each in () if over.first else over.slices:
+            mine = PastShift.objects.filter(**of, user_id=each.user)
+            if not mine.filter(end=each.start).update(end=each.end):
+                mine.get_or_create(**of, user_id=each.user, start=each.start, defaults={"end": each.end})
+        PastKnown.objects.update_or_create(**of, defaults={"since": over.known.start, "until": over.known.end})
 
     def _end(self, part: MirrorPart, now: dt.datetime) -> int:
         """A part is read. What was not there any more is gone, where all of it was looked through."""
@@ -1303,6 +1329,9 @@ async def _schedule(id: str, zone: str, ask: Ask) -> _Got:
     if not zone:
         zone = _inner(await ask(f"/schedules/{id}", None)).get("time_zone") or "UTC"
     found = _inner(await ask(f"/schedules/{id}", {**asked, "time_zone": zone}))
+    for layer in found.get("schedule_layers") or ():
+        # What each layer would be alone: most of the document, and rendered here where it is needed.
+        layer.pop("rendered_schedule_entries", None)
     overrides = None
     if ((found.get("overrides_subschedule") or {}).get("rendered_schedule_entries")) or ():
         answer = await ask(f"/schedules/{id}/overrides", {**asked, "overflow": "true"})

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, ParamSpec
 
 from django.conf import settings
 from django.db import close_old_connections
+from django.db import connection as database
 from django.db.models import F, Q
 from django.utils import timezone
 from huey import Huey, RedisHuey, SqliteHuey
@@ -128,22 +130,29 @@ def test_connections() -> None:
 test_one_connection.__test__ = test_connections.__test__ = False  # type: ignore[attr-defined]  # objects take attributes
 
 
+# Mirrors that one process reads at the same time: calls have their entries to write, too, and other tasks want their turn.
+_reading = threading.BoundedSemaphore(1 if database.vendor == "sqlite" else 2)
+
+
 @task
 def sync_connection(connection_id: str) -> None:
-    """Read what is due of a connection's mirror, in short runs: other tasks get their turn between them."""
+    """Read what is due of a connection's mirror, in a short run; then whatever waits longest is next."""
     connection = Connection.objects.filter(pk=connection_id, is_enabled=True).first()
-    if connection is None:
+    if connection is None or not _reading.acquire(blocking=False):
         return
-    run = mirror.sync(connection, by="scheduled mirror")
+    try:
+        run = mirror.sync(connection, by="scheduled mirror")
+    finally:
+        _reading.release()
     if run.told and run.told != mirror.BUSY:
         log.warning("The mirror of the connection %s was not read to its end: %s", connection_id, run.told)
-    elif run.calls and not run.done:
-        sync_connection.enqueue(connection_id)
+    if run.calls:
+        sync_mirrors()
 
 
 @periodic(minutes=1)
 def sync_mirrors() -> None:
-    for connection in mirror.due(timezone.now()):
+    for connection in mirror.due(timezone.now())[:2]:
         sync_connection.enqueue(str(connection.pk))
 
 

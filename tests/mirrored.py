@@ -44,6 +44,7 @@ def mirrored(
         Mirror.objects.get_or_create(connection=connection, defaults={"bounds": mirror._bounds(connection)})
         run = _InProcess(connection, asked, seed).run(again=True)
     assert run.done, run
+    Mirror.objects.filter(pk=connection.pk).update(asked_at=None)
     if sandbox is None:
         names = [[field.attname for field in model._meta.concrete_fields if field.name != "id"] for model in ROWS]
         _made[key] = [

@@ -11,6 +11,8 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
+
 from integrations.pagerduty.analysis import reading
 from integrations.pagerduty.analysis.model import Span
 from integrations.pagerduty.analysis.rotation import render
@@ -199,6 +201,17 @@ class Walk:
         return user["id"] if user else ""
 
 
+def held_against_a_walk(document: Document, change: Change, minutes: range) -> None:
+    slices = render(reading.schedule(document), Span(minutes.start, minutes.stop)).slices
+    place = 0
+    for minute, expected in zip(minutes, walked(document, change, minutes), strict=True):
+        while place < len(slices) and slices[place].end <= minute:
+            place += 1
+        there = place < len(slices) and slices[place].start <= minute
+        found = (slices[place].user, slices[place].source.id) if there else None
+        assert found == expected, (written(minute, change.zone), document)
+
+
 def test_the_engine_says_what_a_walk_minute_by_minute_finds() -> None:
     for case in range(CASES):
         rng = random.Random(f"rotation-{case}")
@@ -206,14 +219,33 @@ def test_the_engine_says_what_a_walk_minute_by_minute_finds() -> None:
         document = a_schedule(rng, change)
         start = change.at // MINUTE * MINUTE - rng.randrange(6 * HOUR, 2 * DAY, MINUTE)
         minutes = range(start, change.at + rng.randrange(6 * HOUR, 2 * DAY, MINUTE), MINUTE)
-        slices = render(reading.schedule(document), Span(minutes.start, minutes.stop)).slices
-        place = 0
-        for minute, expected in zip(minutes, walked(document, change, minutes), strict=True):
-            while place < len(slices) and slices[place].end <= minute:
-                place += 1
-            there = place < len(slices) and slices[place].start <= minute
-            found = (slices[place].user, slices[place].source.id) if there else None
-            assert found == expected, (case, written(minute, change.zone), document)
+        held_against_a_walk(document, change, minutes)
+
+
+@pytest.mark.parametrize("minute", [0, 10, 30, 50])
+def test_turns_that_are_shorter_than_the_clocks_change_are_whose_handoff_came_last(minute: int) -> None:
+    """At the Troll station the clock skips two hours: of turns of one hour, two handoffs in it come after others that follow."""
+    for change in changes():
+        if change.zone == "Antarctica/Troll":
+            virtual = change.local(change.at - 5 * DAY).replace(minute=minute).isoformat() + "+00:00"
+            layer = {
+                "id": "L",
+                "name": "Hours",
+                "start": virtual,
+                "end": None,
+                "rotation_virtual_start": virtual,
+                "rotation_turn_length_seconds": HOUR,
+                "users": [{"user": {"id": user}} for user in "ABCDE"],
+                "restrictions": [],
+            }
+            document = {
+                "id": "S",
+                "type": "schedule",
+                "time_zone": change.zone,
+                "schedule_layers": [layer],
+                "overrides": [],
+            }
+            held_against_a_walk(document, change, range(change.at - 9 * HOUR, change.at + 9 * HOUR, MINUTE))
 
 
 def test_the_clocks_that_are_walked_change_by_half_an_hour_by_two_and_in_the_south() -> None:

@@ -157,6 +157,41 @@ def test_a_denied_call_is_found_by_its_decision_id_and_exported(
     assert clicks.count <= 3
 
 
+def test_a_gap_is_closed_by_an_override_from_the_home_page(
+    chromium: Browser, demo: Demo, complaints: list[str]
+) -> None:
+    demo.run(
+        "from integrations.pagerduty.catalog import TOOLS\n"
+        "from policies.actions import do_set_tools\n"
+        "from policies.core.call import State\n"
+        "from policies.models import Team\n"
+        "states = {'create_schedule_override': State.ON}\n"
+        "do_set_tools(Team.objects.get(slug='payments'), states=states, tools=TOOLS, by='the story')"
+    )
+    page, clicks = at_home(chromium, demo, "mina", complaints)
+    gaps = page.locator("section", has=page.get_by_role("heading", name="On call now")).get_by_role(
+        "link", name="Settlement", exact=True
+    )
+    # Once the worker has read the account.
+    until = time.monotonic() + 60
+    while not (before := gaps.count()) and time.monotonic() < until:
+        time.sleep(1)
+        page.goto(demo.url)
+    gaps.first.click()
+    page.get_by_role("button", name="Put on call").first.click()
+    page.get_by_role("button", name="on call").click()
+    page.get_by_text("What is mirrored is being read again").wait_for()
+    page.get_by_role("status").filter(has_text="is on call on Settlement").wait_for()
+    assert clicks.count <= 3
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        page.goto(demo.url)
+        if gaps.count() < before:
+            break
+        time.sleep(1)
+    assert gaps.count() == before - 1
+
+
 # Every page
 
 

@@ -124,8 +124,7 @@ def unfit(kept: mirror.Kept, now: dt.datetime, parts: Iterable[MirrorPart.Kind] 
 def _is_known(policy: Policy, swept: sweep.Sweep) -> bool:
     """Whether it is known who is on call on all schedules that it names: of one that was not read, or that cannot be rendered,
     nobody can say that it is empty."""
-    targets = (target for level in policy.levels for target in level.targets)
-    return all(target.kind == "user" or target.deleted or target.id in swept.rendered for target in targets)
+    return not any(coverage.unknown_in(level, swept.rendered) for level in policy.levels)
 
 
 def _found(connection: Connection, swept: sweep.Sweep, policy: Policy, span: Span) -> Found:

@@ -95,6 +95,9 @@ TRIES: Final = 3
 """Of one task that PagerDuty fails on."""
 TROUBLES: Final = 5
 """In one run: then PagerDuty is in trouble, and is left alone."""
+UNMADE_SECONDS: Final = 60.0
+"""After which it is tried again where the portal itself could not make a call: the next run comes at once, and each such call is
+on record."""
 REFUSED_MINUTES: Final = 60
 """After which a part that was refused as a whole is tried again."""
 INCIDENT_CALLS: Final = 240
@@ -730,6 +733,7 @@ class _Sync:
             wait = wait or (timezone.now() + dt.timedelta(seconds=stopped.wait) if stopped.wait else None)
         except TimeoutError:
             told = "PagerDuty did not answer in time."
+            wait = timezone.now() + dt.timedelta(seconds=UNMADE_SECONDS)
         except _Lost:
             return Run(self.calls, self.written, told=BUSY)
         except Exception:
@@ -919,7 +923,7 @@ class _Sync:
                 raise _Cannot(answer.problem)
             if verdict is not None and verdict.rule == "bounds":
                 raise _Trouble(answer.problem)
-            raise Stopped(answer.problem or "The portal could not make the call.")
+            raise Stopped(answer.problem or "The portal could not make the call.", wait=UNMADE_SECONDS)
         if reply.status == 429:
             wait = _seconds(reply.header("retry-after")) or _seconds(reply.header("ratelimit-reset")) or 60.0
             raise Stopped("PagerDuty's rate limit was reached: the mirror waits.", wait=wait)
@@ -1277,6 +1281,7 @@ async def _list(run: _Sync, kind: str, state: Document, task: Task, ask: Ask) ->
     if (following := _following(answer, offset, len(rows))) is not None:
         got.tasks.insert(0, ["list", following, which])
         got.first = True
+    got.missed = _cut_short(answer, following)
     return got
 
 
@@ -1293,6 +1298,11 @@ def _following(answer: Document, offset: int, count: int) -> int | None:
     return following if answer.get("more") and following + PAGE <= FARTHEST else None
 
 
+def _cut_short(answer: Document, following: int | None) -> str:
+    """What is missing where PagerDuty has more and lists no further; empty: nothing."""
+    return f"PagerDuty lists no more than {FARTHEST:,} of them." if following is None and answer.get("more") else ""
+
+
 def _of_policies(state: Document, rows: list[Document], answer: Document, offset: int) -> _Got:
     """Who is on call, a document for each policy: complete with the last page."""
     gathered: dict[str, list[Document]] = {id: list(of) for id, of in state.get("rows", {}).items()}
@@ -1304,7 +1314,7 @@ def _of_policies(state: Document, rows: list[Document], answer: Document, offset
     if (following := _following(answer, offset, len(rows))) is not None:
         return _Got(tasks=[["list", following, 0]], kept={"rows": gathered})
     documents: list[Came] = [(Kind.ONCALLS, id, of, None) for id, of in gathered.items()]
-    return _Got(documents, seen=list(gathered), kept={"rows": {}})
+    return _Got(documents, seen=list(gathered), missed=_cut_short(answer, following), kept={"rows": {}})
 
 
 async def _one(run: _Sync, kind: str, state: Document, task: Task, ask: Ask) -> _Got:
@@ -1400,6 +1410,7 @@ async def _listed(kind: str, state: Document, task: Task, ask: Ask) -> _Got:
     got.kept = {**got.kept, "looks": looks}
     if (following := _following(answer, offset, len(rows))) is not None:
         got.tasks.insert(0, ["list", following, which])
+    got.missed = _cut_short(answer, following)
     got.first = True
     return got
 

@@ -21,7 +21,7 @@ from integrations import intended, mirror, sweep
 from integrations.models import Connection, Delivery, Mirror, MirrorPart, NoticedGap, NoticeSettings, Watch
 from integrations.pagerduty.analysis import coverage
 from integrations.pagerduty.analysis import intended as marks
-from integrations.pagerduty.analysis.model import Account, Policy, Span
+from integrations.pagerduty.analysis.model import Policy, Span
 from integrations.webhooks.deliveries import Notice, put
 from policies.actions import By, clean_reason, hold_version, record_change, require_manager
 from policies.core.text import shown
@@ -90,7 +90,7 @@ def see(connection: Connection, now: dt.datetime) -> Seen:
     judged = set()
     for policy_id, holes in sorted(swept.holes.items()):
         policy = swept.account.policies[policy_id]
-        if not _is_known(policy, swept.account):
+        if not _is_known(policy, swept):
             continue
         judged.add(policy_id)
         rows = meant.get((connection.pk, policy_id), ())
@@ -114,13 +114,17 @@ def unfit(kept: mirror.Kept, now: dt.datetime, parts: Iterable[MirrorPart.Kind] 
             return shown(f"Its {name} have not been read yet. {why}".strip(), 300)
         if now - part.as_of > OLD:
             return shown(f"Its {name} were read last at {_clock(part.as_of)}. {why}".strip(), 300)
+    shifts = kept.parts.get(MirrorPart.Kind.SCHEDULES_V3)
+    # Many a plan has none of these, so to have read none ever is no fault; what was read once gets old like any other.
+    if shifts is not None and shifts.as_of is not None and now - shifts.as_of > OLD:
+        return shown(f"Its {shifts.name} were read last at {_clock(shifts.as_of)}. {shifts.problem}".strip(), 300)
     return ""
 
 
-def _is_known(policy: Policy, account: Account) -> bool:
-    """Whether all schedules are known that it names: of one that is not, nobody can say that it is empty."""
-    targets = (target for level in policy.levels for target in level.targets)
-    return all(target.kind == "user" or target.deleted or target.id in account.schedules for target in targets)
+def _is_known(policy: Policy, swept: sweep.Sweep) -> bool:
+    """Whether it is known who is on call on all schedules that it names: of one that was not read, or that cannot be rendered,
+    nobody can say that it is empty."""
+    return not any(coverage.unknown_in(level, swept.rendered) for level in policy.levels)
 
 
 def _found(connection: Connection, swept: sweep.Sweep, policy: Policy, span: Span) -> Found:

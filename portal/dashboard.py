@@ -15,6 +15,7 @@ from django.urls import reverse
 from integrations import mirror
 from integrations.actions import told_of_candidates, warnings
 from integrations.models import Connection
+from integrations.pagerduty.analysis.coverage import unknown_in
 from integrations.pagerduty.catalog import TOOLS
 from policies.core.text import shown
 from policies.models import AgentKey, Checkpoint, Entry, LastVerification, Membership, Team, User
@@ -292,6 +293,8 @@ class Duty:
     level: int
     """0: none does."""
     people: list[OnCall]
+    is_sure: bool
+    """Whether it is known who is on call on all schedules of the levels before that one (0: of all)."""
 
 
 @dataclass(frozen=True)
@@ -308,6 +311,8 @@ class Duties:
     gaps: list[tuple[Line, Gap]]
     """The most dangerous of the next 14 days."""
     more_gaps: int
+    unsure: int
+    """Policies of which it cannot be told whether they have any: a schedule of theirs is not mirrored."""
 
 
 def duties(user: User, lines: list[TeamLine], now: dt.datetime) -> Duties:
@@ -325,14 +330,17 @@ def duties(user: User, lines: list[TeamLine], now: dt.datetime) -> Duties:
         max(len(found) - ON_CALL, 0),
         gaps[:GAPS],
         max(len(gaps) - GAPS, 0),
+        sum(bool(line.unsure) for line in found),
     )
 
 
 def _duty(line: Line, instant: int) -> Duty:
-    for number in range(1, len(line.policy.levels) + 1):
+    is_sure = True
+    for number, level in enumerate(line.policy.levels, 1):
         if people := on_call(line.seen, line.policy, number, instant):
-            return Duty(line, number, people)
-    return Duty(line, 0, [])
+            return Duty(line, number, people, is_sure)
+        is_sure = is_sure and not unknown_in(level, line.seen.sweep.rendered)
+    return Duty(line, 0, [], is_sure)
 
 
 VERIFIED_LATE: Final = 2 * DAY

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Collection, Iterable
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from django import forms
 from django.conf import settings
@@ -783,6 +783,10 @@ class CoverageForm(PageForm):
             field.choices = [("", "any"), *choices]
 
 
+FARTHEST: Final = dt.timedelta(days=3_660)
+"""A time further away is none that a schedule could hold, and the calendar may end before it can be reckoned with."""
+
+
 class IntendForm(PageForm):
     """Says that a gap is meant to be."""
 
@@ -799,6 +803,12 @@ class IntendForm(PageForm):
         help_text="A day, a year ahead at most. From then on it is a gap like any other.",
     )
     reason = forms.CharField(max_length=500, label="Why", help_text="Shown beside it, and kept in the record.")
+
+    def clean_until(self) -> dt.date:
+        until: dt.date = self.cleaned_data["until"]
+        if abs(until - timezone.localdate()) > FARTHEST:
+            raise forms.ValidationError("This is more than ten years away.")
+        return until
 
 
 class OverrideForm(PageForm):
@@ -867,7 +877,7 @@ def moment(text: str) -> dt.datetime:
         found = (timezone.make_aware(found) if found.tzinfo is None else found).astimezone(dt.UTC)
     except (ValueError, OverflowError) as error:
         raise forms.ValidationError("This is no time: write it like 2026-12-06T02:00.") from error
-    if abs(found - timezone.now()) > dt.timedelta(days=3_660):
+    if abs(found - timezone.now()) > FARTHEST:
         raise forms.ValidationError("This is more than ten years away.")
     return found.replace(microsecond=0)
 

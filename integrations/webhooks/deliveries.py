@@ -44,7 +44,7 @@ STOPPED: Final = dt.timedelta(minutes=5)
 """How often it is asked whether a stop that holds a notice was lifted."""
 KEPT: Final = dt.timedelta(days=90)
 AT_ONCE: Final = 50
-"""Deliveries that one run takes up."""
+"""Deliveries that one run tries."""
 
 FAILURES: Final = {
     "sealed": "its address or secret does not open",
@@ -124,12 +124,18 @@ def send_due(now: dt.datetime) -> int:
     """Send what is due, the oldest first. Returns how many arrived; what did not stays due, or is given up.
 
     Where one of a team's does not get through, its others wait for the next run: a receiver that is down keeps nobody else
-    waiting for longer than one attempt takes.
+    waiting for longer than one attempt takes, however much waits for it.
     """
-    arrived, blocked = 0, set()
-    due = Delivery.objects.filter(due_at__lte=now).order_by("due_at", "created_at").select_related("team")
-    for row in due[:AT_ONCE]:
-        if (row.team_id, row.channel) in blocked:
+    arrived, tried, blocked = 0, 0, set()
+    due = Delivery.objects.filter(due_at__lte=now).order_by("due_at", "created_at")
+    for pk, team, channel in list(due.values_list("pk", "team_id", "channel")):
+        if (team, channel) in blocked:
+            continue
+        if tried == AT_ONCE:
+            break
+        tried += 1
+        # None: somebody else has taken it up meanwhile.
+        if (row := due.filter(pk=pk).select_related("team").first()) is None:
             continue
         try:
             done = _send(row, now)
@@ -138,7 +144,7 @@ def send_due(now: dt.datetime) -> int:
             log.exception("The notice %s could not be sent; it is tried again", row.pk)
             done = False
         if done is False:
-            blocked.add((row.team_id, row.channel))
+            blocked.add((team, channel))
         arrived += done is True
     return arrived
 
@@ -192,7 +198,10 @@ def _claim(row: Delivery, now: dt.datetime) -> str:
     """Make an attempt one's own, in a transaction. Returns its id; empty: somebody else has it."""
     attempt = f"ntc-{uuid4().hex[:28]}"
     mine = Delivery.objects.filter(pk=row.pk, due_at=row.due_at, attempts=row.attempts)
-    claimed = mine.update(due_at=now + SENDING, attempts=F("attempts") + 1, attempt=attempt, tried_at=now)
+    # A run of many that do not answer takes longer than a claim holds: by its beginning the claim would be over already.
+    claimed = mine.update(
+        due_at=max(now, timezone.now()) + SENDING, attempts=F("attempts") + 1, attempt=attempt, tried_at=now
+    )
     return attempt if claimed else ""
 
 

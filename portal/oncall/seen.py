@@ -106,6 +106,11 @@ class Row:
     seen: Seen
     schedule: Schedule
 
+    @property
+    def is_known(self) -> bool:
+        """Whether it can be told who is on call."""
+        return self.schedule.id in self.seen.rendered
+
     @cached_property
     def window(self) -> Span:
         return Span(self.seen.now, self.seen.now + AHEAD)
@@ -139,7 +144,7 @@ class Row:
 
     @cached_property
     def gaps(self) -> tuple[Span, ...]:
-        return gaps(self.slices, self.window)
+        return gaps(self.slices, self.window) if self.is_known else ()
 
     @property
     def first_gap(self) -> dt.datetime | None:
@@ -152,7 +157,7 @@ class Row:
     @property
     def coverage_told(self) -> str:
         """Rounded down: what has a gap is not 100 %."""
-        return f"{int(self.coverage * 10) / 10:g} %"
+        return f"{int(self.coverage * 10) / 10:g} %" if self.is_known else "not known"
 
     @property
     def policies(self) -> tuple[tuple[Policy, tuple[int, ...]], ...]:
@@ -161,6 +166,8 @@ class Row:
     @property
     def health(self) -> tuple[str, str, int]:
         """In a word, the class of its sign, and how bad it is: 0 the worst."""
+        if not self.is_known:
+            return "not known", "health-warns", 2
         if self.gaps and self.gaps[0].start <= self.seen.now:
             return "nobody on call", "health-failing", 0
         if self.gaps:

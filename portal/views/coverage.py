@@ -22,6 +22,7 @@ from integrations import mirror
 from integrations.gateway import web
 from integrations.intended import do_mark_intended, do_unmark_intended, mark_of
 from integrations.models import Connection, IntendedGap
+from integrations.pagerduty.analysis.coverage import unknown_in
 from integrations.pagerduty.analysis.intended import hours
 from integrations.pagerduty.analysis.model import Schedule, Span, Target
 from integrations.pagerduty.analysis.relief import LONGEST, Candidate, candidates, shares
@@ -157,6 +158,8 @@ class LevelShown:
     targets: list[tuple[Target, str, Schedule | None]]
     """With its name, and the schedule where it is one that is mirrored."""
     now: list[OnCall]
+    is_known: bool
+    """Whether it is known who is on call on all its schedules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +260,7 @@ def _page(
                 level.round_robin,
                 [(target, _name(line, target), account.schedules.get(target.id)) for target in level.targets],
                 on_call(line.seen, line.policy, number, instant),
+                not unknown_in(level, line.seen.sweep.rendered),
             )
             for number, level in enumerate(line.policy.levels, 1)
         ],

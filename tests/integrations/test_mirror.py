@@ -25,6 +25,7 @@ from django.utils import timezone
 from integrations import actions, mirror, tasks
 from integrations.gateway import runtime
 from integrations.models import Connection, Mirror, MirroredDocument, MirrorPart, PastKnown, PastShift
+from integrations.pagerduty import resolve
 from integrations.pagerduty.analysis.model import Span
 from integrations.pagerduty.catalog import TOOLS
 from integrations.pagerduty.sandbox.app import Sandbox
@@ -271,6 +272,18 @@ def test_without_the_leave_to_see_numbers_people_are_read_all_the_same(cast: Cas
     assert "Contact methods and notification rules could not be read" in kept.parts[Kind.USERS].problem
 
 
+def test_a_list_that_goes_on_beyond_what_pagerduty_lists_is_told(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirror, "PAGE", 10)
+    monkeypatch.setattr(mirror, "FARTHEST", 20)
+    connection = register(cast)
+    read(connection)
+    for kind in ("users", "schedules", "oncalls"):
+        assert "lists no more than 20" in part(connection, kind).problem
+    # Who is beyond it is not known: nobody is taken for deleted.
+    policies = mirror.kept(connection).account.policies.values()
+    assert not any(target.deleted for one in policies for level in one.levels for target in level.targets)
+
+
 def test_calls_are_bounded_and_the_next_run_goes_on_where_this_one_stood(cast: Cast) -> None:
     connection = register(cast)
     calls, runs = 0, 0
@@ -337,6 +350,21 @@ def test_pagerduty_in_trouble_is_left_alone_and_nothing_is_lost(cast: Cast, sand
     Mirror.objects.update(wait_until=None)
     assert read(connection, again=True).done
     assert len(mirror.kept(connection).account.schedules) == 31
+
+
+def test_what_the_portal_itself_fails_on_is_not_tried_again_at_once(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = register(cast)
+
+    def fails(call: Any) -> Any:
+        raise RuntimeError("a fault of the portal's")
+
+    monkeypatch.setattr(resolve, "resolve", fails)
+    assert read(connection).calls
+    now = timezone.now()
+    assert mirror.due(now) == []
+    assert mirror.due(now + dt.timedelta(minutes=2)) == [connection]
 
 
 def test_two_at_once_are_one(cast: Cast, sandbox: str) -> None:

@@ -14,12 +14,21 @@ from django.core import mail
 from django.db import connection as database
 from django.utils import timezone
 
-from integrations import mirror, notices, tasks
+from integrations import mirror, notices, sweep, tasks
 from integrations.actions import do_register_token
 from integrations.intended import do_mark_intended
 from integrations.models import Connection, Delivery, NoticedGap, NoticeSettings, Watch
 from integrations.notices import do_set_notices, look
-from integrations.pagerduty.analysis.model import Account, CustomShift, Level, Policy, Schedule, Service, Target
+from integrations.pagerduty.analysis.model import (
+    Account,
+    CustomShift,
+    Level,
+    Policy,
+    Problem,
+    Schedule,
+    Service,
+    Target,
+)
 from integrations.webhooks.deliveries import send_due
 from policies.actions import Refused
 from policies.models import ConfigChange
@@ -331,6 +340,36 @@ def test_a_schedule_that_was_not_read_is_not_taken_for_an_empty_one(
     look(cast.payments, now)
     assert told() == ["gap_opened email"]
     assert NoticedGap.objects.open().count() == 1
+
+
+def test_a_schedule_that_cannot_be_rendered_is_not_taken_for_an_empty_one(
+    cast: Cast, main: Connection, mirrors: Mirrors, now: dt.datetime
+) -> None:
+    known = account(now)
+    bare = Schedule("SP1", "Rota of P1", "v2", "UTC", problems=(Problem("no_definition", "It holds no layers."),))
+    mirrors.set(main, dataclasses.replace(known, schedules={"SP1": bare}), now)
+    assert sweep.swept(main, mirrors.kept(main).account, now).rendered == {}
+    look(cast.payments, now)
+    assert told() == []
+    assert not NoticedGap.objects.exists()
+
+
+def test_shifts_that_were_read_long_ago_are_nothing_to_go_by(
+    cast: Cast, main: Connection, mirrors: Mirrors, now: dt.datetime
+) -> None:
+    mirrors.set(main, account(now, (DAY, 2 * DAY)), now)
+    kept = mirrors.kept(main)
+    old = mirror.Part("schedules_v3", "shift-based schedules", now - dt.timedelta(days=2), 1, "It was refused.", False)
+    mirrors.of[main.pk] = dataclasses.replace(kept, parts={**kept.parts, old.kind: old})
+    look(cast.payments, now)
+    assert told() == []
+    assert "shift-based schedules were read last" in Watch.objects.get().told
+    # Where there never were any to be read, they keep nothing back.
+    mirrors.of[main.pk] = dataclasses.replace(
+        kept, parts={**kept.parts, old.kind: dataclasses.replace(old, as_of=None)}
+    )
+    look(cast.payments, now)
+    assert told() == ["gap_opened email"]
 
 
 def test_one_connection_that_cannot_be_looked_through_does_not_break_the_others(

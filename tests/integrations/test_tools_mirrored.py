@@ -369,6 +369,15 @@ def test_pages_are_turned_by_limit_and_offset() -> None:
 # Quality
 
 
+def test_a_schedule_that_cannot_be_rendered_has_no_score() -> None:
+    bare = schedule("PBARE", "Bare", problems=(Problem("no_definition", "It holds no layers."),))
+    account = replace(ACCOUNT, schedules={**SCHEDULES, "PBARE": bare})
+    found = told("schedule_quality", of(account), schedule_id="PBARE")
+    assert found["schedules"] == []
+    assert found["not_known"] == [{"id": "PBARE", "name": "Bare", "problems": ["It holds no layers."]}]
+    assert "PBARE" not in [row["id"] for row in told("schedule_quality", of(account))["schedules"]]
+
+
 def test_schedules_are_rated_the_worst_first_with_the_parts_of_their_score() -> None:
     found = told("schedule_quality")
     rows = found["schedules"]

@@ -267,6 +267,20 @@ def test_a_receiver_that_is_down_holds_up_one_attempt_and_no_mail(
     assert send_due(now + dt.timedelta(minutes=1)) == 5
 
 
+def test_however_much_waits_for_a_receiver_that_is_down_the_others_are_told(
+    cast: Cast, webhook: Webhook, now: dt.datetime, sends: Callable[..., Sent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries, "AT_ONCE", 3)
+    do_set_webhook(cast.search, url=URL, by=cast.omar)
+    for number in range(5):
+        due(cast, now, f"Payments: gap {number}")
+    with transaction.atomic():
+        put(cast.search, notice("Search: a gap"), NoticeSettings(team=cast.search, by_email=False), now)
+    made = sends(Answer(503), Answer(200))
+    assert send_due(now) == 1
+    assert [body["team"]["slug"] for body in made.bodies] == ["payments", "search"]
+
+
 # Killed, and two at once
 
 
@@ -289,6 +303,18 @@ def test_killed_while_it_is_sent_it_is_told_as_not_certain_and_sent_again_under_
     assert (first["id"], second["id"]) == (lost["id"], done["id"])
     assert first["id"] != second["id"]
     assert made.bodies[0] == made.bodies[1]
+
+
+def test_what_is_sent_late_in_a_long_run_is_nobody_elses_meanwhile(
+    cast: Cast, webhook: Webhook, now: dt.datetime, sends: Callable[..., Sent]
+) -> None:
+    began = now - dt.timedelta(minutes=10)
+    due(cast, began)
+    made = sends(Killed(), Answer(200))
+    with pytest.raises(Killed):
+        send_due(began)
+    assert send_due(now) == 0
+    assert len(made.bodies) == 1
 
 
 def test_what_kills_whoever_sends_it_does_not_do_so_for_ever(

@@ -231,6 +231,14 @@ def test_a_policy_shows_its_levels_its_gaps_and_who_could_close_one(
     assert "It is meant to be a gap" not in page(client, policy_path(known))
 
 
+def test_a_level_whose_schedule_is_not_mirrored_is_not_taken_for_empty(
+    client: Client, cast: Cast, known: Connection
+) -> None:
+    shown = page(as_(client, cast, "vic"), policy_path(known, "PPOL4"))
+    assert "Now: not known. Goes on after" in shown
+    assert "Now: nobody. Skipped at once." in page(client, policy_path(known, "PPOL3"))
+
+
 def test_bad_documents_are_named_and_break_nothing(client: Client, cast: Cast, known: Connection) -> None:
     broken = schedule("PSCH9", "Broken", users=["PUSRA"], zone="Mars/Phobos")
     broken["schedule_layers"][0]["rotation_turn_length_seconds"] = 0
@@ -317,6 +325,8 @@ def test_what_is_filled_in_wrong_is_said_and_not_lost(client: Client, cast: Cast
     assert "a year at most" in text_of(answer)
     assert 'value="the books are closed"' in answer.content.decode()
     assert intend(client, known, reason="").status_code == 422
+    for day in ("9999-12-31", "0001-01-01"):
+        assert intend(client, known, until=day).status_code == 422
     # A gap that is no longer as it was seen is not marked, nor another in its place.
     for other in ({"from": "1"}, {"to": "x"}, {"to": str(int(sundays(2)[1].timestamp()) + 3_600)}):
         assert "nothing was marked" in text_of(client.get(intend(client, known, **other)["Location"]))

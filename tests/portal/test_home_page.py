@@ -336,6 +336,22 @@ def test_who_is_on_call_and_where_nobody_will_be(client: Client, cast: Cast, con
         assert "On call now" not in home(client, cast, who)
 
 
+def test_a_schedule_that_is_not_mirrored_is_not_taken_for_nobody(
+    client: Client, cast: Cast, connection: Connection
+) -> None:
+    keep(
+        connection,
+        schedule("PSCH1", "Always", users=["PUSRA"]),
+        policy("PPOL1", "Desk", "PSCHX", "PSCH1"),
+        policy("PPOL2", "Books", "PSCHX"),
+        person("PUSRA", "Ann"),
+    )
+    shown = home(client, cast, "vic")
+    assert re.search(r">Desk</a>: <strong>Ann</strong>.*on level 2: who is before it is not known", shown)
+    assert re.search(r">Books</a>: <strong>not known</strong>", shown)
+    assert "No gap is known. Of 1 policy it cannot be told" in shown
+
+
 def test_ones_own_teams_come_first_and_the_rest_is_counted(
     client: Client, cast: Cast, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,6 +96,20 @@ def test_whoever_has_no_schedule_learns_what_to_do_first(client: Client, cast: C
 # The list
 
 
+def test_a_schedule_that_cannot_be_rendered_is_not_taken_for_an_empty_one(
+    client: Client, cast: Cast, connection: Connection
+) -> None:
+    bare = schedule("PBARE01", "Bare", []) | {"schedule_layers": None}
+    keep(connection, schedules=[bare, PRIMARY], policies=[policy("PEP1", "Payments", [bare])], people=[MINA, BOB])
+    client.force_login(cast.vic)
+    listed = text(client, "/schedules/")
+    assert re.search(r"Bare layers, UTC · Payments not known .*? not known not known not known", listed)
+    assert "nobody on call" not in listed
+    assert "On call now not known Next handoff not known Next 14 days not known" in text(
+        client, path(connection, "PBARE01")
+    )
+
+
 def test_the_list_says_who_is_on_call_until_when_and_what_is_wrong(
     client: Client, cast: Cast, connection: Connection
 ) -> None:

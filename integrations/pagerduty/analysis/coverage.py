@@ -164,7 +164,7 @@ def holes(policy: Policy, rendered: Mapping[str, Sequence[Slice]], window: Span)
         if number > 1:
             above = tuple(range(1, number))
             found += (Hole(span, "lower", above, number, tuple(unknown)) for span in _without(left, after))
-        unknown |= dict.fromkeys(_unknown(level, rendered))
+        unknown |= dict.fromkeys(unknown_in(level, rendered))
         left = after
     every = tuple(range(1, len(policy.levels) + 1))
     found += (Hole(span, "nobody", every, None, tuple(unknown)) for span in left)
@@ -183,7 +183,8 @@ def _reached(level: Level, rendered: Mapping[str, Sequence[Slice]], window: Span
     return covered((one for target in targets for one in rendered.get(target.id, ())), window)
 
 
-def _unknown(level: Level, rendered: Mapping[str, Sequence[Slice]]) -> list[str]:
+def unknown_in(level: Level, rendered: Mapping[str, Sequence[Slice]]) -> list[str]:
+    """Ids of a level's schedules of which it is not known who is on call: that none of them reaches anybody, nobody can say."""
     return [
         target.id
         for target in level.targets

@@ -324,7 +324,8 @@ def _schedule_quality(given: Given, mirror: Mirror) -> Answer:
         about = (Target("schedule", id),)
         chosen = [account.schedules[id]]
     rendered = mirror.sweep().rendered
-    rated = [(schedule, rendered.get(schedule.id, ())) for schedule in chosen]
+    rated = [(schedule, rendered[schedule.id]) for schedule in chosen if schedule.id in rendered]
+    unknown = [schedule for schedule in chosen if schedule.id not in rendered]
     scores = {schedule.id: quality(slices, window) for schedule, slices in rated}
     rated.sort(key=lambda each: (scores[each[0].id].score, each[0].name))
     page, paging = _page(rated, given)
@@ -337,6 +338,9 @@ def _schedule_quality(given: Given, mirror: Mirror) -> Answer:
         "schedules": rows,
         **paging,
     }
+    # Of these it cannot be told who is on call: a score would take that for nobody.
+    not_known = [{**_reference(one.id, one.name), "problems": _sentences(one.problems[:FEW])} for one in unknown[:SOME]]
+    _listed(told, "not_known", not_known, len(unknown))
     return told, about
 
 

@@ -221,6 +221,7 @@ class _Read:
     names: Mapping[str, str]
     """Of people whom it names, by id."""
     teams: Mapping[str, str]
+    read_at: dt.datetime
 
 
 @dataclass(slots=True)
@@ -230,6 +231,8 @@ class _Cached:
     account: Account = field(default_factory=Account)
     marked: Account | None = None
     """The same with those marked as deleted whom policies name and nobody is; None: not asked for yet."""
+    marked_as_of: dt.datetime | None = None
+    """Of the people that it was marked by."""
     rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     on_call: tuple[OnCall, ...] = ()
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -293,10 +296,11 @@ def _kept(connection: Connection, mirror: Mirror | None, rows: Sequence[MirrorPa
         asked_at is not None and asked_at > now - WORKER_TAKES and (not mirror.begun_at or asked_at > mirror.begun_at)
     )
     cached = _cached(connection, mirror.version)
-    everybody = connection.whole_account and (people := parts.get(Kind.USERS)) and people.as_of and not people.problem
+    people = parts.get(Kind.USERS)
+    everybody = people.as_of if connection.whole_account and people is not None and not people.problem else None
     return Kept(
         connection,
-        _marked(cached) if everybody else cached.account,
+        _marked(cached, everybody) if everybody else cached.account,
         as_of,
         parts,
         held or waits,
@@ -450,7 +454,7 @@ def _parse(row: MirroredDocument) -> _Read:
         # One that cannot be read at all must not take the others along.
         log.warning("The mirrored document %s %s cannot be read: %s", row.kind, row.remote_id, type(error).__name__)
         value = () if row.kind == Kind.ONCALLS else None
-    return _Read(row.digest, value, names, teams)
+    return _Read(row.digest, value, names, teams, row.read_at)
 
 
 def _apart(overrides: list[Document] | None) -> list[Document] | None:
@@ -504,13 +508,17 @@ def _account(read: Mapping[tuple[str, str], _Read]) -> Account:
     return Account(schedules, policies, services, people, teams)
 
 
-def _marked(cached: _Cached) -> Account:
-    """PagerDuty goes on naming people who were deleted: where all people of the account are known, the others are."""
+def _marked(cached: _Cached, as_of: dt.datetime) -> Account:
+    """PagerDuty goes on naming people who were deleted: where all people of the account are known, the others are. ``as_of``:
+    as fresh as that they are. Whom a policy names that came later may be new, as people are read less often."""
     with cached.lock:
-        if cached.marked is None:
+        if cached.marked is None or cached.marked_as_of != as_of:
             here = {id for (kind, id), each in cached.read.items() if kind == Kind.USERS}
-            policies = {id: _without(policy, here) for id, policy in cached.account.policies.items()}
-            cached.marked = dataclasses.replace(cached.account, policies=policies)
+            policies = {
+                id: _without(policy, here) if cached.read[Kind.POLICIES, id].read_at <= as_of else policy
+                for id, policy in cached.account.policies.items()
+            }
+            cached.marked, cached.marked_as_of = dataclasses.replace(cached.account, policies=policies), as_of
         return cached.marked
 
 
@@ -972,6 +980,8 @@ class _Sync:
             for each in over:
                 self._add_past(each)
             count = len(new) + len(changed)
+            if part.kind == Kind.POLICIES and count:
+                self._look_for_strangers(documents)
             if ends:
                 count += self._end(part, now)
             if count:
@@ -980,6 +990,18 @@ class _Sync:
             part.save()
         if database.vendor == "sqlite":
             time.sleep(PAUSE_SECONDS)
+
+    def _look_for_strangers(self, policies: Sequence[Came]) -> None:
+        """Where a policy that is new or changed names somebody who is not known, people are read at once: whether it is somebody
+        new or somebody deleted, that tells."""
+        named: set[str] = set()
+        for _, _, document, _ in policies:
+            targets = [one for rule in document.get("escalation_rules") or () for one in rule.get("targets") or ()]
+            named |= _named(one for one in targets if str(one.get("type")).startswith("user")).keys()
+        here = MirroredDocument.objects.filter(connection=self.connection, kind=Kind.USERS, gone_at=None)
+        if here.filter(remote_id__in=named).count() < len(named):
+            people = MirrorPart.objects.filter(connection=self.connection, kind=Kind.USERS)
+            people.exclude(ended_at=None).update(begun_at=None)
 
     def _prepare(
         self, documents: Sequence[Came], now: dt.datetime

@@ -111,7 +111,8 @@ def fetch(request: HttpRequest, token: str) -> HttpResponse:
             return _unread()
         schedule = each.account.schedules.get(feed.schedule_id)
         if schedule is None:
-            return _plain("There is no such calendar.\n", 404)
+            # While it is read anew, as after its bounds were changed, it may only not have come yet.
+            return _unread() if each.kept.as_of is None else _plain("There is no such calendar.\n", 404)
         told = [
             calendar.Shift(
                 moment(one.start),

@@ -160,8 +160,39 @@ def test_people_whom_a_policy_names_and_nobody_is_are_deleted_where_all_people_a
         return {(name, one.id) for name, one in targets if one.deleted}
 
     assert gone() == {("Left behind", "PUSRGONE")}
-    MirrorPart.objects.filter(connection=connection, kind=Kind.USERS).update(problem="Some people could not be read.")
+    people = MirrorPart.objects.filter(connection=connection, kind=Kind.USERS)
+    # Somebody whom a policy names that was read after the people may be new.
+    as_of = people.get().as_of
+    people.update(as_of=timezone.now() - dt.timedelta(hours=3))
     assert gone() == set()
+    people.update(as_of=as_of)
+    assert gone() == {("Left behind", "PUSRGONE")}
+    people.update(problem="Some people could not be read.")
+    assert gone() == set()
+
+
+def test_somebody_new_whom_a_changed_policy_names_is_read_at_once(cast: Cast) -> None:
+    connection = register(cast)
+    read(connection)
+    policies = mirror.kept(connection).account.policies.values()
+    policy, user = next(
+        (policy.id, target.id)
+        for policy in policies
+        for level in policy.levels
+        for target in level.targets
+        if target.kind == "user" and not target.deleted
+    )
+    rows = MirroredDocument.objects.filter(connection=connection)
+    rows.filter(kind=Kind.USERS, remote_id=user).delete()  # as before there was such a person
+    rows.filter(kind=Kind.POLICIES, remote_id=policy).update(digest="")
+    long_ago(connection, Kind.POLICIES)
+    assert read(connection).done
+    assert rows.filter(kind=Kind.USERS, remote_id=user).exists()
+    # What did not change asks for nobody.
+    long_ago(connection, Kind.POLICIES)
+    before = part(connection, Kind.USERS).begun_at
+    read(connection)
+    assert part(connection, Kind.USERS).begun_at == before
 
 
 def test_contact_methods_come_with_the_people_and_masked(cast: Cast) -> None:

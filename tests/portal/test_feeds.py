@@ -19,13 +19,13 @@ from icalendar import Calendar
 from integrations import feeds, mirror
 from integrations.actions import do_set_enabled
 from integrations.feeds import do_make_feed
-from integrations.models import Connection, Feed, PastKnown, PastShift
+from integrations.models import Connection, Feed, MirroredDocument, MirrorPart, PastKnown, PastShift
 from policies.actions import Refused, do_remove_member, do_set_membership, do_update_user
 from policies.core.text import redacted
 from policies.models import ConfigChange, Entry
 from portal.logs import Line
 from tests.conftest import Cast
-from tests.documents import DAY, keep, layer, person, schedule
+from tests.documents import DAY, keep, layer, person, policy, schedule
 from tests.world import HOSTILE
 
 NOW = timezone.now().replace(minute=0, second=0, microsecond=0)
@@ -180,6 +180,17 @@ def test_what_is_not_read_yet_is_no_empty_calendar(client: Client, cast: Cast, c
     keep(connection, people=[VIC])
     assert client.get(f"/feeds/{token}.ics").status_code == 404  # there is no such schedule
     assert events(client, f"/feeds/{own}.ics") == []
+
+
+def test_a_schedule_that_has_not_come_again_yet_is_not_told_as_gone(
+    client: Client, address: str, kept: Connection
+) -> None:
+    # As after the bounds were changed: other parts are read before.
+    MirroredDocument.objects.filter(connection=kept, remote_id="PPRIM01").delete()
+    keep(kept, policies=[policy("PEP1", "Payments", [VIC])])
+    MirrorPart.objects.filter(connection=kept, kind=MirrorPart.Kind.SCHEDULES).delete()
+    mirror.forget_cached()
+    assert client.get(address).status_code == 503
 
 
 def test_hostile_names_add_nothing_to_a_calendar(client: Client, cast: Cast, connection: Connection) -> None:

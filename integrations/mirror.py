@@ -240,7 +240,7 @@ class _Cached:
 
 _cache: OrderedDict[UUID, _Cached] = OrderedDict()
 _cache_lock: Final = threading.Lock()
-CACHED: Final = 32
+CACHED: Final = 256
 """Accounts that a process keeps parsed."""
 
 

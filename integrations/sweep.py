@@ -22,7 +22,7 @@ from integrations.pagerduty.analysis.relief import Duties, duties
 DAY: Final = 86_400
 WEEKS: Final = 12
 """The most that pages look ahead."""
-KEPT: Final = 64
+KEPT: Final = 256
 """Connections whose sweep a process keeps: those used last."""
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from integrations.pagerduty.analysis import reading
-from integrations.pagerduty.analysis.coverage import holes, quality, render_all, service_holes, strip
+from integrations.pagerduty.analysis.coverage import holes, quality, render_all, service_holes
 from integrations.pagerduty.analysis.model import Account, Level, Policy, Span
 from integrations.pagerduty.sandbox.world import iso
 
@@ -105,7 +105,6 @@ def swept(known: Account, window: Span, spent: dict[str, float]) -> Mapping[str,
     if known.services:
         timed("services", lambda: service_holes(known, rendered, window), spent)
         timed("quality", lambda: [quality(each, window) for each in rendered.values()], spent)
-        timed("strips", lambda: [strip(each, window) for each in found.values()], spent)
     return rendered
 
 

@@ -29,7 +29,6 @@ from integrations.pagerduty.analysis.coverage import (
     reach,
     service_holes,
     standing,
-    strip,
 )
 from integrations.pagerduty.analysis.model import Account, Level, Policy, Service, Slice, Source, Span, Target
 
@@ -160,20 +159,6 @@ def judge(policy: Policy, rendered: dict[str, list[Slice]], window: Span) -> Non
         assert upper.span.end < lower.span.start or (upper.kind, upper.reached) != (lower.kind, lower.reached)
 
 
-@given(policies, rotas, windows, st.integers(1, 30), st.integers(-40, 40))
-def test_a_strip_holds_every_minute_of_the_holes_once(
-    policy: Policy, rendered: dict[str, list[Slice]], window: Span, cell: int, origin: int
-) -> None:
-    found = holes(policy, rendered, window)
-    cells = strip(found, window, cell * MINUTE, origin=origin * MINUTE)
-    assert [at for each in cells for at in minutes(each.span)] == list(minutes(window))
-    for each in cells:
-        assert (each.span.start - origin * MINUTE) % (cell * MINUTE) == 0 or each is cells[0]
-        inside = [hole.kind for at in minutes(each.span) for hole in found if hole.span.start <= at < hole.span.end]
-        assert each.nobody == pytest.approx(inside.count("nobody") / len(minutes(each.span)))
-        assert each.lower == pytest.approx(inside.count("lower") / len(minutes(each.span)))
-
-
 # One schedule
 
 
@@ -277,11 +262,10 @@ def test_a_policy_in_figures() -> None:
     assert reach((), span(0, 100)) == Reach(0, 0, None, 100.0)
 
 
-def test_a_window_without_time_has_no_gap_and_no_cell() -> None:
+def test_a_window_without_time_has_no_gap() -> None:
     nothing = span(5, 5)
     assert gaps([on(0, 9)], nothing) == ()
     assert holes(through(to("S1")), {}, nothing) == ()
-    assert strip((), nothing) == ()
     assert percent((), nothing) == 100
 
 

@@ -7,12 +7,11 @@ clipped to the window, in order and apart from each other. Whether a gap is mean
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from integrations.pagerduty.analysis.model import Account, Level, Policy, Schedule, Service, Slice, Span
 from integrations.pagerduty.analysis.rotation import render
@@ -268,36 +267,6 @@ def holes_ahead(found: Iterable[Hole], now: int) -> tuple[Hole, ...]:
         hole if hole.span.start >= now else dataclasses.replace(hole, span=Span(now, hole.span.end))
         for hole in found
         if hole.span.end > now
-    )
-
-
-class Cell(NamedTuple):
-    """One of a heat strip: shares of its time, 0 to 1."""
-
-    span: Span
-    nobody: float
-    lower: float
-
-
-def strip(found: Iterable[Hole], window: Span, cell: int = 6 * HOUR, *, origin: int = 0) -> tuple[Cell, ...]:
-    """A policy's holes as cells of ``cell`` seconds, such as begin at ``origin`` (a midnight of the reader's) or whole cells
-    from it. The first and last are clipped to the window, and their shares are of what is left of them."""
-    start = origin + (window.start - origin) // cell * cell
-    edges = [max(start, window.start), *range(start + cell, window.end, cell), window.end]
-    if window.seconds <= 0:
-        return ()
-    nobody, lower = [0] * (len(edges) - 1), [0] * (len(edges) - 1)
-    for hole in found:
-        seconds = nobody if hole.kind == "nobody" else lower
-        low, high = max(hole.span.start, window.start), min(hole.span.end, window.end)
-        while low < high:
-            place = (low - start) // cell
-            until = min(high, edges[place + 1])
-            seconds[place] += until - low
-            low = until
-    return tuple(
-        Cell(Span(low, high), nobody[place] / (high - low), lower[place] / (high - low))
-        for place, (low, high) in enumerate(itertools.pairwise(edges))
     )
 
 

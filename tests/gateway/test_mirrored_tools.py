@@ -118,7 +118,8 @@ def test_an_answer_is_on_record_once_and_nothing_is_sent(portal: Portal, mcp: Mc
     entry = entry_of(portal, found.decisions[0])
     assert len(found.decisions) == 1
     assert (entry["kind"], entry["verdict"], entry["outcome"], entry["tool"]) == ("result", "allow", "done", name)
-    assert (entry["door"], entry["rule"], entry["risk"], entry["status"]) == ("mcp", "tool_on", "low", 200)
+    risk = "medium" if name == "who_is_paged" else "low"
+    assert (entry["door"], entry["rule"], entry["risk"], entry["status"]) == ("mcp", "tool_on", risk, 200)
     assert entry["use"]["tool"] == name
     assert entry["mirror"]["as_of"] == found.content["as_of"]
     assert (entry["operation"], entry["method"], entry["path"], "upstream" in entry) == ("", "", "", False)

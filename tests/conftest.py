@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from django.db import connection
 from hypothesis import HealthCheck, settings
+from pytest_django import DjangoDbBlocker
 
 from policies.models import Membership, Team, User
 from tests.gateway.postgres import binaries
@@ -27,6 +32,29 @@ OUTSIDE = {
 
 
 @pytest.hookimpl(trylast=True)
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """PostgreSQL drops no database that somebody still uses: threads that end with the last test get a while to be gone, and
+    what holds it then is told, with what it asked last, and ended."""
+    yield
+    with django_db_blocker.unblock():
+        if connection.vendor != "postgresql":
+            return
+        others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        with connection.cursor() as cursor:
+            until = time.monotonic() + 10
+            while True:
+                cursor.execute(f"SELECT state, query {others}")
+                if not (held := cursor.fetchall()):
+                    break
+                if time.monotonic() > until:
+                    print(f"The tests' database is still held: {held}", file=sys.__stderr__)
+                    cursor.execute(f"SELECT pg_terminate_backend(pid) {others}")
+                    break
+                time.sleep(0.2)
+        connection.close()
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for name in OUTSIDE:
         if not os.environ.get(name):

@@ -158,8 +158,11 @@ def _moment(row: StandingCheck, account: Account, at: dt.datetime) -> Moment:
     told = _told_in_time(paged, _wanted(row, account), row.within_minutes)
     if told:
         user, minute = min(told.items(), key=lambda pair: (pair[1], pair[0]))
-        name = shown(account.name_of(user), 100)
-        return Moment(at, True, f"{name} would be told {'at once' if minute == 0 else f'after {_minutes(minute)}'}.")
+        when = "at once" if minute == 0 else f"after {_minutes(minute)}"
+        person = account.people.get(user)
+        known = person is not None and person.ladder is not None and person.contacts is not None
+        unread = "" if known else ", if their notification rules say so, which could not be read"
+        return Moment(at, True, f"{shown(account.name_of(user), 100)} would be told {when}{unread}.")
     if unsure:
         return Moment(at, None, shown(unsure, 300))
     return Moment(at, False, shown(_why_not(row, account, paged), 300))

@@ -186,6 +186,7 @@ def asked(made: dict[str, Any]) -> list[tuple[str, str, str]]:
         "connection": 'connection:"Account 7"',
         "a connection that is gone": "connection:gone",
         "door": "door:rest",
+        "without the portal's own": "jobs:hidden",
         "kind": "kind:intent",
         "target": f"target:{target}",
         "no such target": "target:PNOWHERE",

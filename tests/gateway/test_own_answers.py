@@ -78,7 +78,7 @@ def details(entry: Entry) -> dict[str, Any]:
 
 
 def test_an_answer_is_one_result_with_what_it_was_about_and_as_of_when(setting: Setting) -> None:
-    setting.made_up = Says  # type: ignore[assignment]
+    setting.made_up = Says  # type: ignore[assignment]  # in place of the mirror
     answer, [entry], _ = asyncio.run(run(setting, asked(setting)))
     assert answer.own is not None
     assert (answer.status, answer.own.document) == (200, {"fine": True})
@@ -106,7 +106,7 @@ def test_why_there_is_no_answer_is_on_record_and_teaches(
     class Fails(Says):
         found = failure
 
-    setting.made_up = Fails  # type: ignore[assignment]
+    setting.made_up = Fails  # type: ignore[assignment]  # in place of the mirror
     answer, [entry], _ = asyncio.run(run(setting, asked(setting)))
     assert (answer.status, answer.own, bool(answer.problem), bool(answer.remedy)) == (status, None, True, True)
     assert (entry.outcome, details(entry)["status"], details(entry).get("problem")) == (outcome, status, fault)
@@ -114,7 +114,7 @@ def test_why_there_is_no_answer_is_on_record_and_teaches(
 
 
 def test_what_cannot_be_recorded_is_not_answered(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    setting.made_up = Says  # type: ignore[assignment]
+    setting.made_up = Says  # type: ignore[assignment]  # in place of the mirror
 
     async def scenario() -> Answer:
         async with setting.running() as started:
@@ -135,7 +135,7 @@ def test_what_cannot_be_recorded_is_not_answered(setting: Setting, monkeypatch: 
 
 
 def test_while_reads_go_on_without_the_database_it_is_not_even_asked(setting: Setting) -> None:
-    setting.made_up = Says  # type: ignore[assignment]
+    setting.made_up = Says  # type: ignore[assignment]  # in place of the mirror
 
     async def scenario() -> tuple[Answer, Any]:
         async with setting.running() as started:
@@ -150,12 +150,12 @@ def test_while_reads_go_on_without_the_database_it_is_not_even_asked(setting: Se
 
 
 def test_a_connection_that_is_switched_off_is_off_for_its_mirror_too(setting: Setting) -> None:
-    setting.made_up = Says  # type: ignore[assignment]
+    setting.made_up = Says  # type: ignore[assignment]  # in place of the mirror
     do_set_enabled(setting.connection, False, by=setting.cast.ada)
     answer, [entry], started = asyncio.run(run(setting, asked(setting)))
     assert answer.verdict is not None
     assert (answer.status, answer.verdict.rule, entry.outcome) == (403, "suspended", "denied")
-    assert started.pipeline.integration.asked == []  # type: ignore[attr-defined]
+    assert started.pipeline.integration.asked == []  # type: ignore[attr-defined]  # the made-up one's
 
 
 def test_it_is_read_and_worked_out_off_the_loop(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:

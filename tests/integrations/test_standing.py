@@ -212,7 +212,10 @@ def test_it_fails_where_nobody_of_the_team_is_told_in_time_and_says_why(make: Ma
 
 
 def test_where_rules_are_not_known_it_counts_when_the_incident_is_theirs(make: Make) -> None:
-    assert state(make(account((10, "UPAM"), people=(person("UPAM", "Pam", after=None),))))[0] == "holds"
+    assert state(make(account((10, "UPAM"), people=(person("UPAM", "Pam", after=None),)))) == (
+        "holds",
+        "Pam would be told at once, if their notification rules say so, which could not be read.",
+    )
 
 
 def test_a_rota_that_covers_one_of_two_sundays_fails_on_the_other(make: Make) -> None:

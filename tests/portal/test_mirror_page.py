@@ -39,7 +39,7 @@ def path(connection: Connection) -> str:
 def included(connection: Connection) -> str:
     """As a page includes it."""
     request = RequestFactory().get("/schedules/?team=payments")
-    request.htmx = False  # type: ignore[attr-defined]
+    request.htmx = False  # type: ignore[attr-defined]  # a middleware adds it
     return render_to_string("_as_of.html", {"kept": mirror.kept(connection)}, request)
 
 

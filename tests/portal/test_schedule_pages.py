@@ -345,7 +345,7 @@ def test_pages_ask_the_database_as_often_for_many_schedules_as_for_one(
     keep(kept, schedules=many(60))
     for address in ("/schedules/", path(kept), "/my-on-call/"):
         client.get(address)
-        with django_assert_max_num_queries(14):  # type: ignore[operator]
+        with django_assert_max_num_queries(14):  # type: ignore[operator]  # pytest-django leaves it untyped
             client.get(address)
 
 
@@ -403,7 +403,7 @@ def test_ones_own_on_call_in_a_workspace_and_why_it_is_empty(client: Client, cas
     # Of two that have them at once, each hour counts once.
     assert "Two schedules have you at once." in page
     assert "Days and Nights" in page
-    hours = int(re.search(r"on call for (\d+) hours", page)[1])  # type: ignore[index]
+    hours = int(re.search(r"on call for (\d+) hours", page)[1])  # type: ignore[index]  # no match is a failure, too
     assert hours <= 24 * 31
     client.force_login(cast.rhea)
     assert "An auditor reads none of PagerDuty" in text(client, "/my-on-call/")

@@ -23,7 +23,7 @@ def at(text: str, zone: dt.tzinfo = dt.UTC) -> int:
 def rectangles(path: str) -> list[tuple[float, float, float, float]]:
     """Left, top, width and height of each."""
     found = re.findall(r"M([\d.]+) ([\d.]+)h([\d.]+)v([\d.]+)h-[\d.]+z", path)
-    return [tuple(map(float, each)) for each in found]  # type: ignore[misc]
+    return [tuple(map(float, each)) for each in found]  # type: ignore[misc]  # four of them, by the pattern
 
 
 def test_days_are_the_readers_and_the_first_begins_now() -> None:

@@ -231,15 +231,17 @@ def require_reader(by: User) -> None:
 
 @transaction.atomic
 def do_record_export(
-    *, by: User, team_id: int | None, query: str, form: str, until: int, action: str = "export_audit"
+    *, by: User, team_id: int | None, query: str, form: str, until: int | None, action: str = "export_audit"
 ) -> None:
     """Put on record that ``by`` takes away what ``query`` finds of the record, up to the entry ``until``, before it is given.
     ``team_id``: the only team that it is of. ``action``: what is made of the record; ``export_access`` is who could use what.
+    ``until`` is None of what is no part of the record: then whoever sees it may take it away.
     Nobody's rights change: the policy's version stays.
     """
-    require_reader(by)
+    if until is not None:
+        require_reader(by)
     team = (Team.objects.filter(pk=team_id).values_list("name", flat=True).first() or "") if team_id else ""
-    after = {"form": form, "up_to_entry": until}
+    after: dict[str, Any] = {"form": form} if until is None else {"form": form, "up_to_entry": until}
     told = {"action": action, "target": _kept(query or "everything")[:LONGEST], "before": None, "after": after}
     _append(by, team_id, timezone.now(), {**told, "reason": "", "team": team})
 

@@ -25,7 +25,8 @@ _PREFIX: Final = re.compile(r"\(pwk_([a-z0-9]{8})\)$", re.ASCII)
 ASIDE: Final = frozenset(
     {
         *("set_password", "set_reveals", "reads_go_on", "close_alarm", "rehearse_stop", "rotate_keys"),
-        *("export_audit", "export_access", "mark_reviewed", "request_tool", "answer_request"),
+        *("export_audit", "export_access", "export_response", "export_load"),
+        *("mark_reviewed", "request_tool", "answer_request"),
         *(
             "check_journal",
             "set_weekly_digest",

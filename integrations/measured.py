@@ -1,0 +1,124 @@
+"""What is measured of a connection's incidents, looking back from now: for pages and tools alike, so that both say the same. A
+result is kept in the process as long as the log that it was made of is the newest.
+
+Every process imports this, and few of them measure: what takes numpy is imported where it is used.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from uuid import UUID
+
+from integrations.models import Connection
+from integrations.pagerduty.analysis.model import Span
+
+if TYPE_CHECKING:
+    from integrations.history import History
+    from integrations.pagerduty.analysis.incidents import Chosen, Log
+    from integrations.pagerduty.analysis.response import By, Group, LevelTimes, Response
+
+T = TypeVar("T")
+
+DAYS: Final = (28, 90, 365)
+"""That may be looked back on."""
+USUAL: Final = 90
+DAY: Final = 86_400
+HOUR: Final = 3_600
+CONNECTIONS: Final = 64
+"""Of so many a process keeps results: of those used last."""
+RESULTS: Final = 128
+"""Of each."""
+
+
+@dataclass(frozen=True)
+class Period:
+    """A time that is looked back on, as far as everything is known of it."""
+
+    connection: Connection
+    history: History
+    days: int
+    asked: Span
+    """As many days as were asked for, up to the hour that it is."""
+    window: Span
+    """The part of it that is known: incidents created in it are counted."""
+    until: int
+    """Until when it is known what became of them."""
+
+    @property
+    def is_whole(self) -> bool:
+        return self.window.start == self.asked.start
+
+    @property
+    def log(self) -> Log:
+        return self.history.log
+
+
+def period(connection: Connection, history: History, days: int, now: dt.datetime) -> Period | None:
+    """None: nothing of it is known yet."""
+    end = int(now.timestamp()) // HOUR * HOUR
+    asked, known = Span(end - days * DAY, end), history.known
+    if known is None:
+        return None
+    window = Span(max(asked.start, known.start), min(asked.end, known.end))
+    return Period(connection, history, days, asked, window, known.end) if window.end > window.start else None
+
+
+def responded(period: Period, chosen: Chosen | None = None) -> Response:
+    """How fast the incidents that were created in the period were answered."""
+    from integrations.pagerduty.analysis.incidents import EVERY
+    from integrations.pagerduty.analysis.response import response
+
+    which = chosen or EVERY
+    key = ("response", period.window, period.until, which)
+    return kept(period, key, lambda: response(period.log, period.window, period.until, which))
+
+
+def responded_by(period: Period, by: By, chosen: Chosen | None = None) -> tuple[Group, ...]:
+    """The same by one thing."""
+    from integrations.pagerduty.analysis.incidents import EVERY
+    from integrations.pagerduty.analysis.response import grouped
+
+    which = chosen or EVERY
+    key = ("grouped", period.window, period.until, by, which)
+    return kept(period, key, lambda: grouped(period.log, period.window, period.until, by, which))
+
+
+def levels_of(period: Period, policy_id: str) -> tuple[LevelTimes, ...]:
+    """The same of one policy by level."""
+    from integrations.pagerduty.analysis.response import policy_levels
+
+    key = ("levels", period.window, period.until, policy_id)
+    return kept(period, key, lambda: policy_levels(period.log, period.window, period.until, policy_id))
+
+
+_kept: OrderedDict[UUID, tuple[Log, OrderedDict[Hashable, Any]]] = OrderedDict()
+_lock = threading.Lock()
+
+
+def kept(period: Period, key: Hashable, make: Callable[[], T]) -> T:
+    """What ``make`` gives, once for each key as long as the connection's log is this one. Safe to call from any thread."""
+    pk, log = period.connection.pk, period.log
+    with _lock:
+        last = _kept.get(pk)
+        if last is None or last[0] is not log:
+            # Results of an earlier log would hold it, too.
+            last = _kept[pk] = (log, OrderedDict())
+            while len(_kept) > CONNECTIONS:
+                _kept.popitem(last=False)
+        _kept.move_to_end(pk)
+        results = last[1]
+        if key in results:
+            results.move_to_end(key)
+            found: T = results[key]
+            return found
+    made = make()
+    with _lock:
+        results[key] = made
+        while len(results) > RESULTS:
+            results.popitem(last=False)
+    return made

@@ -11,18 +11,22 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from uuid import UUID
 
 from integrations.models import Connection
-from integrations.pagerduty.analysis.model import Span
+from integrations.pagerduty.analysis.model import Account, Span
 
 if TYPE_CHECKING:
     from integrations.history import History
     from integrations.pagerduty.analysis.incidents import Chosen, Log
+    from integrations.pagerduty.analysis.load import Duty, Hours, Load
     from integrations.pagerduty.analysis.response import By, Group, LevelTimes, Response
 
 T = TypeVar("T")
+Definition = Literal["api", "insights"]
+DEFINITIONS: Final[tuple[Definition, ...]] = ("api", "insights")
+"""By whose hours of the day interruptions are told apart: those of PagerDuty's API, or of its Insights."""
 
 DAYS: Final = (28, 90, 365)
 """That may be looked back on."""
@@ -94,6 +98,71 @@ def levels_of(period: Period, policy_id: str) -> tuple[LevelTimes, ...]:
 
     key = ("levels", period.window, period.until, policy_id)
     return kept(period, key, lambda: policy_levels(period.log, period.window, period.until, policy_id))
+
+
+def hours_of(definition: Definition) -> Hours:
+    from integrations.pagerduty.analysis.load import API_HOURS, INSIGHTS_HOURS
+
+    return INSIGHTS_HOURS if definition == "insights" else API_HOURS
+
+
+def turns(period: Period) -> tuple[tuple[Duty, ...], Span | None]:
+    """Who was on call since incidents are known, and of which part of that it is known of all schedules; None: of none."""
+    from integrations.history import duties
+
+    known = period.history.known
+    start = known.start if known is not None else period.window.start
+    key = ("duties", start, period.window.end)
+    return kept(period, key, lambda: duties(period.connection, Span(start, period.window.end)))
+
+
+def loaded(
+    period: Period, account: Account, *, definition: Definition = "api", chosen: Chosen | None = None
+) -> Load | None:
+    """What being on call cost whom in the part of the period of which it is known who was. None: that is known of no part."""
+    from integrations.pagerduty.analysis.incidents import EVERY
+    from integrations.pagerduty.analysis.load import load
+
+    which = chosen or EVERY
+    had, known = turns(period)
+    window = _both(period.window, known)
+    if known is None or window is None:
+        return None
+    key = ("load", window, definition, which, id(account))
+    # With the account, so that its id is no other's as long as this is kept.
+    _, found = kept(
+        period,
+        key,
+        lambda: (
+            account,
+            load(account, period.log, had, window, known=known, hours=hours_of(definition), chosen=which),
+        ),
+    )
+    return found
+
+
+def by_month(period: Period, account: Account, *, zone: str, definition: Definition = "api") -> tuple[Load, ...]:
+    """The same by calendar month of ``zone``, the oldest first, of all that is known."""
+    from integrations.pagerduty.analysis.load import months
+
+    had, turned = turns(period)
+    known = _both(period.history.known, turned)
+    if known is None:
+        return ()
+    key = ("months", known, zone, definition, id(account))
+    _, found = kept(
+        period,
+        key,
+        lambda: (account, months(account, period.log, had, known, zone=zone, hours=hours_of(definition))),
+    )
+    return found
+
+
+def _both(one: Span | None, other: Span | None) -> Span | None:
+    if one is None or other is None:
+        return None
+    start, end = max(one.start, other.start), min(one.end, other.end)
+    return Span(start, end) if end > start else None
 
 
 _kept: OrderedDict[UUID, tuple[Log, OrderedDict[Hashable, Any]]] = OrderedDict()

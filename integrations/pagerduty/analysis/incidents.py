@@ -32,8 +32,11 @@ KINDS: Final = (
     "request",
     "respond",
     "other",
+    "restart",
 )
-"""Of steps. ``assign``: to somebody, whoever did it; ``request`` and ``respond``: of responders."""
+"""Of steps. ``assign``: to somebody, whoever did it; ``request`` and ``respond``: of responders, who were asked to join and did;
+``restart``: the policy began again at its first level, as it repeats or another was put in its place. New ones at the end, as
+what is kept may name them by their places."""
 WAYS: Final = ("", "email", "phone", "sms", "push", "timeout", "manual", "auto")
 """How: somebody was notified, it was escalated (``timeout``: nobody answered; ``manual``: somebody passed it on), it was resolved
 (``auto``: by its monitor)."""

@@ -369,6 +369,7 @@ def entry_document(world: World, incident: Incident, happening: Happening, inclu
     service = world.services[incident.service]
     person = None if happening.agent is None else world.users[happening.agent]
     kind = f"{happening.type}_log_entry"
+    by_itself = happening.type in ("assign", "notify") or happening.channel.get("type") == "timeout"
     found: Document = {
         "id": happening.id,
         "type": kind,
@@ -376,7 +377,7 @@ def entry_document(world: World, incident: Incident, happening: Happening, inclu
         "self": f"{API}/log_entries/{happening.id}",
         "html_url": f"{SITE}/incidents/{incident.id}/log_entries/{happening.id}",
         "created_at": iso(happening.at),
-        "agent": reference(service if person is None or happening.type in ("assign", "notify") else person),
+        "agent": reference(service if person is None or by_itself else person),
         "channel": _channel(world, incident, happening, include),
         "service": expanded(service, "services", include),
         "incident": (incident_document(world, incident) if "incidents" in include else incident_reference(incident)),
@@ -389,7 +390,7 @@ def entry_document(world: World, incident: Incident, happening: Happening, inclu
     }
     if happening.type == "trigger":
         found["event_details"] = {"description": incident.title}
-    if happening.type == "assign" and person is not None:
+    if happening.type in ("assign", "escalate") and person is not None:
         found["assignees"] = [reference(person)]
     if happening.type == "notify" and person is not None:
         found["user"] = reference(person)

@@ -337,7 +337,7 @@ def quality(slices: Iterable[Slice], window: Span) -> Quality:
             by_person.setdefault(one.user, []).append(one)
     each = {user: _seconds(covered(own, window)) for user, own in by_person.items()}
     seconds = sorted(((user, time) for user, time in each.items() if time), key=lambda row: (-row[1], row[0]))
-    balance = _balance([time for _, time in reversed(seconds)])
+    balance = round(pairs_alike([time for _, time in reversed(seconds)]))
     overloaded: list[tuple[str, int]] = []
     if balance < BALANCED:
         mean = sum(time for _, time in seconds) / len(seconds)
@@ -351,12 +351,12 @@ def quality(slices: Iterable[Slice], window: Span) -> Quality:
     return Quality(score, coverage, balance, tuple(overloaded), tuple(seconds), len(missing), uncovered)
 
 
-def _balance(times: Sequence[int]) -> int:
-    """``times``: ascending, none 0. In percent, over all pairs the mean of the lesser by the greater."""
-    if len(times) < 2:
-        return 100
-    total, below = 0.0, 0
-    for time in times:
-        total += below / time
-        below += time
-    return round(100 * total / (len(times) * (len(times) - 1) / 2))
+def pairs_alike(values: Sequence[float]) -> float:
+    """In percent, over all pairs the mean of the lesser by the greater; two of nothing are alike. ``values``: ascending."""
+    if len(values) < 2:
+        return 100.0
+    total, below = 0.0, 0.0
+    for place, value in enumerate(values):
+        total += below / value if value else place
+        below += value
+    return 100 * total / (len(values) * (len(values) - 1) / 2)

@@ -1,17 +1,39 @@
 """What being on call costs whom: hours, pages, nights and rests, and how evenly that is shared.
 
 Hours of the day are by the person's own clock and by PagerDuty's API definition, unless others are given. An interruption is a
-notification other than by e-mail; those of one person within a minute are one.
+notification other than by e-mail; those of one person within a minute are one. What happened to an incident belongs to the time
+in which the incident was created, as in PagerDuty's analytics: so each is counted once, whatever time is looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import datetime as dt
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, NamedTuple
 
-from integrations.pagerduty.analysis.incidents import EVERY, Chosen, Log
-from integrations.pagerduty.analysis.model import Account, Span
+import numpy as np
+from numpy.typing import NDArray
+
+from integrations.pagerduty.analysis.coverage import pairs_alike
+from integrations.pagerduty.analysis.incidents import EVERY, KIND, WAY, Chosen, Instants, Log, chosen_in
+from integrations.pagerduty.analysis.model import Account, Policy, Schedule, Span
+from integrations.pagerduty.analysis.relief import REST
+from integrations.pagerduty.analysis.zones import zone_of
+
+DAY: Final = 86_400
+ONCE: Final = 60
+"""Seconds within which notifications of one person of one incident are one interruption."""
+EARLIER: Final = 6
+"""Times of the same length that somebody is compared with."""
+FEWEST: Final = 3
+"""People between whom sharing is measured."""
+ROUNDS: Final = 2
+"""That a schedule must have gone in a time, for anything to be claimed of it."""
+NIGHTS: Final = 100_000
+"""More than there are until the year 2200."""
+BUSINESS, OFF, SLEEP = range(3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +87,21 @@ class PersonLoad:
     longest_run: int
     """Seconds on call without a break."""
     short_rests: int
-    """Breaks between turns under 11 hours."""
+    """Breaks between turns under 11 hours, of which the latter turn begins in the time."""
     weekend_seconds: int
     nights_woken: int
     """Of their own nights, those with an interruption in sleep hours."""
     earlier: Mapping[str, float] = field(default_factory=dict)
-    """Their own mean of the same length of time over up to six earlier ones that are known: ``seconds``, ``pages``,
-    ``interruptions``, ``sleep``. Empty: none is known."""
+    """Their own mean of the same length of time over up to six earlier ones that are known, since they were first on call or
+    paged: ``seconds``, ``pages``, ``interruptions``, ``sleep``. Empty: none is known."""
+    sleep_seconds: int = 0
+    """On call in sleep hours."""
+    weighted: int = 0
+    """Seconds on call, those in sleep hours or at a weekend double."""
+    eligible: bool = False
+    """Whether they take turns on schedules that have gone round twice: between these, sharing is measured."""
+    zone: str = ""
+    """Whose clock is theirs, an IANA name; empty: it is not known, and UTC's is taken."""
 
     @property
     def weekend_share(self) -> float:
@@ -93,9 +123,12 @@ class Fairness:
     pairwise: float | None
     """0 to 100: over all pairs the mean of the lesser's share of the greater's."""
     most: tuple[str, float] | None
-    """Who has most, and its share of all, 0 to 1."""
+    """Which of them has most, and its share of all that anybody has, 0 to 1. None also where nobody has any."""
     untold: str
     """Why nothing is claimed, as a sentence; empty: it is."""
+
+
+WHATS: Final = ("seconds", "weighted", "pages", "interruptions", "sleep_pages")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,27 +154,507 @@ def load(
     cycle: int | None = None,
 ) -> Load:
     """``known``: since and until when duties and log tell everything: earlier times of comparison lie inside it. ``cycle``:
-    seconds of one whole rotation, of which fairness needs two; None: it is not known, and each eligible person must have begun
-    two turns or be on call through half of the window."""
-    raise NotImplementedError
+    seconds of one whole rotation, of which fairness needs two; None: it is not known, and is taken from the layers of v2
+    schedules; of other schedules everybody must have begun two turns or be on call through half of the window."""
+    length = window.seconds
+    spans = [window]
+    while length > 0 and len(spans) <= EARLIER and spans[-1].start - length >= known.start:
+        spans.append(Span(spans[-1].start - length, spans[-1].start))
+    books = _Books(account, log, duties, Span(spans[-1].start, window.end), hours, chosen)
+    return books.load(spans, known, cycle)
 
 
 def months(
-    account: Account, log: Log, duties: Sequence[Duty], known: Span, *, zone: str, hours: Hours = API_HOURS
+    account: Account,
+    log: Log,
+    duties: Sequence[Duty],
+    known: Span,
+    *,
+    zone: str,
+    hours: Hours = API_HOURS,
+    chosen: Chosen = EVERY,
 ) -> tuple[Load, ...]:
-    """By calendar month of ``zone``, the oldest first: for trends. Months that ``known`` holds in part are left out."""
-    raise NotImplementedError
+    """By calendar month of ``zone``, the oldest first: for trends, so that none is compared with the earlier ones. Months that
+    ``known`` holds in part are left out."""
+    spans = list(_months(known, zone))
+    if not spans:
+        return ()
+    books = _Books(account, log, duties, Span(spans[0].start, spans[-1].end), hours, chosen)
+    return tuple(books.load([span], known, None) for span in spans)
+
+
+def _months(known: Span, zone: str) -> Iterator[Span]:
+    clock = zone_of(zone)
+    first = dt.datetime.fromtimestamp(known.start, clock)
+    year, month = first.year, first.month
+    begin = int(dt.datetime(year, month, 1, tzinfo=clock).timestamp())
+    while True:
+        year, month = (year, month + 1) if month < 12 else (year + 1, 1)
+        end = int(dt.datetime(year, month, 1, tzinfo=clock).timestamp())
+        if end > known.end:
+            return
+        if begin >= known.start:
+            yield Span(begin, end)
+        begin = end
+
+
+# Clocks
+
+
+@lru_cache(maxsize=1024)
+def _changes(zone: str, year: int) -> tuple[tuple[int, int], ...]:
+    """The seconds that a zone's clock is ahead of UTC's in a year (of UTC): since when, and how many. The first is the
+    year's start."""
+    clock = zone_of(zone)
+
+    def ahead(at: int) -> int:
+        offset = dt.datetime.fromtimestamp(at, clock).utcoffset()
+        return 0 if offset is None else int(offset.total_seconds())
+
+    at = int(dt.datetime(year, 1, 1, tzinfo=dt.UTC).timestamp())
+    end = int(dt.datetime(year + 1, 1, 1, tzinfo=dt.UTC).timestamp())
+    now = ahead(at)
+    found = [(at, now)]
+    # No clock has ever been changed and changed back within a day.
+    while at < end:
+        later = min(at + DAY, end)
+        if ahead(later) == now:
+            at = later
+            continue
+        low, high = at, later
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if ahead(middle) == now else (low, middle)
+        at, now = high, ahead(high)
+        if at < end:
+            found.append((at, now))
+    return tuple(found)
+
+
+class _Clocks:
+    """The clocks of several zones, named by their places, over a time: local times of many instants at once, and how much of
+    many spans is sleep or weekend. All to the second, whatever changes of the clock lie in them."""
+
+    def __init__(self, zones: Sequence[str], span: Span, hours: Hours) -> None:
+        self._span = span
+        self._wide = span.seconds + 1
+        years = range(_year(span.start), _year(span.end) + 1)
+        found = [
+            (place * self._wide + max(at - span.start, 0), ahead)
+            for place, zone in enumerate(zones)
+            for at, ahead in _inside([change for year in years for change in _changes(zone, year)], span)
+        ]
+        self._keys = np.array([key for key, _ in found], dtype=np.int64)
+        self._ahead = np.array([ahead for _, ahead in found], dtype=np.int64)
+        self._marks = self._sums = np.zeros((0,), dtype=np.int64)
+        self._hours = hours
+        self.kinds = np.array([[_kind(hours, day, hour) for hour in range(24)] for day in range(1, 8)], dtype=np.int8)
+        """Of each weekday from Monday and hour: ``BUSINESS``, ``OFF`` or ``SLEEP``."""
+
+    def local(self, zone: Instants, at: Instants) -> Instants:
+        """Seconds from 1970 by the clock of each one's zone."""
+        found = np.searchsorted(self._keys, zone * self._wide + (at - self._span.start), side="right") - 1
+        local: Instants = at + self._ahead[found]
+        return local
+
+    def sleep_weekend_either(
+        self, zone: Instants, start: Instants, end: Instants
+    ) -> tuple[Instants, Instants, Instants]:
+        """Of each span, the seconds in sleep hours, at a weekend, and in one of both."""
+        if not len(self._marks):
+            self._mark()
+        sums = self._until(zone, end) - self._until(zone, start)
+        return sums[0], sums[1], sums[2]
+
+    def _until(self, zone: Instants, at: Instants) -> Instants:
+        asked = zone * self._wide + (at - self._span.start)
+        place = np.searchsorted(self._marks, asked, side="right") - 1
+        sums: Instants = self._sums[:, place] + self._on[:, place] * (asked - self._marks[place])
+        return sums
+
+    def _mark(self) -> None:
+        """Since when it is another day or hour of sleep, in each zone, and how much of each kind there was before."""
+        marks = np.array(sorted({0, *(hour * 3600 % DAY for hour in self._hours.sleep)}), dtype=np.int64)
+        keys, ends = self._keys, np.append(self._keys[1:], self._keys[-1:] + self._wide)
+        found, ahead = [], []
+        for key, end, offset in zip(keys.tolist(), ends.tolist(), self._ahead.tolist(), strict=True):
+            zone, since = divmod(key, self._wide)
+            begin = since + self._span.start + offset
+            finish = min(end, (zone + 1) * self._wide) - zone * self._wide + self._span.start + offset
+            days = np.arange(begin // DAY, finish // DAY + 1, dtype=np.int64) * DAY
+            inside = (days[:, None] + marks).ravel()
+            inside = np.append(begin, inside[(inside > begin) & (inside < finish)])
+            found.append(inside - offset - self._span.start + zone * self._wide)
+            ahead.append(np.full(len(inside), offset, dtype=np.int64))
+        self._marks = np.concatenate(found)
+        local = self._marks % self._wide + self._span.start + np.concatenate(ahead)
+        sleep = self.kinds[(local // DAY + 3) % 7, local % DAY // 3600] == SLEEP
+        weekend = np.isin((local // DAY + 3) % 7 + 1, self._hours.weekend)
+        self._on = np.stack([sleep, weekend, sleep | weekend]).astype(np.int64)
+        lengths = np.diff(self._marks, append=self._marks[-1])
+        self._sums = np.cumsum(self._on * lengths, axis=1) - self._on * lengths
+
+
+def _year(at: int) -> int:
+    return dt.datetime.fromtimestamp(at, dt.UTC).year
+
+
+def _inside(changes: Sequence[tuple[int, int]], span: Span) -> Iterable[tuple[int, int]]:
+    """From the last before the span on."""
+    first = max((place for place, (at, _) in enumerate(changes) if at <= span.start), default=0)
+    return (change for change in changes[first:] if change[0] <= span.end)
+
+
+def _kind(hours: Hours, day: int, hour: int) -> int:
+    begin, end = hours.sleep
+    if begin <= hour < end or (begin > end and not end <= hour < begin):
+        return SLEEP
+    begin, end = hours.business
+    return BUSINESS if day not in hours.weekend and begin <= hour < end else OFF
+
+
+# Counting
+
+
+class _Runs(NamedTuple):
+    """Times on call, by person and start: what touches or overlaps is one."""
+
+    user: Instants
+    start: Instants
+    end: Instants
+
+    def within(self, span: Span) -> _Runs:
+        start, end = np.maximum(self.start, span.start), np.minimum(self.end, span.end)
+        kept = end > start
+        return _Runs(self.user[kept], start[kept], end[kept])
+
+    def seconds(self, users: int) -> Instants:
+        return _summed(self.user, self.end - self.start, users)
+
+
+def _runs(user: Instants, start: Instants, end: Instants) -> _Runs:
+    """``user``, then ``start`` ascending."""
+    if not len(user):
+        return _Runs(user, start, end)
+    base = int(start.min())
+    # Each person's times are moved behind those of the person before.
+    moved = user * (int(end.max()) - base + 1) - base
+    reached = np.maximum.accumulate(end + moved)
+    first = np.flatnonzero(np.append(True, (start + moved)[1:] > reached[:-1]))
+    last = np.append(first[1:] - 1, len(user) - 1)
+    return _Runs(user[first], start[first], reached[last] - moved[last])
+
+
+def _summed(user: Instants, values: NDArray[np.int64], users: int) -> Instants:
+    return np.bincount(user, weights=values, minlength=users).astype(np.int64)
+
+
+def _counted(user: Instants, users: int) -> Instants:
+    return np.bincount(user, minlength=users)
+
+
+class _Books:
+    """What is counted of all times that are looked at together, by person."""
+
+    def __init__(
+        self, account: Account, log: Log, duties: Sequence[Duty], span: Span, hours: Hours, chosen: Chosen
+    ) -> None:
+        self.account, self.hours = account, hours
+        self.duties = [one for one in duties if one.user and one.start < one.end and _is_counted(account, one, chosen)]
+        self.users = tuple(dict.fromkeys((*log.users, *(one.user for one in self.duties))))
+        place = {user: number for number, user in enumerate(self.users)}
+        who = np.fromiter((place[one.user] for one in self.duties), np.int64, len(self.duties))
+        start = np.fromiter((one.start for one in self.duties), np.int64, len(self.duties))
+        end = np.fromiter((one.end for one in self.duties), np.int64, len(self.duties))
+        level = np.fromiter((one.level for one in self.duties), np.int64, len(self.duties))
+        order = np.lexsort((start, who))
+        who, start, end, level = who[order], start[order], end[order], level[order]
+        self.all = _runs(who, start, end)
+        self.paged = _runs(*(column[level >= 1] for column in (who, start, end)))
+        self.first = _runs(*(column[level == 1] for column in (who, start, end)))
+        people = [account.people.get(user) for user in self.users]
+        self.zones = tuple("" if person is None else person.zone for person in people)
+        names = {zone: number for number, zone in enumerate(dict.fromkeys(zone or "UTC" for zone in self.zones))}
+        self.zone = np.array([names[zone or "UTC"] for zone in self.zones], dtype=np.int64)
+        notified = _notified(log, span, chosen)
+        at = notified.at
+        whole = Span(min(span.start, int(at.min())), max(span.end, int(at.max()))) if len(at) else span
+        self.clocks = _Clocks(tuple(names), whole, hours)
+        self._interrupt(log, notified)
+
+    def _interrupt(self, log: Log, notified: _Notified) -> None:
+        """Which notifications are interruptions, and of which hour, day and night of whoever was notified."""
+        _, user, at, group = notified
+        local = self.clocks.local(self.zone[user], at) if len(at) else at
+        day, hour = (local // DAY + 3) % 7, local % DAY // 3600
+        asleep = self.clocks.kinds[day, hour] == SLEEP
+        counts = _once(at, group)
+        firsts = np.flatnonzero(np.diff(group, prepend=-1))
+        self.page_created = log.created[notified.incident[firsts]]
+        self.page_user = user[firsts]
+        self.page_asleep = np.logical_or.reduceat(asleep, firsts) if len(firsts) else asleep
+        self.created = log.created[notified.incident[counts]]
+        self.user, self.day, self.hour = user[counts], day[counts], hour[counts]
+        self.kind = self.clocks.kinds[self.day, self.hour]
+        # A night begins on the evening before: its hours are moved until it ends at midnight.
+        self.night = (local[counts] - self.hours.sleep[1] * 3600) // DAY
+
+    def load(self, spans: Sequence[Span], known: Span, cycle: int | None) -> Load:
+        """Of the first of the spans; the others are earlier ones to compare with, the latest first."""
+        window, count = spans[0], len(self.users)
+        on = self.all.within(window)
+        paged, first = self.paged.within(window).seconds(count), self.first.within(window).seconds(count)
+        seconds = on.seconds(count)
+        sleep, weekend, either = (
+            _summed(on.user, found, count)
+            for found in self.clocks.sleep_weekend_either(self.zone[on.user], on.start, on.end)
+        )
+        longest = np.zeros(count, dtype=np.int64)
+        np.maximum.at(longest, on.user, on.end - on.start)
+        rests = self.all.start[1:] - self.all.end[:-1]
+        short = (self.all.user[1:] == self.all.user[:-1]) & (rests < REST)
+        short &= (self.all.start[1:] >= window.start) & (self.all.start[1:] < window.end)
+        pages = (self.page_created >= window.start) & (self.page_created < window.end)
+        mine = (self.created >= window.start) & (self.created < window.end)
+        woken = mine & (self.kind == SLEEP)
+        nights = np.unique(self.user[woken] * NIGHTS + self.night[woken]) // NIGHTS
+        eligible, why = self._eligible(window, known, cycle)
+        columns: dict[str, Instants] = {
+            "seconds": seconds,
+            "level_1": first,
+            "level_2_plus": paged - first,
+            "pages": _counted(self.page_user[pages], count),
+            "sleep_pages": _counted(self.page_user[pages & self.page_asleep], count),
+            "interruptions": _counted(self.user[mine], count),
+            "business": _counted(self.user[mine & (self.kind == BUSINESS)], count),
+            "off": _counted(self.user[mine & (self.kind == OFF)], count),
+            "sleep": _counted(self.user[woken], count),
+            "longest_run": longest,
+            "short_rests": _counted(self.all.user[1:][short], count),
+            "weekend_seconds": weekend,
+            "nights_woken": _counted(nights, count),
+            "sleep_seconds": sleep,
+            "weighted": seconds + either,
+        }
+        earlier = self._earlier(spans[1:])
+        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+        people = [
+            PersonLoad(
+                self.users[place],
+                **dict(zip(columns, row, strict=True)),
+                earlier=earlier[place] if earlier else {},
+                eligible=place in eligible,
+                zone=self.zones[place],
+            )
+            for place, row in enumerate(rows)
+            if seconds[place] or row[3]
+        ]
+        people.sort(key=lambda one: (-one.sleep, -one.pages, -one.seconds, one.user))
+        heat = np.bincount(self.day[mine] * 24 + self.hour[mine], minlength=7 * 24).reshape(7, 24)
+        fairness = {what: _fairness(what, people, why) for what in WHATS}
+        return Load(window, tuple(people), fairness, tuple(tuple(row) for row in heat.tolist()))
+
+    def _earlier(self, spans: Sequence[Span]) -> list[dict[str, float]]:
+        """By person; empty: no earlier time is known."""
+        if not spans:
+            return []
+        count = len(self.users)
+        found: dict[str, list[Instants]] = {"seconds": [], "pages": [], "interruptions": [], "sleep": []}
+        for span in spans:
+            pages = (self.page_created >= span.start) & (self.page_created < span.end)
+            mine = (self.created >= span.start) & (self.created < span.end)
+            found["seconds"].append(self.all.within(span).seconds(count))
+            found["pages"].append(_counted(self.page_user[pages], count))
+            found["interruptions"].append(_counted(self.user[mine], count))
+            found["sleep"].append(_counted(self.user[mine & (self.kind == SLEEP)], count))
+        sums = {name: np.cumsum(np.stack(values), axis=0) for name, values in found.items()}
+        there = (np.stack(found["seconds"]) > 0) | (np.stack(found["pages"]) > 0)
+        # Of the times, how many there are since they first had any: before it they were not there to be compared with.
+        since = np.where(there.any(axis=0), len(spans) - there[::-1].argmax(axis=0), 0)
+        place = np.arange(count)
+        means = {name: (value[since - 1, place] / np.maximum(since, 1)).tolist() for name, value in sums.items()}
+        return [
+            {name: values[number] for name, values in means.items()} if known else {}
+            for number, known in enumerate(since.tolist())
+        ]
+
+    # Who shares
+
+    def _eligible(self, window: Span, known: Span, cycle: int | None) -> tuple[set[int], str]:
+        """The places of those who take turns on schedules that have gone round twice, and why there are too few; empty: there
+        are enough."""
+        span = Span(max(window.start, known.start), min(window.end, known.end))
+        by_schedule: dict[str, list[Duty]] = {}
+        for one in self.duties:
+            if one.schedule_id and one.start < span.end and one.end > span.start:
+                by_schedule.setdefault(one.schedule_id, []).append(one)
+        whole, part = set[str](), set[str]()
+        needed = 0
+        for id, mine in by_schedule.items():
+            schedule = self.account.schedules.get(id)
+            members = _members(schedule)
+            takers = {one.user for one in mine}
+            regular = {user for user, turns in _turns(mine, span).items() if turns >= ROUNDS}
+            regular |= {user for user in takers if 2 * _seconds_of(mine, user, span) >= span.seconds}
+            round_ = cycle or _cycle(schedule, span)
+            if round_ and span.seconds < ROUNDS * round_:
+                needed = max(needed, ROUNDS * round_)
+                part |= takers
+            elif not round_ and not takers <= regular:
+                part |= takers
+            else:
+                # Who only took over a turn of somebody else does not share the rest.
+                whole |= {user for user in takers if not members or user in members or user in regular}
+        place = {user: number for number, user in enumerate(self.users)}
+        return {place[user] for user in whole}, _why(len(whole), len(whole | part), needed)
+
+
+def _is_counted(account: Account, duty: Duty, chosen: Chosen) -> bool:
+    """Whether a duty is for incidents of those that are chosen, as far as their policy, service or team tells."""
+    if chosen.policy_id and duty.policy_id != chosen.policy_id:
+        return False
+    if chosen.service_id:
+        service = account.services.get(chosen.service_id)
+        if service is None or not service.policy_id or duty.policy_id != service.policy_id:
+            return False
+    if chosen.team_id:
+        owners: tuple[Policy | Schedule | None, ...] = (
+            account.policies.get(duty.policy_id),
+            account.schedules.get(duty.schedule_id),
+        )
+        return any(owner is not None and chosen.team_id in owner.team_ids for owner in owners)
+    return True
+
+
+class _Notified(NamedTuple):
+    """Notifications other than by e-mail, by incident, person and time."""
+
+    incident: Instants
+    """Places in the log."""
+    user: Instants
+    at: Instants
+    group: Instants
+    """Numbers of incident and person together, ascending."""
+
+
+def _notified(log: Log, span: Span, chosen: Chosen) -> _Notified:
+    mine = log.created_in(span)
+    steps = slice(int(log.step_starts[mine.start]), int(log.step_starts[mine.stop]))
+    told = (log.kind[steps] == KIND["notify"]) & (log.way[steps] != WAY["email"]) & (log.user[steps] >= 0)
+    incident = log.incident[steps]
+    if chosen != EVERY:
+        told &= chosen_in(log, span, chosen)[incident]
+    incident = incident[told].astype(np.int64)
+    user, at = log.user[steps][told].astype(np.int64), log.at[steps][told]
+    group = incident * max(len(log.users), 1) + user
+    order = np.lexsort((at, group))
+    incident, user, at, group = incident[order], user[order], at[order], group[order]
+    return _Notified(incident, user, at, np.cumsum(np.diff(group, prepend=group[:1]) != 0))
+
+
+def _once(at: Instants, group: Instants) -> NDArray[np.bool_]:
+    """Which of the notifications count: in each group the first, and then each that is a minute or more after the last that
+    counted."""
+    if not len(at):
+        return np.zeros(0, dtype=np.bool_)
+    begins = np.append(True, (group[1:] != group[:-1]) | (at[1:] - at[:-1] >= ONCE))
+    counts = begins.copy()
+    # Between two that are a minute or more apart the latter counts for certain. Of what is closer, the last that counted
+    # decides: such stretches are walked through, all at once.
+    stretch = np.cumsum(begins) - 1
+    firsts = np.flatnonzero(begins)
+    after = at - at[firsts][stretch]
+    wide = int(after.max()) + ONCE + 1
+    keys = stretch * wide + after
+    lasts = np.append(firsts[1:], len(at)) - 1
+    now = firsts[after[lasts] >= ONCE]
+    while len(now):
+        later = np.searchsorted(keys, keys[now] + ONCE)
+        now = later[(later < len(at)) & (stretch[np.minimum(later, len(at) - 1)] == stretch[now])]
+        counts[now] = True
+    return counts
+
+
+def _members(schedule: Schedule | None) -> frozenset[str]:
+    """Who takes turns on it as it is defined; empty: that is not known."""
+    if schedule is None:
+        return frozenset()
+    found = [layer.users for layer in schedule.layers]
+    found += [event.members for rotation in schedule.rotations for event in rotation.events]
+    return frozenset(user for users in found for user in users if user)
+
+
+def _cycle(schedule: Schedule | None, span: Span) -> int | None:
+    """Seconds until each has had their turns, by the layers in effect. None: they do not tell."""
+    if schedule is None:
+        return None
+    layers = [one for one in schedule.layers if one.start < span.end and (one.end is None or one.end > span.start)]
+    return max((one.turn * len(one.users) for one in layers if len(set(one.users)) > 1), default=None)
+
+
+def _turns(duties: Iterable[Duty], span: Span) -> dict[str, int]:
+    """How many turns each began on one schedule: until somebody else is on call, it is the same turn."""
+    found: dict[str, int] = {}
+    last = ""
+    for one in sorted(duties):
+        if one.user != last:
+            found[one.user] = found.get(one.user, 0) + (span.start <= one.start < span.end)
+            last = one.user
+    return found
+
+
+def _seconds_of(duties: Iterable[Duty], user: str, span: Span) -> int:
+    mine = sorted((one.start, one.end) for one in duties if one.user == user)
+    if not mine:
+        return 0
+    starts, ends = np.array(mine, dtype=np.int64).T
+    return int(_runs(np.zeros(len(mine), dtype=np.int64), starts, ends).within(span).seconds(1)[0])
+
+
+def _why(eligible: int, takers: int, needed: int) -> str:
+    if eligible >= FEWEST:
+        return ""
+    if takers < FEWEST:
+        who = ("Nobody is known to take", "Only one person takes", "Only two people take")[takers]
+        return (
+            f"{who} turns on these schedules in this time: how evenly it is shared is told of three people or more. Choose "
+            "more schedules, or a longer time."
+        )
+    rounds = f"of {-(-needed // DAY)} days or more" if needed else "in which everybody begins two turns"
+    return (
+        "The schedules have not gone round twice in this time, so that it may be uneven by chance: nothing is told of how it "
+        f"is shared. Choose a time {rounds}."
+    )
+
+
+# Sharing
+
+
+def _fairness(what: str, people: Sequence[PersonLoad], why: str) -> Fairness:
+    mine = {one.user: int(getattr(one, what)) for one in people if one.eligible}
+    if why:
+        return Fairness(what, len(mine), None, None, None, None, why)
+    values = list(mine.values())
+    total = sum(int(getattr(one, what)) for one in people)
+    most = min(mine, key=lambda user: (-mine[user], user))
+    top = (most, mine[most] / total) if mine[most] else None
+    return Fairness(what, len(mine), gini(values), variation(values), pairwise(values), top, "")
 
 
 def gini(values: Sequence[float]) -> float:
-    raise NotImplementedError
+    """0: all alike (or nobody has any), towards 1: one has it all; of ``n`` at most ``1 - 1/n``."""
+    total, count = sum(values), len(values)
+    if not total:
+        return 0.0
+    return sum((2 * place - count - 1) * value for place, value in enumerate(sorted(values), 1)) / (count * total)
 
 
 def variation(values: Sequence[float]) -> float:
     """Standard deviation (of the whole population) by mean; of nothing but zeros 0."""
-    raise NotImplementedError
+    found = np.asarray(values, dtype=np.float64)
+    return float(found.std() / found.mean()) if found.any() else 0.0
 
 
 def pairwise(values: Sequence[float]) -> float:
-    """0 to 100."""
-    raise NotImplementedError
+    """0 to 100; of less than two 100. Two that have nothing are alike."""
+    return pairs_alike(sorted(values))

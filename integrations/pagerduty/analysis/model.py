@@ -159,6 +159,8 @@ class Schedule:
     team_ids: tuple[str, ...] = ()
     url: str = ""
     problems: tuple[Problem, ...] = ()
+    untold: frozenset[str] = frozenset()
+    """Of ``escalation_policies``, where the document does not hold it: then none is not known to be none."""
 
 
 # Escalation policies and those they page
@@ -192,6 +194,10 @@ class Policy:
     team_ids: tuple[str, ...] = ()
     url: str = ""
     problems: tuple[Problem, ...] = ()
+    handoff: str = ""
+    """PagerDuty's ``on_call_handoff_notifications``: ``if_has_services`` or ``always``; empty: not known."""
+    untold: frozenset[str] = frozenset()
+    """Of ``num_loops``, ``services`` and ``teams`` those that the document does not hold: none is then not known to be none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +212,8 @@ class Service:
     urgency: str = "high"
     """PagerDuty's ``incident_urgency_rule``: ``high``, ``low``, ``severity_based``, ``support_hours``."""
     url: str = ""
+    untold: frozenset[str] = frozenset()
+    """Of ``escalation_policy``, where the document does not hold it: then none is not known to be none."""
 
 
 class Contact(NamedTuple):
@@ -240,6 +248,8 @@ class Person:
     """Notification rules by their delay; None: not known."""
     team_ids: tuple[str, ...] = ()
     url: str = ""
+    invited: bool = False
+    """Whether an invitation to PagerDuty is still waiting for them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -265,6 +265,7 @@ def _v2(inner: Document, overrides: Sequence[Document] | None) -> Schedule:
         url=read.text(inner, "html_url"),
         problems=read.problems,
         deleted=frozenset(read.deleted),
+        untold=_untold(inner, "escalation_policies"),
     )
 
 
@@ -419,6 +420,11 @@ def _overrides(read: _Reader, rows: Iterable[Document]) -> Iterator[Override]:
             yield Override(identifier, *span, read.user(row, where))
 
 
+def _untold(document: Document, *names: str) -> frozenset[str]:
+    """Of these lists those that the document does not hold."""
+    return frozenset(name for name in names if not isinstance(document.get(name), list))
+
+
 def _ids(read: _Reader, document: Document, name: str) -> tuple[str, ...]:
     found = (row.get("id") for row in read.rows(document, name, needed=False))
     return tuple(each for each in found if isinstance(each, str) and each)
@@ -463,6 +469,7 @@ def _v3(inner: Document, overrides: Sequence[Document] | None) -> Schedule:
         team_ids=_ids(read, inner, "teams"),
         url=read.text(inner, "html_url"),
         problems=read.problems,
+        untold=_untold(inner, "escalation_policies"),
     )
 
 
@@ -625,20 +632,25 @@ def policy(document: Mapping[str, Any]) -> Policy:
             read.problem("ends_before_start", "Its delay is less than nothing: it is read as none.", where)
         targets = (_target(read, each, where) for each in read.rows(row, "targets", where))
         strategy = row.get("escalation_rule_assignment_strategy")
+        if isinstance(strategy, list):
+            # As PagerDuty's own example has it; its schema says a word.
+            strategy = strategy[0] if strategy else None
         kind = strategy.get("type") if isinstance(strategy, Mapping) else strategy
         levels.append(
             Level(max(delay or 0, 0), tuple(target for target in targets if target is not None), kind == "round_robin")
         )
-    loops = 0 if inner.get("num_loops") is None else read.whole(inner, "num_loops") or 0
+    loops = None if inner.get("num_loops") is None else read.whole(inner, "num_loops")
     return Policy(
         inner["id"],
         read.text(inner, "name") or read.text(inner, "summary"),
         tuple(levels),
-        max(loops, 0),
+        max(loops or 0, 0),
         _ids(read, inner, "services"),
         _ids(read, inner, "teams"),
         read.text(inner, "html_url"),
         read.problems,
+        read.text(inner, "on_call_handoff_notifications"),
+        _untold(inner, "services", "teams") | ({"num_loops"} if loops is None else set()),
     )
 
 
@@ -676,6 +688,7 @@ def service(document: Mapping[str, Any]) -> Service:
         _ids(read, inner, "teams"),
         urgency,
         read.text(inner, "html_url"),
+        frozenset() if "escalation_policy" in inner else frozenset({"escalation_policy"}),
     )
 
 
@@ -707,6 +720,7 @@ def person(document: Mapping[str, Any]) -> Person:
         _ladder(read, inner),
         _ids(read, inner, "teams"),
         read.text(inner, "html_url"),
+        inner.get("invitation_sent") is True,
     )
 
 

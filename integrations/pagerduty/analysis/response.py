@@ -58,6 +58,17 @@ class Stage:
     """Seconds after creation, by the medians of the stages before."""
 
 
+class Answers(NamedTuple):
+    """How many answered after so long, and how many were waited for until then: all that a Kaplan-Meier curve is made of. By
+    time; times at which nobody answered are left out."""
+
+    at: tuple[int, ...]
+    """Seconds."""
+    answered: tuple[int, ...]
+    waiting: tuple[int, ...]
+    """Just before: neither answered nor waited for no longer."""
+
+
 @dataclass(frozen=True, slots=True)
 class LevelTimes:
     """Of one level of a policy (``policy_id``), or of all policies' (empty)."""
@@ -72,6 +83,8 @@ class LevelTimes:
     """From when it came to the level to the acknowledgement there; what went on to another level was not answered so long."""
     naive: float | None
     """Seconds: the mean from creation to acknowledgement of those acknowledged there. The baseline."""
+    answers: Answers | None = None
+    """What ``times`` was made of, for what-ifs with other delays."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,11 @@ FEWEST: Final = 3
 """People between whom sharing is measured."""
 ROUNDS: Final = 2
 """That a schedule must have gone in a time, for anything to be claimed of it."""
-NIGHTS: Final = 100_000
-"""More than there are until the year 2200."""
+SHIFT: Final = 12 * 3600
+MOST_PAGES: Final = 2
+"""In a shift of 12 hours, as Google's SRE book has it."""
+MOST_TIME: Final = 0.25
+"""On call, as it has it."""
 BUSINESS, OFF, SLEEP = range(3)
 
 
@@ -126,9 +129,13 @@ class Fairness:
     """Which of them has most, and its share of all that anybody has, 0 to 1. None also where nobody has any."""
     untold: str
     """Why nothing is claimed, as a sentence; empty: it is."""
+    stands_out: bool = False
+    """Whether who has most has at least twice as many as anybody else who is eligible, and more than chance gives: the two are
+    three standard deviations apart. Of pages and interruptions, which can be counted, alone."""
 
 
-WHATS: Final = ("seconds", "weighted", "pages", "interruptions", "sleep_pages")
+COUNTS: Final = ("pages", "interruptions", "sleep_pages")
+WHATS: Final = ("seconds", "weighted", *COUNTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,25 +360,31 @@ def _counted(user: Instants, users: int) -> Instants:
     return np.bincount(user, minlength=users)
 
 
+def _different(user: Instants, night: Instants, users: int) -> Instants:
+    """How many nights each has, however often."""
+    if not len(user):
+        return np.zeros(users, dtype=np.int64)
+    first = night.min()
+    there = np.zeros((users, int(night.max() - first) + 1), dtype=np.bool_)
+    there[user, night - first] = True
+    found: Instants = there.sum(axis=1)
+    return found
+
+
+def _within(created: Instants, span: Span) -> slice:
+    """Those that were created in a time; ``created`` is ascending."""
+    low, high = np.searchsorted(created, [span.start, span.end])
+    return slice(int(low), int(high))
+
+
 class _Books:
     """What is counted of all times that are looked at together, by person."""
 
     def __init__(
         self, account: Account, log: Log, duties: Sequence[Duty], span: Span, hours: Hours, chosen: Chosen
     ) -> None:
-        self.account, self.hours = account, hours
-        self.duties = [one for one in duties if one.user and one.start < one.end and _is_counted(account, one, chosen)]
-        self.users = tuple(dict.fromkeys((*log.users, *(one.user for one in self.duties))))
-        place = {user: number for number, user in enumerate(self.users)}
-        who = np.fromiter((place[one.user] for one in self.duties), np.int64, len(self.duties))
-        start = np.fromiter((one.start for one in self.duties), np.int64, len(self.duties))
-        end = np.fromiter((one.end for one in self.duties), np.int64, len(self.duties))
-        level = np.fromiter((one.level for one in self.duties), np.int64, len(self.duties))
-        order = np.lexsort((start, who))
-        who, start, end, level = who[order], start[order], end[order], level[order]
-        self.all = _runs(who, start, end)
-        self.paged = _runs(*(column[level >= 1] for column in (who, start, end)))
-        self.first = _runs(*(column[level == 1] for column in (who, start, end)))
+        self.hours = hours
+        self._take(account, log, duties, chosen)
         people = [account.people.get(user) for user in self.users]
         self.zones = tuple("" if person is None else person.zone for person in people)
         names = {zone: number for number, zone in enumerate(dict.fromkeys(zone or "UTC" for zone in self.zones))}
@@ -382,20 +395,65 @@ class _Books:
         self.clocks = _Clocks(tuple(names), whole, hours)
         self._interrupt(log, notified)
 
+    def _take(self, account: Account, log: Log, duties: Sequence[Duty], chosen: Chosen) -> None:
+        """Who is on call when, by person and by schedule."""
+        if chosen != EVERY:
+            counted = {
+                of: _is_counted(account, *of, chosen) for of in {(one.schedule_id, one.policy_id) for one in duties}
+            }
+            duties = [one for one in duties if counted[one.schedule_id, one.policy_id]]
+        starts, ends, users, levels, schedules, _ = zip(*duties, strict=True) if duties else ((),) * 6
+        self.users = tuple(dict.fromkeys((*log.users, *(user for user in users if user))))
+        place = {user: number for number, user in enumerate(self.users)} | {"": -1}
+        self.schedules = tuple(id for id in dict.fromkeys(schedules) if id)
+        code = {id: number for number, id in enumerate(self.schedules)} | {"": -1}
+        start, end = np.array(starts, dtype=np.int64), np.array(ends, dtype=np.int64)
+        level = np.array(levels, dtype=np.int64)
+        who = np.fromiter(map(place.__getitem__, users), np.int64, len(users))
+        of = np.fromiter(map(code.__getitem__, schedules), np.int64, len(users))
+        order = np.lexsort((start, who))
+        order = order[(who >= 0)[order] & (end > start)[order]]
+        who, of, start, end, level = who[order], of[order], start[order], end[order], level[order]
+        self.all = _runs(who, start, end)
+        self.paged = _runs(*(column[level >= 1] for column in (who, start, end)))
+        self.first = _runs(*(column[level == 1] for column in (who, start, end)))
+        # By schedule and person, whose number here is that of both together.
+        who, of, start, end = (column[of >= 0] for column in (who, of, start, end))
+        found, both = np.unique(of * max(len(self.users), 1) + who, return_inverse=True)
+        self.taker, self.taken = found % max(len(self.users), 1), found // max(len(self.users), 1)
+        order = np.lexsort((start, both))
+        self.takes = _runs(both[order], start[order], end[order])
+        order = np.lexsort((who, end, start, of))
+        both, start = both[order], start[order]
+        # Until somebody else is on call on the schedule, it is the same turn.
+        begins = np.append(True, both[1:] != both[:-1])[: len(both)]
+        self.turn, self.begun = both[begins], start[begins]
+        defined = [account.schedules.get(id) for id in self.schedules]
+        members = [_members(schedule) for schedule in defined]
+        self.defined = defined
+        # Who only took over a turn of somebody else does not share the rest.
+        self.member = np.array(
+            [
+                not members[schedule] or self.users[user] in members[schedule]
+                for schedule, user in zip(self.taken.tolist(), self.taker.tolist(), strict=True)
+            ],
+            dtype=np.bool_,
+        )
+
     def _interrupt(self, log: Log, notified: _Notified) -> None:
-        """Which notifications are interruptions, and of which hour, day and night of whoever was notified."""
-        _, user, at, group = notified
+        """Which notifications are interruptions, and of which hour of the week and night of whoever was notified. All are by the
+        creation of their incident."""
+        incident, user, at, group = notified
         local = self.clocks.local(self.zone[user], at) if len(at) else at
-        day, hour = (local // DAY + 3) % 7, local % DAY // 3600
-        asleep = self.clocks.kinds[day, hour] == SLEEP
+        # The first day of 1970 was a Thursday.
+        hour = (local + 3 * DAY) % (7 * DAY) // 3600
+        kind = self.clocks.kinds.ravel()[hour]
         counts = _once(at, group)
         firsts = np.flatnonzero(np.diff(group, prepend=-1))
-        self.page_created = log.created[notified.incident[firsts]]
-        self.page_user = user[firsts]
-        self.page_asleep = np.logical_or.reduceat(asleep, firsts) if len(firsts) else asleep
-        self.created = log.created[notified.incident[counts]]
-        self.user, self.day, self.hour = user[counts], day[counts], hour[counts]
-        self.kind = self.clocks.kinds[self.day, self.hour]
+        self.page_created, self.page_user = log.created[incident[firsts]], user[firsts]
+        self.page_asleep = np.logical_or.reduceat(kind == SLEEP, firsts) if len(firsts) else kind == SLEEP
+        self.created = log.created[incident[counts]]
+        self.user, self.hour, self.kind = user[counts], hour[counts], kind[counts]
         # A night begins on the evening before: its hours are moved until it ends at midnight.
         self.night = (local[counts] - self.hours.sleep[1] * 3600) // DAY
 
@@ -414,25 +472,24 @@ class _Books:
         rests = self.all.start[1:] - self.all.end[:-1]
         short = (self.all.user[1:] == self.all.user[:-1]) & (rests < REST)
         short &= (self.all.start[1:] >= window.start) & (self.all.start[1:] < window.end)
-        pages = (self.page_created >= window.start) & (self.page_created < window.end)
-        mine = (self.created >= window.start) & (self.created < window.end)
-        woken = mine & (self.kind == SLEEP)
-        nights = np.unique(self.user[woken] * NIGHTS + self.night[woken]) // NIGHTS
+        pages, mine = _within(self.page_created, window), _within(self.created, window)
+        user, kind, hour = self.user[mine], self.kind[mine], self.hour[mine]
+        woken = kind == SLEEP
         eligible, why = self._eligible(window, known, cycle)
         columns: dict[str, Instants] = {
             "seconds": seconds,
             "level_1": first,
             "level_2_plus": paged - first,
             "pages": _counted(self.page_user[pages], count),
-            "sleep_pages": _counted(self.page_user[pages & self.page_asleep], count),
-            "interruptions": _counted(self.user[mine], count),
-            "business": _counted(self.user[mine & (self.kind == BUSINESS)], count),
-            "off": _counted(self.user[mine & (self.kind == OFF)], count),
-            "sleep": _counted(self.user[woken], count),
+            "sleep_pages": _counted(self.page_user[pages][self.page_asleep[pages]], count),
+            "interruptions": _counted(user, count),
+            "business": _counted(user[kind == BUSINESS], count),
+            "off": _counted(user[kind == OFF], count),
+            "sleep": _counted(user[woken], count),
             "longest_run": longest,
             "short_rests": _counted(self.all.user[1:][short], count),
             "weekend_seconds": weekend,
-            "nights_woken": _counted(nights, count),
+            "nights_woken": _different(user[woken], self.night[mine][woken], count),
             "sleep_seconds": sleep,
             "weighted": seconds + either,
         }
@@ -450,7 +507,7 @@ class _Books:
             if seconds[place] or row[3]
         ]
         people.sort(key=lambda one: (-one.sleep, -one.pages, -one.seconds, one.user))
-        heat = np.bincount(self.day[mine] * 24 + self.hour[mine], minlength=7 * 24).reshape(7, 24)
+        heat = np.bincount(hour, minlength=7 * 24).reshape(7, 24)
         fairness = {what: _fairness(what, people, why) for what in WHATS}
         return Load(window, tuple(people), fairness, tuple(tuple(row) for row in heat.tolist()))
 
@@ -461,12 +518,11 @@ class _Books:
         count = len(self.users)
         found: dict[str, list[Instants]] = {"seconds": [], "pages": [], "interruptions": [], "sleep": []}
         for span in spans:
-            pages = (self.page_created >= span.start) & (self.page_created < span.end)
-            mine = (self.created >= span.start) & (self.created < span.end)
+            pages, mine = _within(self.page_created, span), _within(self.created, span)
             found["seconds"].append(self.all.within(span).seconds(count))
             found["pages"].append(_counted(self.page_user[pages], count))
             found["interruptions"].append(_counted(self.user[mine], count))
-            found["sleep"].append(_counted(self.user[mine & (self.kind == SLEEP)], count))
+            found["sleep"].append(_counted(self.user[mine][self.kind[mine] == SLEEP], count))
         sums = {name: np.cumsum(np.stack(values), axis=0) for name, values in found.items()}
         there = (np.stack(found["seconds"]) > 0) | (np.stack(found["pages"]) > 0)
         # Of the times, how many there are since they first had any: before it they were not there to be compared with.
@@ -484,43 +540,38 @@ class _Books:
         """The places of those who take turns on schedules that have gone round twice, and why there are too few; empty: there
         are enough."""
         span = Span(max(window.start, known.start), min(window.end, known.end))
-        by_schedule: dict[str, list[Duty]] = {}
-        for one in self.duties:
-            if one.schedule_id and one.start < span.end and one.end > span.start:
-                by_schedule.setdefault(one.schedule_id, []).append(one)
-        whole, part = set[str](), set[str]()
-        needed = 0
-        for id, mine in by_schedule.items():
-            schedule = self.account.schedules.get(id)
-            members = _members(schedule)
-            takers = {one.user for one in mine}
-            regular = {user for user, turns in _turns(mine, span).items() if turns >= ROUNDS}
-            regular |= {user for user in takers if 2 * _seconds_of(mine, user, span) >= span.seconds}
-            round_ = cycle or _cycle(schedule, span)
-            if round_ and span.seconds < ROUNDS * round_:
-                needed = max(needed, ROUNDS * round_)
-                part |= takers
-            elif not round_ and not takers <= regular:
-                part |= takers
-            else:
-                # Who only took over a turn of somebody else does not share the rest.
-                whole |= {user for user in takers if not members or user in members or user in regular}
-        place = {user: number for number, user in enumerate(self.users)}
-        return {place[user] for user in whole}, _why(len(whole), len(whole | part), needed)
+        seconds = self.takes.within(span).seconds(len(self.taker))
+        turns = _counted(self.turn[(self.begun >= span.start) & (self.begun < span.end)], len(self.taker))
+        here = seconds > 0
+        regular = (turns >= ROUNDS) | (2 * seconds >= span.seconds)
+        irregular = _counted(self.taken[here & ~regular], len(self.schedules)) > 0
+        rounds = [cycle or _cycle(schedule, span) for schedule in self.defined]
+        twice = np.array(
+            [
+                not irregular[place] if round_ is None else span.seconds >= ROUNDS * round_
+                for place, round_ in enumerate(rounds)
+            ],
+            dtype=np.bool_,
+        )
+        whole = set(self.taker[here & twice[self.taken] & (self.member | regular)].tolist())
+        part = set(self.taker[here & ~twice[self.taken]].tolist())
+        used = set(self.taken[here].tolist())
+        needed = max((round_ or 0 for place, round_ in enumerate(rounds) if place in used), default=0)
+        return whole, _why(len(whole), len(whole | part), ROUNDS * needed)
 
 
-def _is_counted(account: Account, duty: Duty, chosen: Chosen) -> bool:
+def _is_counted(account: Account, schedule_id: str, policy_id: str, chosen: Chosen) -> bool:
     """Whether a duty is for incidents of those that are chosen, as far as their policy, service or team tells."""
-    if chosen.policy_id and duty.policy_id != chosen.policy_id:
+    if chosen.policy_id and policy_id != chosen.policy_id:
         return False
     if chosen.service_id:
         service = account.services.get(chosen.service_id)
-        if service is None or not service.policy_id or duty.policy_id != service.policy_id:
+        if service is None or not service.policy_id or policy_id != service.policy_id:
             return False
     if chosen.team_id:
         owners: tuple[Policy | Schedule | None, ...] = (
-            account.policies.get(duty.policy_id),
-            account.schedules.get(duty.schedule_id),
+            account.policies.get(policy_id),
+            account.schedules.get(schedule_id),
         )
         return any(owner is not None and chosen.team_id in owner.team_ids for owner in owners)
     return True
@@ -592,25 +643,6 @@ def _cycle(schedule: Schedule | None, span: Span) -> int | None:
     return max((one.turn * len(one.users) for one in layers if len(set(one.users)) > 1), default=None)
 
 
-def _turns(duties: Iterable[Duty], span: Span) -> dict[str, int]:
-    """How many turns each began on one schedule: until somebody else is on call, it is the same turn."""
-    found: dict[str, int] = {}
-    last = ""
-    for one in sorted(duties):
-        if one.user != last:
-            found[one.user] = found.get(one.user, 0) + (span.start <= one.start < span.end)
-            last = one.user
-    return found
-
-
-def _seconds_of(duties: Iterable[Duty], user: str, span: Span) -> int:
-    mine = sorted((one.start, one.end) for one in duties if one.user == user)
-    if not mine:
-        return 0
-    starts, ends = np.array(mine, dtype=np.int64).T
-    return int(_runs(np.zeros(len(mine), dtype=np.int64), starts, ends).within(span).seconds(1)[0])
-
-
 def _why(eligible: int, takers: int, needed: int) -> str:
     if eligible >= FEWEST:
         return ""
@@ -636,9 +668,36 @@ def _fairness(what: str, people: Sequence[PersonLoad], why: str) -> Fairness:
         return Fairness(what, len(mine), None, None, None, None, why)
     values = list(mine.values())
     total = sum(int(getattr(one, what)) for one in people)
-    most = min(mine, key=lambda user: (-mine[user], user))
-    top = (most, mine[most] / total) if mine[most] else None
-    return Fairness(what, len(mine), gini(values), variation(values), pairwise(values), top, "")
+    first, second = sorted(mine, key=lambda user: (-mine[user], user))[:2]
+    most, next_ = mine[first], mine[second]
+    # Counts that have the same mean differ by chance, with a variance that is their sum.
+    apart = what in COUNTS and most >= 2 * next_ and (most - next_) ** 2 >= 9 * (most + next_) > 0
+    return Fairness(
+        what,
+        len(mine),
+        gini(values),
+        variation(values),
+        pairwise(values),
+        (first, most / total) if most else None,
+        "",
+        apart,
+    )
+
+
+def norms(one: PersonLoad, window: Span) -> tuple[str, ...]:
+    """What somebody's load exceeds of what is held to be the most elsewhere, as sentences."""
+    found = []
+    shifts = one.seconds / SHIFT
+    if shifts >= 1 and one.pages > MOST_PAGES * shifts:
+        found.append(
+            f"Paged {one.pages / shifts:.1f} times for each 12 hours on call: Google's SRE book holds two incidents for the most "
+            "that can be seen to properly."
+        )
+    if one.seconds > MOST_TIME * window.seconds:
+        found.append(
+            f"On call {100 * one.seconds / window.seconds:.0f} % of the time: Google's SRE book holds a quarter for the most."
+        )
+    return tuple(found)
 
 
 def gini(values: Sequence[float]) -> float:

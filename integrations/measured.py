@@ -20,7 +20,7 @@ from integrations.pagerduty.analysis.model import Account, Span
 if TYPE_CHECKING:
     from integrations.history import History
     from integrations.pagerduty.analysis.incidents import Chosen, Log
-    from integrations.pagerduty.analysis.load import Duty, Hours, Load
+    from integrations.pagerduty.analysis.load import Duty, Hours, Load, Own
     from integrations.pagerduty.analysis.response import By, Group, LevelTimes, Response
 
 T = TypeVar("T")
@@ -141,19 +141,47 @@ def loaded(
     return found
 
 
-def by_month(period: Period, account: Account, *, zone: str, definition: Definition = "api") -> tuple[Load, ...]:
+def by_month(
+    period: Period, account: Account, *, zone: str, definition: Definition = "api", chosen: Chosen | None = None
+) -> tuple[Load, ...]:
     """The same by calendar month of ``zone``, the oldest first, of all that is known."""
+    from integrations.pagerduty.analysis.incidents import EVERY
     from integrations.pagerduty.analysis.load import months
 
+    which = chosen or EVERY
     had, turned = turns(period)
     known = _both(period.history.known, turned)
     if known is None:
         return ()
-    key = ("months", known, zone, definition, id(account))
+    key = ("months", known, zone, definition, which, id(account))
     _, found = kept(
         period,
         key,
-        lambda: (account, months(account, period.log, had, known, zone=zone, hours=hours_of(definition))),
+        lambda: (
+            account,
+            months(account, period.log, had, known, zone=zone, hours=hours_of(definition), chosen=which),
+        ),
+    )
+    return found
+
+
+def own(
+    period: Period, account: Account, user: str, *, definition: Definition = "api", chosen: Chosen | None = None
+) -> Own:
+    """When one person was interrupted, in as much of the period as ``loaded`` tells of."""
+    from integrations.pagerduty.analysis.incidents import EVERY
+    from integrations.pagerduty.analysis.load import own as own_of
+
+    which = chosen or EVERY
+    window = _both(period.window, turns(period)[1]) or period.window
+    key = ("own", window, definition, which, user, id(account))
+    _, found = kept(
+        period,
+        key,
+        lambda: (
+            account,
+            own_of(account, period.log, user, window, hours=hours_of(definition), chosen=which),
+        ),
     )
     return found
 

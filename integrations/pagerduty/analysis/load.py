@@ -36,6 +36,7 @@ MOST_PAGES: Final = 2
 """In a shift of 12 hours, as Google's SRE book has it."""
 MOST_TIME: Final = 0.25
 """On call, as it has it."""
+EPOCH: Final = dt.date(1970, 1, 1).toordinal()
 BUSINESS, OFF, SLEEP = range(3)
 
 
@@ -188,6 +189,61 @@ def months(
         return ()
     books = _Books(account, log, duties, Span(spans[0].start, spans[-1].end), hours, chosen)
     return tuple(books.load([span], known, None) for span in spans)
+
+
+class Night(NamedTuple):
+    """A night of one person's in which they were interrupted, by their own clock."""
+
+    date: dt.date
+    """On whose evening it begins."""
+    at: tuple[int, ...]
+    """Interruptions in sleep hours, by their time."""
+    pages: int
+    """Incidents that these were of."""
+
+
+class Own(NamedTuple):
+    """What ``load`` counts of one person, one by one."""
+
+    heat: tuple[tuple[int, ...], ...]
+    """As a ``Load`` has it."""
+    nights: tuple[Night, ...]
+    """Those with most interruptions first, then the latest."""
+
+
+def own(
+    account: Account, log: Log, user: str, window: Span, *, hours: Hours = API_HOURS, chosen: Chosen = EVERY
+) -> Own:
+    """When one person was interrupted."""
+    code = log.users.index(user) if user in log.users else -1
+    every = _notified(log, window, chosen)
+    mine = every.user == code
+    at, incident = every.at[mine], every.incident[mine]
+    counts = _once(at, every.group[mine])
+    at, incident = at[counts], incident[counts]
+    if not len(at):
+        return Own(((0,) * 24,) * 7, ())
+    person = account.people.get(user)
+    zone = person.zone if person is not None else "UTC"
+    clocks = _Clocks((zone,), Span(int(at.min()), int(at.max())), hours)
+    local = clocks.local(np.zeros(len(at), dtype=np.int64), at)
+    day, hour = (local // DAY + 3) % 7, local % DAY // 3600
+    heat = np.bincount(day * 24 + hour, minlength=7 * 24).reshape(7, 24)
+    asleep = clocks.kinds[day, hour] == SLEEP
+    night = (local - hours.sleep[1] * 3600) // DAY
+    found: dict[int, list[tuple[int, int]]] = {}
+    for which, one, when in zip(*(column[asleep].tolist() for column in (night, incident, at)), strict=True):
+        found.setdefault(which, []).append((when, one))
+    nights = [
+        Night(
+            dt.date.fromordinal(EPOCH + which),
+            tuple(sorted(when for when, _ in rows)),
+            len({one for _, one in rows}),
+        )
+        for which, rows in found.items()
+    ]
+    nights.sort(key=lambda one: (-len(one.at), -one.date.toordinal()))
+    return Own(tuple(tuple(row) for row in heat.tolist()), tuple(nights))
 
 
 def _months(known: Span, zone: str) -> Iterator[Span]:

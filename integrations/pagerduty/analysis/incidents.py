@@ -40,6 +40,17 @@ what is kept may name them by their places."""
 WAYS: Final = ("", "email", "phone", "sms", "push", "timeout", "manual", "auto")
 """How: somebody was notified, it was escalated (``timeout``: nobody answered; ``manual``: somebody passed it on), it was resolved
 (``auto``: by its monitor)."""
+ORDER: Final[Mapping[str, int]] = {
+    "trigger": 0,
+    "acknowledge": 1,
+    "respond": 1,
+    "escalate": 2,
+    "restart": 2,
+    "assign": 3,
+    "request": 3,
+}
+"""Of steps at the same second: PagerDuty's ids do not tell which was first. Whoever answered did so before it went on to others,
+and it goes to them before they are notified. All others: 4."""
 KIND: Final[Mapping[str, int]] = {name: code for code, name in enumerate(KINDS)}
 WAY: Final[Mapping[str, int]] = {name: code for code, name in enumerate(WAYS)}
 URGENCIES: Final = ("high", "low")
@@ -169,7 +180,7 @@ class Book:
                         self._code("users", step.user),
                         self._code("users", step.by),
                     )
-                    for step in one.steps
+                    for step in sorted(one.steps, key=lambda step: (step.at, ORDER.get(step.kind, 4)))
                 ],
                 dtype=np.int64,
             ).reshape(-1, 5)

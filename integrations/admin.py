@@ -37,6 +37,7 @@ from integrations.models import (
     Mirror,
     MirroredDocument,
     MirrorPart,
+    MutedFinding,
     NoticedGap,
     NoticeSettings,
     PastKnown,
@@ -46,6 +47,7 @@ from integrations.models import (
     Watch,
     Webhook,
 )
+from integrations.mutes import do_unmute_finding
 from integrations.pagerduty.catalog import TOOLS
 from integrations.tasks import verify_journal
 from policies import actions
@@ -443,6 +445,25 @@ class IntendedGapAdmin(ReadOnlyAdmin):
         for mark in chosen:
             do_unmark_intended(mark, by=by, reason=reason)
         return f"{len(chosen)} mark{'s are' if len(chosen) != 1 else ' is'} taken back."
+
+
+@admin.register(MutedFinding)
+class MutedFindingAdmin(ReadOnlyAdmin):
+    """Muted on the policy's page under Escalations, where the finding is seen; told again there or here."""
+
+    list_display = ("key", "policy_name", "policy_id", "connection", "until", "made_by")
+    list_filter = ("until",)
+    list_select_related = ("connection",)
+    search_fields = ("key", "policy_name", "policy_id", "words", "reason", "made_by", "connection__name")
+    actions = ("remove",)
+    removable = True
+
+    @confirmed("Tell again", "They are findings like any other again, for everybody who sees them.")
+    def remove(self, mutes: QuerySet[MutedFinding], by: User, reason: str) -> str:
+        chosen = list(mutes.select_related("connection__team"))
+        for mute in chosen:
+            do_unmute_finding(mute, by=by, reason=reason)
+        return f"{len(chosen)} finding{'s are' if len(chosen) != 1 else ' is'} told again."
 
 
 @admin.register(Mirror)

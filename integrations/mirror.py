@@ -23,7 +23,7 @@ import threading
 import time
 import zlib
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -515,24 +515,11 @@ def _marked(cached: _Cached, as_of: dt.datetime) -> Account:
         if cached.marked is None or cached.marked_as_of != as_of:
             here = {id for (kind, id), each in cached.read.items() if kind == Kind.USERS}
             policies = {
-                id: _without(policy, here) if cached.read[Kind.POLICIES, id].read_at <= as_of else policy
+                id: reading.without_gone(policy, here) if cached.read[Kind.POLICIES, id].read_at <= as_of else policy
                 for id, policy in cached.account.policies.items()
             }
             cached.marked, cached.marked_as_of = dataclasses.replace(cached.account, policies=policies), as_of
         return cached.marked
-
-
-def _without(policy: Policy, here: Set[str]) -> Policy:
-    gone = {one.id for level in policy.levels for one in level.targets if one.kind == "user" and one.id not in here}
-    if not gone:
-        return policy
-    levels = (
-        dataclasses.replace(
-            level, targets=tuple(one._replace(deleted=one.deleted or one.id in gone) for one in level.targets)
-        )
-        for level in policy.levels
-    )
-    return dataclasses.replace(policy, levels=tuple(levels))
 
 
 def _rates(read: Mapping[tuple[str, str], _Read]) -> dict[str, tuple[float, ...]]:

@@ -43,7 +43,7 @@ ASIDE: Final = frozenset(
         *("enable_connection", "disable_connection", "delete_connection"),
         *("set_notices", "set_webhook", "renew_webhook_secret", "remove_webhook"),
         *("make_standing_check", "change_standing_check", "remove_standing_check"),
-        *("mark_intended", "unmark_intended"),
+        *("mark_intended", "unmark_intended", "mute_finding", "unmute_finding"),
     }
 )
 """Changes that say nothing of who may use which tool, by the policy alone: what a connection reaches is not in it."""

@@ -42,10 +42,13 @@ from integrations.models import (
     RunningTest,
     StandingCheck,
 )
+from integrations.mutes import do_mute_finding
 from integrations.notices import look
 from integrations.pagerduty.catalog import TOOLS
+from integrations.review import reviewed
 from integrations.standing import Asked, do_make_check
 from integrations.standing import run as run_check
+from integrations.sweep import swept
 from integrations.webhooks.actions import do_renew_webhook_secret, do_send_test, do_set_webhook
 from policies.actions import (
     count_guess,
@@ -282,6 +285,17 @@ def _gaps(connection: Connection, manager: User) -> None:
         until=sunday + dt.timedelta(days=9),
         by=manager,
         reason="the books are closed",
+    )
+    account = mirror.kept(connection).account
+    now = timezone.now()
+    found = reviewed(connection, swept(connection, account, now), now).of(GAPPY).findings
+    do_mute_finding(
+        connection,
+        next(one for one in found if one.rule.name == "single_level"),
+        policy_name="Not on Sundays",
+        until=now + dt.timedelta(days=60),
+        by=manager,
+        reason="nobody else knows the books",
     )
 
 

@@ -3,6 +3,7 @@ from integrations.models.connection import Connection, ConnectionKey, Connection
 from integrations.models.feed import Feed
 from integrations.models.intended import IntendedGap
 from integrations.models.mirror import Mirror, MirroredDocument, MirrorPart, PastKnown, PastShift
+from integrations.models.mutes import MutedFinding
 from integrations.models.notices import CheckRun, Delivery, NoticedGap, NoticeSettings, StandingCheck, Watch, Webhook
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Mirror",
     "MirrorPart",
     "MirroredDocument",
+    "MutedFinding",
     "NoticeSettings",
     "NoticedGap",
     "PastKnown",

@@ -30,6 +30,7 @@ from integrations.models import (
     Mirror,
     MirroredDocument,
     MirrorPart,
+    MutedFinding,
     NoticedGap,
     NoticeSettings,
     PastKnown,
@@ -109,6 +110,7 @@ CHANGED: dict[type[Model], set[str]] = {
     ToolRule: {"add", "change"},
     Connection: {"add", "change", "delete"},
     IntendedGap: {"delete"},
+    MutedFinding: {"delete"},
 }
 """What administrators may do to rows; to all others nothing."""
 ACTIONS: dict[type[Model], set[str]] = {
@@ -118,6 +120,7 @@ ACTIONS: dict[type[Model], set[str]] = {
     Stop: {"lift"},
     Connection: {"test", "switch_off", "remove"},
     IntendedGap: {"remove"},
+    MutedFinding: {"remove"},
     Checkpoint: {"verify"},
     LastVerification: {"verify"},
     BrowserSession: {"end"},
@@ -198,6 +201,13 @@ def rows_of_all(cast: Cast) -> dict[type[Model], Model]:
     mirror_of(Connection.objects.get())
     IntendedGap.objects.create(
         connection=Connection.objects.get(), policy_id="PPOL000", starts_at=now, ends_at=now, until=now, reason="closed"
+    )
+    MutedFinding.objects.create(
+        connection=Connection.objects.get(),
+        policy_id="PPOL000",
+        key="no_repeat:policy:PPOL000:0",
+        until=now,
+        reason="known",
     )
     notices_of(cast, now)
     ToolRequest.objects.create(

@@ -171,6 +171,7 @@ admin:*_history                   sign-in  sign-in  sign-in  sign-in  sign-in  s
 admin:policies_membership_delete  sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  200
 admin:integrations_connection_delete sign-in sign-in sign-in sign-in sign-in sign-in 200
 admin:integrations_intendedgap_delete sign-in sign-in sign-in sign-in sign-in sign-in 200
+admin:integrations_mutedfinding_delete sign-in sign-in sign-in sign-in sign-in sign-in 200
 admin:*_delete                    sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  403
 admin:*/<path:object_id>/         sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  moved
 admin:*_add                       sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  403
@@ -287,6 +288,8 @@ admin:integrations_feed_changelist revoke            sign-in  sign-in  sign-in  
 admin:integrations_connection_changelist switch_off  sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
 admin:integrations_intendedgap_delete                sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
 admin:integrations_intendedgap_changelist remove     sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
+admin:integrations_mutedfinding_delete               sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
+admin:integrations_mutedfinding_changelist remove    sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
 admin:policies_checkpoint_changelist verify          sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
 admin:policies_lastverification_changelist verify    sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
 admin:mfa_authenticator_changelist take_away         sign-in  sign-in  sign-in  sign-in  sign-in  sign-in  done
@@ -594,11 +597,13 @@ BODIES: dict[str, Callable[[Team], Values]] = {
     "admin:integrations_connection_change": lambda team: {"new_token": "y_NbAkKc66ryYTWUXYEw"},
     "admin:integrations_connection_delete": lambda team: {"confirmed": "remove"},
     "admin:integrations_intendedgap_delete": lambda team: {"confirmed": "remove"},
+    "admin:integrations_mutedfinding_delete": lambda team: {"confirmed": "remove"},
     **{
         f"admin:{model.lower().replace('.', '_')}_changelist {action}": _selected(model, action)
         for model, actions in (
             ("integrations.Connection", ("remove", "switch_off", "test")),
             ("integrations.IntendedGap", ("remove",)),
+            ("integrations.MutedFinding", ("remove",)),
             ("integrations.Feed", ("revoke",)),
             ("mfa.Authenticator", ("take_away",)),
             ("policies.AgentKey", ("revoke", "stop")),

@@ -11,7 +11,7 @@ Each rule says what is true, whatever another one says too: a person without any
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NamedTuple
 
 from integrations.pagerduty.analysis.coverage import Hole, covered, gaps, holes, level_gaps, standing, unknown_in
@@ -379,7 +379,8 @@ def lint(
     """All findings, the worst first. ``rendered``: slices by schedule id over ``window``, those unknown missing, as
     ``coverage.render_all`` gives them. ``policy_ids``: of these alone, without what is about no policy. ``open_incidents``: how
     many are open by policy id: these keep the policy as it was, which their findings' consequence then tells."""
-    return review(account, rendered, window, policy_ids=policy_ids, open_incidents=open_incidents).findings
+    found = review(account, rendered, window, policy_ids=policy_ids).findings
+    return with_open(found, open_incidents or {})
 
 
 def review(
@@ -388,11 +389,12 @@ def review(
     window: Span,
     *,
     policy_ids: Sequence[str] | None = None,
-    open_incidents: Mapping[str, int] | None = None,
     marks: Mapping[str, Sequence[Mark]] | None = None,
+    found_holes: Mapping[str, Sequence[Hole]] | None = None,
 ) -> Review:
-    """The same, with what could not be judged. ``marks``: gaps that are intended, by policy id: they are no findings."""
-    run = _Review(account, rendered, window, open_incidents or {}, marks or {})
+    """The same, with what could not be judged. ``marks``: gaps that are intended, by policy id: they are no findings.
+    ``found_holes``: by policy id, where a sweep found them already, over the window or more."""
+    run = _Review(account, rendered, window, marks or {}, found_holes or {})
     chosen = account.policies if policy_ids is None else dict.fromkeys(policy_ids)
     for id in chosen:
         if id in account.policies:
@@ -401,6 +403,20 @@ def review(
     run.schedules(None if policy_ids is None else set(chosen))
     found = sorted(run.found, key=lambda one: (_ORDER[one.rule.name], one.words, one.policy_id, one.key))
     return Review(tuple(found), tuple(run.unjudged), run.meant)
+
+
+def with_open(found: Iterable[Finding], open_incidents: Mapping[str, int]) -> tuple[Finding, ...]:
+    """The same, where a change of a policy does nothing for what is open telling so. ``open_incidents``: how many are, by policy
+    id."""
+    return tuple(_with_open(one, open_incidents.get(one.policy_id, 0)) for one in found)
+
+
+def _with_open(one: Finding, count: int) -> Finding:
+    if not count or not any(change.document == ("", "") for change in one.changes):
+        return one
+    kept = "1 incident that is open keeps" if count == 1 else f"{count} incidents that are open keep"
+    words = f"{one.consequence} Mending it does nothing for what runs already: {kept} the policy as it was."
+    return replace(one, consequence=words)
 
 
 class _Known(NamedTuple):
@@ -418,14 +434,14 @@ class _Review:
         account: Account,
         rendered: Mapping[str, Sequence[Slice]],
         window: Span,
-        open_incidents: Mapping[str, int],
         marks: Mapping[str, Sequence[Mark]],
+        found_holes: Mapping[str, Sequence[Hole]],
     ) -> None:
         self.account = account
         self.rendered = rendered
         self.window = window
-        self.open_incidents = open_incidents
         self.marks = marks
+        self.found_holes = found_holes
         self.found: list[Finding] = []
         self.unjudged: list[Unjudged] = []
         self.meant: dict[str, tuple[Span, ...]] = {}
@@ -459,7 +475,9 @@ class _Review:
 
     def _gaps(self, policy: Policy) -> tuple[tuple[Span, ...], ...]:
         """When each level reaches nobody."""
-        found = holes(policy, self.flat, self.window)
+        found = self.found_holes.get(policy.id)
+        if found is None:
+            found = holes(policy, self.flat, self.window)
         marks = self.marks.get(policy.id, ())
         told = missing(found, marks, self.window)
         if told.meant:
@@ -489,17 +507,17 @@ class _Review:
             if unknown_in(level, self.rendered):
                 self._cannot(policy, ("level_gap",), f"Level {number}: {self._unknown_words(level)}", number)
                 continue
-            self._level_gap(policy, number, level, left, bool(told.nobody))
+            self._level_gap(policy, number, level, left, told.nobody == left)
         return each
 
-    def _level_gap(self, policy: Policy, number: int, level: Level, left: tuple[Span, ...], nobody: bool) -> None:
+    def _level_gap(self, policy: Policy, number: int, level: Level, left: tuple[Span, ...], same: bool) -> None:
         last = number == len(policy.levels)
         gone = [target for target in level.targets if target.deleted]
         who = ", ".join(self._name(target) for target in level.targets) or "no target"
         follows = "deleted_target" if gone and len(gone) == len(level.targets) else ""
         if not follows and any(self._empty_slot(target.id) for target in level.targets):
             follows = "empty_slot"
-        if not follows and nobody:
+        if not follows and same:
             follows = "nobody_on_call"
         onward = "the policy goes on without it" if last else f"an incident goes on to level {number + 1} at once"
         self._add(
@@ -1052,11 +1070,6 @@ class _Review:
         subject: tuple[str, str] | None = None,
         follows: str = "",
     ) -> None:
-        changes = tuple(changes)
-        count = self.open_incidents.get(policy.id, 0)
-        if count and any(change.document == ("", "") for change in changes):
-            kept = "1 incident that is open keeps" if count == 1 else f"{count} incidents that are open keep"
-            consequence = f"{consequence} A change does nothing for what runs already: {kept} the policy as it was."
         self._put(
             rule,
             words,

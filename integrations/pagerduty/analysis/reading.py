@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -652,6 +652,19 @@ def policy(document: Mapping[str, Any]) -> Policy:
         read.text(inner, "on_call_handoff_notifications"),
         _untold(inner, "services", "teams") | ({"num_loops"} if loops is None else set()),
     )
+
+
+def without_gone(policy: Policy, here: Set[str]) -> Policy:
+    """PagerDuty goes on naming people who were deleted: the policy with those marked who are not among ``here``, the ids of all
+    people of the account."""
+    gone = {one.id for level in policy.levels for one in level.targets if one.kind == "user" and one.id not in here}
+    if not gone:
+        return policy
+    levels = (
+        replace(level, targets=tuple(one._replace(deleted=one.deleted or one.id in gone) for one in level.targets))
+        for level in policy.levels
+    )
+    return replace(policy, levels=tuple(levels))
 
 
 def _target(read: _Reader, row: Document, where: str) -> Target | None:

@@ -443,7 +443,9 @@ class _Books:
         self._take(account, log, duties, chosen)
         people = [account.people.get(user) for user in self.users]
         self.zones = tuple("" if person is None else person.zone for person in people)
-        names = {zone: number for number, zone in enumerate(dict.fromkeys(zone or "UTC" for zone in self.zones))}
+        # Where there is nobody, there is a clock all the same.
+        zones = dict.fromkeys(("UTC", *self.zones))
+        names = {zone: number for number, zone in enumerate(zone for zone in zones if zone)}
         self.zone = np.array([names[zone or "UTC"] for zone in self.zones], dtype=np.int64)
         notified = _notified(log, span, chosen)
         at = notified.at

@@ -87,12 +87,17 @@ def brute(
             loads[owner] += nights[place][owner][1]
         return sum(load**2 for load in loads.values())
 
+    def most(owners: Sequence[str]) -> int:
+        return max(sum(spans[at].seconds for at, owner in enumerate(owners) if owner == id) for id in people)
+
     origin = [one.user for one in slices]
     price = LEAST * cost(origin)
     best = cost(origin)
     for owners in itertools.product(*choices):
         changes = sum(one != other for one, other in zip(owners, origin, strict=True))
         if changes > constraints.most_changes:
+            continue
+        if constraints.even and most(owners) > most(origin):
             continue
         if any(
             owners[one] == owners[other]
@@ -110,7 +115,8 @@ def small(draw: st.DrawFn) -> tuple[Account, list[Slice], dict[str, list[Span]],
     count = draw(st.integers(2, 6))
     zones = {id: draw(st.sampled_from(ZONES)) for id in NAMES[:count]}
     most = {2: 7, 3: 6, 4: 5, 5: 4, 6: 4}[count]
-    slices, at = [], MONDAY + draw(st.integers(0, 28)) * DAY
+    slices: list[Slice] = []
+    at = MONDAY + draw(st.integers(0, 28)) * DAY
     for _ in range(draw(st.integers(1, most))):
         at += draw(st.sampled_from((0, 0, 0, 4, 12))) * HOUR
         length = draw(st.sampled_from((8, 12, 24, 24, 72))) * HOUR
@@ -136,6 +142,7 @@ def small(draw: st.DrawFn) -> tuple[Account, list[Slice], dict[str, list[Span]],
         rest=draw(st.sampled_from((0, 11, 24))) * HOUR,
         most_changes=draw(st.integers(0, 7)),
         by_day=draw(st.booleans()),
+        even=draw(st.booleans()),
         away=away,
     )
     return account(zones), slices, busy, rates, constraints

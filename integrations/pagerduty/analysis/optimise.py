@@ -24,10 +24,12 @@ LEAST: Final = 0.01
 """What a change has to gain, of the cost as it is: a proposal of several gains as many times that."""
 NODES: Final = 20_000
 """Looked at, at most, to find whether there is anything better than what was found."""
+STEPS: Final = 100
+"""Towards where a bound is best."""
 ROUNDS: Final = 60
 """Of looking for something better from another place, where not everything can be looked at."""
-WORK: Final = 150_000_000
-"""Pairs of turns compared in these rounds, about: where there are many turns, there are fewer rounds."""
+WORK: Final = 60_000_000
+"""Pairs of turns compared, after which no other round begins."""
 TINY: Final = 1e-9
 """Of the cost: less than this is no difference."""
 
@@ -105,6 +107,8 @@ class Constraints:
     """Never to give somebody more hours in their sleep than whoever had the turn, each by their own clock."""
     away: Mapping[str, Sequence[Span]] | None = None
     """When people cannot take turns."""
+    even: bool = True
+    """Never to give somebody more hours of the schedule than whoever has most of them as it is."""
 
 
 USUAL: Final = Constraints()
@@ -128,7 +132,7 @@ def swaps(
 
     Turns move between the people who take turns on the schedule, and of whom is known what time it is for them. What somebody
     arranged by an override stays. Nobody is put on call who is so elsewhere, or is away, or whose rest before or after would
-    then be too short. KeyError: the schedule is not known."""
+    then be too short, or to whom nothing would tell it. KeyError: the schedule is not known."""
     schedule = account.schedules[schedule_id]
     if rates and len(rates) != 168:
         raise ValueError("Rates are of the 168 hours of a week.")
@@ -298,7 +302,12 @@ class _Task:
     elsewhere: tuple[float, ...]
     standing: tuple[tuple[Span, ...], ...]
     """Of each person, their turns here that do not move."""
-    standing_sleep: tuple[float, ...]
+    lengths: NDArray[np.int64]
+    """Seconds of each turn."""
+    seconds: NDArray[np.int64]
+    """Of the window that each person has by turns that do not move."""
+    most_seconds: int
+    """That anybody may have."""
     busy: tuple[tuple[Span, ...], ...]
     window: Span
     rest: int
@@ -327,8 +336,8 @@ class _Task:
         found = []
         for at, user in enumerate(self.people):
             mine = [Span(turn.start, turn.end) for turn, owner in zip(self.turns, owners, strict=True) if owner == at]
+            seconds = int(self.seconds[at]) + sum(span.seconds for span in mine)
             mine += self.standing[at]
-            seconds = sum(max(0, min(span.end, self.window.end) - max(span.start, self.window.start)) for span in mine)
             sleep = max(0.0, float(loads[at]) - self.elsewhere[at])
             rests = short_rests([*mine, *self.busy[at]], self.window, self.rest)
             found.append(Share(user, seconds / HOUR, sleep, rests, self.elsewhere[at]))
@@ -378,7 +387,7 @@ def _task(
     weight = np.zeros((len(turns), len(people)))
     asleep = np.zeros((len(turns), len(people)), dtype=np.int64)
     allowed = np.zeros((len(turns), len(people)), dtype=np.bool_)
-    standing_sleep = []
+    standing_sleep, standing_seconds = list[float](), list[int]()
     nights: dict[str, _Night] = {}
     for at, user in enumerate(people):
         person = account.people[user]
@@ -390,6 +399,7 @@ def _task(
         rows = [row for row in rows if row[0] < row[1]]
         low, high = (np.array([row[end] for row in rows], dtype=np.int64) for end in (0, 1))
         standing_sleep.append(float(night.between(low, high)[1].sum()))
+        standing_seconds.append(int((high - low).sum()))
         # Who has no contact method would not be told.
         if user in members and person.contacts != ():
             free = np.ones(len(turns), dtype=np.bool_)
@@ -405,6 +415,9 @@ def _task(
         allowed &= asleep <= asleep[rows_, list(origin)][:, None]
     if turns:
         allowed[rows_, list(origin)] = True
+    seconds = np.array(standing_seconds, dtype=np.int64)
+    had = seconds.copy()
+    np.add.at(had, list(origin), ends - starts)
     away = np.array([elsewhere.get(user, 0.0) for user in people])
     task = _Task(
         people=people,
@@ -416,7 +429,9 @@ def _task(
         base=away + np.array(standing_sleep),
         elsewhere=tuple(map(float, away)),
         standing=standing,
-        standing_sleep=tuple(standing_sleep),
+        lengths=ends - starts,
+        seconds=seconds,
+        most_seconds=int(had.max(initial=0)) if constraints.even else 2**62,
         busy=tuple(tuple(busy.get(user, ())) for user in people),
         window=window,
         rest=constraints.rest,
@@ -455,12 +470,15 @@ class _State:
         self.beside = np.zeros((len(task.turns), len(task.turns)), dtype=np.bool_)
         for place, near in enumerate(task.near):
             self.beside[place, list(near)] = True
+        self.compared = 0
         self.start(task.origin)
 
     def start(self, owners: Sequence[int]) -> None:
         self.own = np.array(owners)
         self.loads = self.task.loads(owners)
         self.changes = int((self.own != self.origin).sum())
+        self.seconds = self.task.seconds.copy()
+        np.add.at(self.seconds, self.own, self.task.lengths)
         # Of each turn and person: how many turns they have that it cannot be besides.
         self.against = np.zeros(self.task.weight.shape, dtype=np.int64)
         for place, owner in enumerate(owners):
@@ -476,6 +494,8 @@ class _State:
         task, owner = self.task, int(self.own[place])
         self.loads[owner] -= task.weight[place, owner]
         self.loads[to] += task.weight[place, to]
+        self.seconds[owner] -= task.lengths[place]
+        self.seconds[to] += task.lengths[place]
         self.changes += int(to != self.origin[place]) - int(owner != self.origin[place])
         self._count(place, owner, -1)
         self._count(place, to, 1)
@@ -494,6 +514,7 @@ class _State:
         is_change = np.arange(len(loads)) != self.origin[:, None]
         further = is_change.astype(np.int64) - (self.own != self.origin)[:, None]
         can = task.allowed & (self.against == 0) & (further + self.changes <= task.most)
+        can &= self.seconds + task.lengths[:, None] <= task.most_seconds
         can[self.rows, self.own] = False
         return np.where(can, less[:, None] + more + task.price * further, np.inf)
 
@@ -503,6 +524,7 @@ class _State:
         # Rows: a turn; columns: another turn, whose owner takes it.
         excused = (self.origin[:, None] == own) & (self.origin == own)
         can = task.allowed[:, own] & (self.against[:, own] == (self.beside & ~excused))
+        can &= (self.seconds[own] - task.lengths) + task.lengths[:, None] <= task.most_seconds
         can &= can.T & (own[:, None] != own)
         further = (own != self.origin[:, None]).astype(np.int64) - (own != self.origin)[:, None]
         further = further + further.T
@@ -515,6 +537,7 @@ class _State:
         """Until no single change makes it better."""
         while True:
             gifts, exchanges = self.gifts(), self.exchanges()
+            self.compared += exchanges.size
             gift, exchange = int(gifts.argmin()), int(exchanges.argmin())
             if min(gifts.flat[gift], exchanges.flat[exchange]) > -least:
                 return
@@ -533,11 +556,13 @@ def _search(task: _Task) -> tuple[int, ...]:
     least = TINY * task.price / LEAST
     state.descend(least)
     best, value = tuple(map(int, state.own)), state.value
-    for _ in range(max(1, min(ROUNDS, WORK // (len(task.turns) ** 2 * 12)))):
+    for _ in range(ROUNDS):
+        if state.compared > WORK:
+            break
         state.start(best)
         # Some changes are taken back, and others made at random, which may cost what they like.
         for place in chance.permutation(np.flatnonzero(state.own != state.origin))[: chance.integers(1, 4)]:
-            if state.against[place, state.origin[place]] == 0:
+            if np.isfinite(state.gifts()[place, state.origin[place]]):
                 state.give(int(place), int(state.origin[place]))
         for _ in range(int(chance.integers(1, 3))):
             can = np.flatnonzero(np.isfinite(state.gifts()))
@@ -551,36 +576,53 @@ def _search(task: _Task) -> tuple[int, ...]:
 
 def _prove(task: _Task, found: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:
     """Branch and bound: which turns are changed, in their order, and to whom; what is not changed yet may stay as it is. A branch
-    ends where nothing below it can be better than the best that is known: had the rest of the changes no constraint, and could
-    their load be cut to any size and laid wherever it is least. ``found``: that is the best, unless there is better; then
-    that. And whether all was looked at, in ``NODES``."""
+    ends where nothing below it can be better than the best that is known: neither if the rest of the changes had no constraint
+    and their load could be cut to any size and laid wherever it is least (``_relaxed``), nor by ``_Tangent``. ``found``: that is
+    the best, unless there is better; then that. And whether all was looked at, in ``NODES``."""
     best, value = found, task.value(found)
     least = TINY * task.price / LEAST
     weight, price, most, count = task.weight.tolist(), task.price, task.most, len(task.turns)
+    lengths, most_seconds = task.lengths.tolist(), task.most_seconds
     takers = [
         [int(at) for at in np.flatnonzero(task.allowed[place]) if at != owner]
         for place, owner in enumerate(task.origin)
     ]
     beside = [frozenset(near) for near in task.near]
     gone, lost = _most_moved(task, takers)
+    tangents = [_Tangent(task, takers, loads) for loads in (_fraction(task), task.loads(found))]
     own, loads = list(task.origin), task.loads(task.origin).tolist()
+    seconds = task.seconds.tolist()
+    for place, owner in enumerate(own):
+        seconds[owner] += lengths[place]
+    # What of each person's time may still be given to others, from each turn on.
+    later = [[0] * len(loads)]
+    for place in range(count - 1, -1, -1):
+        later.append(list(later[-1]))
+        later[-1][own[place]] += lengths[place]
+    later.reverse()
     nodes = 0
 
-    def look(first: int, changes: int, due: frozenset[int]) -> bool:
-        """``due``: turns to come that have to be changed, for their owner has taken another one near them."""
+    def look(first: int, changes: int, due: frozenset[int], lines: Sequence[float]) -> bool:
+        """``due``: turns to come that have to be changed, for their owner has taken another one near them. ``lines``: the cost by
+        each tangent."""
         nonlocal best, value, nodes
         nodes += 1
         if nodes > NODES:
             return False
-        if not due:
+        if not due and max(seconds) <= most_seconds:
             total = sum(load * load for load in loads) + changes * price
             if total < value - least:
                 best, value = tuple(own), total
-        if len(due) > most - changes:
+        left = most - changes
+        if len(due) > left or not left:
             return True
         low_first = sorted(loads)
         for place in range(first, count):
-            left = most - changes
+            if any(
+                line - tangent.saved[place][left] >= value - least
+                for line, tangent in zip(lines, tangents, strict=True)
+            ):
+                break
             bound = min(
                 (
                     _relaxed(low_first, gone[place][further], lost[place][further]) + (changes + further) * price
@@ -593,22 +635,85 @@ def _prove(task: _Task, found: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:
             owner = own[place]
             before = loads[owner]
             loads[owner] = before - weight[place][owner]
+            seconds[owner] -= lengths[place]
             for to in sorted(takers[place], key=lambda at: (loads[at] + weight[place][at], at)):
                 mine = [other for other in beside[place] if own[other] == to]
                 if any(other < place for other in mine):
                     continue
+                if seconds[to] + lengths[place] - later[place + 1][to] > most_seconds:
+                    continue
+                then = [line + tangent.further[place][to] for line, tangent in zip(lines, tangents, strict=True)]
+                if any(
+                    line - tangent.saved[place + 1][left - 1] >= value - least
+                    for line, tangent in zip(then, tangents, strict=True)
+                ):
+                    continue
                 own[place], light = to, loads[to]
                 loads[to] = light + weight[place][to]
-                whole = look(place + 1, changes + 1, (due - {place}) | frozenset(mine))
+                seconds[to] += lengths[place]
+                whole = look(place + 1, changes + 1, (due - {place}) | frozenset(mine), then)
                 own[place], loads[to] = owner, light
+                seconds[to] -= lengths[place]
                 if not whole:
                     return False
             loads[owner] = before
+            seconds[owner] += lengths[place]
             if place in due:
                 break
         return True
 
-    return best, look(0, 0, frozenset())
+    whole = look(0, 0, frozenset(), [tangent.start for tangent in tangents])
+    return best, whole
+
+
+class _Tangent:
+    """The cost's tangent at some loads: nowhere above it, and a sum over turns, so that each turn's share is known by itself."""
+
+    def __init__(self, task: _Task, takers: Sequence[Sequence[int]], loads: NDArray[np.float64]) -> None:
+        slope = 2 * task.weight * loads
+        rows = np.arange(len(task.turns))
+        stays = slope[rows, list(task.origin)]
+        self.start = float(stays.sum() + (2 * loads * task.base).sum() - (loads**2).sum())
+        """Where nothing is changed."""
+        further = slope - stays[:, None] + task.price
+        self.further: list[list[float]] = further.tolist()
+        """What each turn's going to each person adds."""
+        # By the turns from each place on, and the number of changes: the most that can be saved.
+        self.saved = [[0.0] * (task.most + 1)]
+        saved = list[float]()
+        for place in range(len(task.turns) - 1, -1, -1):
+            if takers[place]:
+                insort(saved, min(0.0, *(self.further[place][at] for at in takers[place])))
+            most = list(accumulate((-each for each in saved[: task.most]), initial=0.0))
+            self.saved.append(most + most[-1:] * (task.most + 1 - len(most)))
+        self.saved.reverse()
+
+
+def _fraction(task: _Task) -> NDArray[np.float64]:
+    """The loads at about the least cost there were if turns could be shared in any parts, with as many changes in all, and no
+    constraints between them (Frank and Wolfe's way): where a tangent says most."""
+    rows, origin = np.arange(len(task.turns)), np.array(task.origin)
+    loads, changes = task.loads(task.origin), 0.0
+    best, where = -np.inf, loads
+    for _ in range(STEPS):
+        slope = np.where(task.allowed, 2 * task.weight * loads, np.inf) + task.price
+        slope[rows, origin] -= task.price
+        to = slope.argmin(axis=1)
+        gain = slope[rows, origin] - slope[rows, to]
+        to = np.where(np.isin(rows, np.argsort(-gain, kind="stable")[: task.most]), to, origin)
+        corner, number = task.loads(to.tolist()), float((to != origin).sum())
+        away, more = corner - loads, number - changes
+        # How much lower it could be than here at most.
+        left = -float((2 * loads * away).sum() + task.price * more)
+        bound = float((loads**2).sum() + task.price * changes) - left
+        if bound > best:
+            best, where = bound, loads
+        length = 2 * float((away**2).sum())
+        if left <= TINY * max(1.0, abs(bound)) or length <= 0:
+            break
+        step = min(1.0, left / length)
+        loads, changes = loads + step * away, changes + step * more
+    return where
 
 
 def _most_moved(task: _Task, takers: Sequence[Sequence[int]]) -> tuple[list[list[float]], list[list[float]]]:

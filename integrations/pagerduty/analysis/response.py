@@ -152,11 +152,25 @@ class _Curves:
     count: Instants
     happened: Instants
     mean: NDArray[np.float64]
-    median: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
-    p90: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+    quantiles: tuple[NDArray[np.float64], ...]
+    """Of the median and of the 90th percentile: itself and the ends of its interval."""
+    first: Instants
+    """Of its seconds, at which something happened, the place of the first in what follows."""
+    at: Instants
+    came: Instants
+    """How many it happened to then."""
+    waiting: Instants
+    """How many were waited for until then."""
+
+    def answers(self, group: int) -> Answers:
+        end = self.first[group + 1] if group + 1 < len(self.first) else len(self.at)
+        mine = slice(int(self.first[group]), int(end))
+        return Answers(
+            tuple(self.at[mine].tolist()), tuple(self.came[mine].tolist()), tuple(self.waiting[mine].tolist())
+        )
 
     def times(self) -> Iterator[Times]:
-        columns = [_told(column) for column in (self.mean, *self.median, *self.p90)]
+        columns = [_told(column) for column in (self.mean, *self.quantiles)]
         for count, happened, mean, *six in zip(self.count.tolist(), self.happened.tolist(), *columns, strict=True):
             yield Times(count, happened, Estimate(*six[:3]), Estimate(*six[3:]), mean)
 
@@ -172,57 +186,52 @@ def times_of(waited: Instants, happened: NDArray[np.bool_]) -> Times:
 
 def _curves(group: Instants, waited: Instants, happened: NDArray[np.bool_], groups: int) -> _Curves:
     """Kaplan-Meier of all groups at once, with Greenwood's variance; the intervals are Brookmeyer's and Crowley's, by the
-    logarithm of minus the logarithm, which keeps them inside 0 and 1.
-
-    All is put in the order of group and time, what happened before what was given up at the same second. There each that
-    happened is a step of its own, which comes to the same as one step for all of the same second: the products and Greenwood's
-    sums telescope. What is read off is read at the last of a second.
-    """
-    key = (group.astype(np.int64) << 41) | (waited << 1) | ~happened
+    logarithm of minus the logarithm, which keeps them inside 0 and 1."""
+    # In the order of group and time, what happened before what was given up at the same second.
+    key = (waited << 1) | ~happened
+    if groups > 1:
+        key |= group.astype(np.int64) << 41
     key.sort()
-    ordered = key >> 41
-    count = np.bincount(ordered, minlength=groups)
+    count = np.bincount(key >> 41, minlength=groups)
     place = np.flatnonzero((key & 1) == 0)
-    of, at = ordered[place], (key[place] >> 1) & (NEVER - 1)
-    number = np.bincount(of, minlength=groups)
-    with np.errstate(invalid="ignore"):
-        mean = np.bincount(of, weights=at, minlength=groups) / number
-    risk = (np.cumsum(count)[of] - place).astype(np.float64)
-    # Of the last at risk nothing is left: the curve is at 0, and has no variance.
-    none_left = risk == 1
-    safe = np.where(none_left, 2.0, risk)
-    first = np.cumsum(number) - number
-    fall = _since(np.where(none_left, 0.0, -np.log1p(-1 / safe)), first, of)
-    spread = _since(np.where(none_left, 0.0, 1 / (safe * (safe - 1))), first, of)
+    # One row for each second of a group at which something happened.
+    times = key[place]
+    rows = np.flatnonzero(np.concatenate([[True], times[1:] != times[:-1]])) if len(place) else place
+    of, at = times[rows] >> 41, (times[rows] >> 1) & (NEVER - 1)
+    came = np.diff(np.append(rows, len(place)))
+    waiting = np.cumsum(count)[of] - place[rows]
+    number = np.bincount(of, weights=came, minlength=groups).astype(np.int64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.bincount(of, weights=at * came, minlength=groups) / number
+    # Where all came that were still waited for nothing is left: the curve is at 0, and has no variance.
+    none_left = came == waiting
+    left_over = np.where(none_left, 1, waiting - came)
+    first = np.searchsorted(of, np.arange(groups))
+    fall = _since(np.where(none_left, 0.0, -np.log1p(-came / (waiting + none_left))), first, of)
+    spread = _since(np.where(none_left, 0.0, came / (waiting * left_over)), first, of)
     with np.errstate(divide="ignore", invalid="ignore"):
         height = np.where(none_left, np.inf, np.log(fall))
         reach = np.where(none_left, 0.0, Z * np.sqrt(spread) / fall)
-    read = np.ones(len(place), np.bool_)
-    read[:-1] = (of[1:] != of[:-1]) | (at[1:] != at[:-1])
-    # Where all that were still at risk came at one second, how many these were.
-    begun = np.ones(len(place), np.bool_)
-    begun[1:] = read[:-1]
-    at_once = risk[np.maximum.accumulate(np.where(begun, np.arange(len(place)), 0))]
-    quantiles = []
+    have = np.flatnonzero(number)
+    begin = first[have]
+    quantiles: list[NDArray[np.float64]] = []
     for left in (0.5, 0.1):
         bar = np.log(-np.log(left)) - 1e-9
-        middle = _first_at(read & (height >= bar), of, at, groups)
-        low = _first_at(read & (none_left | (height + reach >= bar)), of, at, groups)
+        middle = _first_at(height >= bar, of, at, groups)
+        low = _first_at(none_left | (height + reach >= bar), of, at, groups)
         # Had it been later than that second, each of these would have come so soon by a chance of less than 1 - left.
-        ends = np.where(none_left, (1 - left) ** at_once <= MISSED, height - reach >= bar)
-        high = _first_at(read & ends, of, at, groups)
+        ends = np.where(none_left, (1 - left) ** came <= MISSED, height - reach >= bar)
+        high = _first_at(ends, of, at, groups)
         # Of so few even the first can be later than it, by more than the chance that is allowed.
-        have = np.flatnonzero(number)
-        begin = first[have]
-        low[have[(low[have] == at[begin]) & (left ** risk[begin] > MISSED)]] = np.nan
-        quantiles.append((middle, low, high))
-    return _Curves(count, number, mean, *quantiles)
+        low[have[(low[have] == at[begin]) & (left ** waiting[begin] > MISSED)]] = np.nan
+        quantiles += [middle, low, high]
+    return _Curves(count, number, mean, tuple(quantiles), first, at, came, waiting)
 
 
 def _since(values: NDArray[np.float64], first: Instants, of: Instants) -> NDArray[np.float64]:
     """The sums of each group from its first."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
-    found: NDArray[np.float64] = sums[1:] - sums[first][of]
+    found: NDArray[np.float64] = sums[1:] - sums[first[of]]
     return found
 
 
@@ -231,6 +240,13 @@ def _first_at(mask: NDArray[np.bool_], of: Instants, at: Instants, groups: int) 
     found = np.full(groups, np.nan)
     places = _firsts(np.flatnonzero(mask), of)
     found[of[places]] = at[places]
+    return found
+
+
+def _distinct(values: Instants) -> Instants:
+    """By their size: faster than numpy's own, which counts them by hash."""
+    ordered = np.sort(values)
+    found: Instants = ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered
     return found
 
 
@@ -274,6 +290,8 @@ class _Facts:
     over: Instants
     """Until when anybody could still answer it: its end, or now."""
     resolved: Instants
+    acknowledgements: Instants
+    """The places of their steps, among all."""
     untold: NDArray[np.bool_]
     """Whether it is resolved, and nobody knows since when."""
 
@@ -283,24 +301,32 @@ def _facts(log: Log, window: Span, now: int) -> _Facts:
     begin, end = (int(log.step_starts[place]) for place in (part.start, part.stop))
     steps = slice(begin, end)
     kind, at, user = log.kind[steps], log.at[steps], log.user[steps]
-    owner = log.incident[steps] - part.start
+    owner = log.incident[steps]
     size = part.stop - part.start
-    happened = at <= now
+    is_all = not len(at) or int(at.max()) <= now
 
-    def first_of(mask: NDArray[np.bool_]) -> Instants:
+    def of(*kinds: str) -> Instants:
+        """The places of such steps until now, in their order."""
+        mask = kind == KIND[kinds[0]]
+        for other in kinds[1:]:
+            mask |= kind == KIND[other]
+        places = np.flatnonzero(mask)
+        return places if is_all else places[at[places] <= now]
+
+    def first_of(places: Instants) -> Instants:
+        """Of each incident the time of the first of these."""
         found = np.full(size, NEVER, np.int64)
-        places = _firsts(np.flatnonzero(mask & happened), owner)
-        found[owner[places]] = at[places]
+        firsts = _firsts(places, owner)
+        found[owner[firsts] - part.start] = at[firsts]
         return found
 
-    answers = (kind == KIND["acknowledge"]) | (kind == KIND["respond"])
+    acknowledgements, answers = of("acknowledge"), of("acknowledge", "respond")
     # Whose was the first; -1: nobody's that is named, whom nobody else can be told from.
     who = np.full(size, -1, np.int32)
-    places = _firsts(np.flatnonzero(answers & happened), owner)
-    who[owner[places]] = user[places]
-    answered = np.flatnonzero(answers)
-    is_other = np.zeros(len(kind), np.bool_)
-    is_other[answered] = (user[answered] >= 0) & (who[owner[answered]] >= 0) & (user[answered] != who[owner[answered]])
+    firsts = _firsts(answers, owner)
+    who[owner[firsts] - part.start] = user[firsts]
+    before = who[owner[answers] - part.start]
+    others = answers[(user[answers] >= 0) & (before >= 0) & (user[answers] != before)]
     lengths = np.diff(log.step_starts[part.start : part.stop + 1])
     resolved = log.resolved[part]
     untold = (resolved < 0) & (log.status[part] == STATUSES.index("resolved"))
@@ -318,13 +344,14 @@ def _facts(log: Log, window: Span, now: int) -> _Facts:
         steps=steps,
         created=log.created[part],
         has_steps=lengths > 0,
-        notified=first_of(kind == KIND["notify"]),
-        acknowledged=first_of(kind == KIND["acknowledge"]),
+        notified=first_of(of("notify")),
+        acknowledged=first_of(acknowledgements),
         engaged=first_of(answers),
-        joined=first_of(is_other),
-        asked=first_of(kind == KIND["request"]) < NEVER,
+        joined=first_of(others),
+        asked=first_of(of("request")) < NEVER,
         over=over,
         resolved=resolved,
+        acknowledgements=acknowledgements + begin,
         untold=untold,
     )
 
@@ -376,7 +403,7 @@ class _Stays:
 def _stays(log: Log, part: slice) -> _Stays:
     begin, end = (int(log.step_starts[place]) for place in (part.start, part.stop))
     kind, at = log.kind[begin:end], log.at[begin:end]
-    owner = (log.incident[begin:end] - part.start).astype(np.int64)
+    owner = log.incident[begin:end]
     is_escalation, is_restart = kind == KIND["escalate"], kind == KIND["restart"]
     moves = np.flatnonzero(is_escalation | is_restart)
     # What went to several people at once is one escalation.
@@ -389,12 +416,12 @@ def _stays(log: Log, part: slice) -> _Stays:
     moves = moves[~again]
     size = part.stop - part.start
     starts = log.step_starts[part.start : part.stop] - begin
-    incident = np.concatenate([np.arange(size), owner[moves]])
+    incident = np.concatenate([np.arange(size), owner[moves].astype(np.int64) - part.start])
     anew = np.concatenate([np.ones(size, np.bool_), is_restart[moves]])
     place = np.concatenate([starts, moves])
     since = np.concatenate([log.created[part], at[moves]])
     # The stay at the first level comes before one that begins with the first step.
-    order = np.lexsort((np.concatenate([np.zeros(size, np.int8), np.ones(len(moves), np.int8)]), place, incident))
+    order = np.argsort(np.concatenate([2 * starts, 2 * moves + 1]), kind="stable")
     incident, anew, place, since = incident[order], anew[order], place[order], since[order]
     number = np.arange(len(order))
     level = number - np.maximum.accumulate(np.where(anew, number, 0)) + 1
@@ -421,7 +448,7 @@ def _level_waits(facts: _Facts, which: NDArray[np.bool_]) -> tuple[_Stays, Waits
     ends = np.append(stays.since[1:], NEVER)
     ends[:-1][stays.incident[1:] != stays.incident[:-1]] = NEVER
     until = np.minimum(ends, facts.over[stays.incident])
-    answers = np.flatnonzero(log.kind[facts.steps] == KIND["acknowledge"]) + facts.steps.start
+    answers = facts.acknowledgements
     following = np.append(stays.place[1:], facts.steps.stop)
     found = np.searchsorted(answers, stays.place)
     answered = np.full(len(ends), NEVER, np.int64)
@@ -444,27 +471,19 @@ def _levels(facts: _Facts, which: NDArray[np.bool_], policy_id: str) -> tuple[Le
     curves = _curves(stays.level, waited, happened, top)
     # An incident that came to it again counts once.
     both = (stays.level << 40) | stays.incident
-    reached, answered = (np.bincount(np.unique(some) >> 40, minlength=top) for some in (both, both[happened]))
+    reached, answered = (np.bincount(_distinct(some) >> 40, minlength=top) for some in (both, both[happened]))
     naive = np.bincount(stays.level, weights=(stays.since + waited - created) * happened, minlength=top)
     found = []
     for level, times in enumerate(curves.times()):
         if not times.count:
             continue
-        mine = stays.level == level
-        answers = _answers(waited[mine], happened[mine])
         at_least = None
         if times.median.seconds is None and times.count >= STILL:
-            at_least = float(np.partition(waited[mine], -STILL)[-STILL])
+            at_least = float(np.partition(waited[stays.level == level], -STILL)[-STILL])
         mean = float(naive[level] / times.happened) if times.happened else None
         came, told = int(reached[level]), int(answered[level])
-        found.append(LevelTimes(policy_id, level, came, told, times, mean, at_least, answers))
+        found.append(LevelTimes(policy_id, level, came, told, times, mean, at_least, curves.answers(level)))
     return tuple(found)
-
-
-def _answers(waited: Instants, happened: NDArray[np.bool_]) -> Answers:
-    at, answered = np.unique(waited[happened], return_counts=True)
-    waiting = len(waited) - np.searchsorted(np.sort(waited), at)
-    return Answers(tuple(at.tolist()), tuple(answered.tolist()), tuple(waiting.tolist()))
 
 
 # What is asked for
@@ -562,12 +581,13 @@ def _keyed(facts: _Facts, by: By, zone: ZoneInfo | None) -> tuple[Instants, Inst
 
 
 def _hours(created: Instants, zone: ZoneInfo | None) -> Instants:
-    hours, place = np.unique(created // 3600, return_inverse=True)
-    if zone is None:
-        return (hours % 24)[place]
-    # Clocks are changed at whole hours of UTC, but for one island's.
-    offsets = np.array([_offset(int(hour) * 3600, zone) for hour in hours], dtype=np.int64)
-    found: Instants = (created + offsets[place]) // 3600 % 24
+    hours = created // 3600
+    if zone is not None and len(created):
+        # Clocks are changed at whole hours of UTC, but for one island's.
+        known = _distinct(hours)
+        offsets = np.array([_offset(hour * 3600, zone) for hour in known.tolist()], dtype=np.int64)
+        hours = (created + offsets[np.searchsorted(known, hours)]) // 3600
+    found: Instants = hours % 24
     return found
 
 

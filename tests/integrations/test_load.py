@@ -27,6 +27,7 @@ from integrations.pagerduty.analysis.load import (
     load,
     months,
     norms,
+    own,
     pairwise,
     variation,
 )
@@ -259,7 +260,8 @@ def test_sharing_is_measured_between_those_who_take_turns(week: Load) -> None:
     assert most(hours) == ("ann", pytest.approx(2160 / 5641))
     pages = week.fairness["pages"]
     # 1, 2, 5: (-2 + 10) / (3 * 8). Of Dee's too there are 9.
-    assert (pages.people, pages.gini) == (3, pytest.approx(1 / 3))
+    assert pages.people == 3
+    assert pages.gini == pytest.approx(1 / 3)
     assert most(pages) == ("ann", pytest.approx(5 / 9))
     # 1, 1, 4 of 6.
     assert most(week.fairness["sleep_pages"]) == ("ann", pytest.approx(4 / 6))
@@ -778,7 +780,14 @@ def test_whatever_happens_it_is_what_the_minutes_and_instants_come_to(data: st.D
     assert {
         one.user: {name: getattr(one, name) for name in expected.get(one.user, ())} for one in found.people
     } == expected
-    assert sum(map(sum, found.heat)) == sum(one.interruptions for one in found.people)
+    # And of each by themself.
+    heat = [[0] * 24 for _ in range(7)]
+    for person in found.people:
+        mine = own(account(**zones), log_of(rows), person.user, window, hours=hours)
+        assert sum(map(sum, mine.heat)) == person.interruptions
+        assert (len(mine.nights), sum(len(night.at) for night in mine.nights)) == (person.nights_woken, person.sleep)
+        heat = [[sum(cell) for cell in zip(*row, strict=True)] for row in zip(heat, mine.heat, strict=True)]
+    assert [list(row) for row in found.heat] == heat
 
 
 def test_a_clock_that_leaves_out_a_whole_day() -> None:

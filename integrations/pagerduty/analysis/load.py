@@ -11,6 +11,7 @@ import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -460,15 +461,15 @@ class _Books:
                 of: _is_counted(account, *of, chosen) for of in {(one.schedule_id, one.policy_id) for one in duties}
             }
             duties = [one for one in duties if counted[one.schedule_id, one.policy_id]]
-        starts, ends, users, levels, schedules, _ = zip(*duties, strict=True) if duties else ((),) * 6
+        count = len(duties)
+        start, end, level = (np.fromiter(map(itemgetter(column), duties), np.int64, count) for column in (0, 1, 3))
+        users, schedules = (list(map(itemgetter(column), duties)) for column in (2, 4))
         self.users = tuple(dict.fromkeys((*log.users, *(user for user in users if user))))
         place = {user: number for number, user in enumerate(self.users)} | {"": -1}
         self.schedules = tuple(id for id in dict.fromkeys(schedules) if id)
         code = {id: number for number, id in enumerate(self.schedules)} | {"": -1}
-        start, end = np.array(starts, dtype=np.int64), np.array(ends, dtype=np.int64)
-        level = np.array(levels, dtype=np.int64)
-        who = np.fromiter(map(place.__getitem__, users), np.int64, len(users))
-        of = np.fromiter(map(code.__getitem__, schedules), np.int64, len(users))
+        who = np.fromiter(map(place.__getitem__, users), np.int64, count)
+        of = np.fromiter(map(code.__getitem__, schedules), np.int64, count)
         order = np.lexsort((start, who))
         order = order[(who >= 0)[order] & (end > start)[order]]
         who, of, start, end, level = who[order], of[order], start[order], end[order], level[order]

@@ -14,7 +14,7 @@ from typing import Any, Final
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from policies.core.text import shown
-from portal.management.analyses import Answer, Asked, schedules
+from portal.management.analyses import Answer, Asked, response, schedules
 
 
 class Command(BaseCommand):
@@ -33,10 +33,12 @@ class Command(BaseCommand):
                 "--until",
                 default="",
                 metavar="T",
-                help="with one of both alone, two weeks from or to it; with neither, the time that rendered entries in the "
-                "documents reach over, or else two weeks from now",
+                help="with one of both alone, two weeks from or to it; with neither, the time that incidents, or else rendered "
+                "entries, in the documents reach over, or else two weeks from now",
             )
-            kind.add_argument("--time-zone", default="", metavar="Z", help="of the times; default: the schedule's own")
+            kind.add_argument(
+                "--time-zone", default="", metavar="Z", help="of the times; default: the schedule's own, or UTC"
+            )
             kind.add_argument("--json", action="store_true", help="print JSON alone")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -78,5 +80,11 @@ ANALYSES: Final[Mapping[str, tuple[str, Callable[[Asked], Answer]]]] = {
         "which no level reaches anybody, told apart from one that a lower level covers), and of services. The files hold "
         "schedules, escalation policies, services and users in any order.",
         schedules.coverage,
+    ),
+    "response": (
+        "How fast incidents were notified of, acknowledged and resolved, those that were not included: by policy, level, "
+        "service, team, urgency, priority and hour, and which level is slowest. The files hold incidents and their log "
+        "entries, as PagerDuty's lists, page by page, in any order.",
+        response.response,
     ),
 }

@@ -303,6 +303,14 @@ def test_the_slowest_level_is_named_where_enough_is_known() -> None:
         assert apart.sure == sure
     assert slowest_of((quick, level(2, range(900, 900 + ENOUGH - 1)))) is None
     assert slowest_of((quick,)) is None
+    # A few that nobody answered for an hour can be chance: what is slow for sure comes first. It is not sure that it is slowest.
+    few = np.array([60] * 12 + [3_600] * 12)
+    chance = LevelTimes("", 3, 24, 12, times_of(few, few == 60), None)
+    assert chance.times.median.seconds == 60
+    assert chance.times.median.high is None
+    doubtful = slowest_of((quick, slow, chance))
+    assert doubtful is not None
+    assert (doubtful.level, doubtful.next, doubtful.sure) == (slow, quick, False)
     # Most went on without an answer: slower than as long as it was waited for.
     unanswered = slowest_of((quick, level(2, [1_500] * 40, answered=False), slow))
     assert unanswered is not None

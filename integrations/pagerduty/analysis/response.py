@@ -107,13 +107,14 @@ class LevelTimes:
 
 @dataclass(frozen=True, slots=True)
 class Slowest:
-    """The level that answers slowest, of those of which enough is known to say so."""
+    """The level that answers slowest, of those of which enough is known to say so: whose median is surely longest, by the lower
+    end of its interval."""
 
     level: LevelTimes
     next: LevelTimes | None
     """The next slowest."""
     sure: bool
-    """Whether their intervals are apart by so much that it matters (``APART``)."""
+    """Whether its interval is apart from all others', by so much that it matters (``APART``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -609,16 +610,17 @@ def policy_levels(log: Log, window: Span, now: int, policy_id: str) -> tuple[Lev
 
 
 def slowest_of(levels: tuple[LevelTimes, ...]) -> Slowest | None:
-    """None: of too few of them enough is known."""
-    told = [(wait, level) for level in levels if level.times.count >= ENOUGH and (wait := _wait(level)) is not None]
+    """By the lower ends of their intervals: what is slow for sure, and not what a few that nobody answered make look so. None: of
+    too few of them enough is known."""
+    told = [(low, level) for level in levels if level.times.count >= ENOUGH and (low := _low(level)) is not None]
     if len(told) < 2:
         return None
-    (_, slowest), (_, following) = sorted(told, key=lambda row: row[0], reverse=True)[:2]
-    low, high = slowest.times.median.low, following.times.median.high
-    low = slowest.at_least if slowest.times.median.seconds is None and low is None else low
-    return Slowest(slowest, following, low is not None and high is not None and low > APART * high)
+    (low, slowest), *others = sorted(told, key=lambda row: row[0], reverse=True)
+    highs = [level.times.median.high for _, level in others]
+    return Slowest(slowest, others[0][1], all(high is not None and low > APART * high for high in highs))
 
 
-def _wait(level: LevelTimes) -> float | None:
-    median = level.times.median.seconds
-    return level.at_least if median is None else median
+def _low(level: LevelTimes) -> float | None:
+    """Of its median. Where the lower curve never comes down to a half, it is longer than it was waited for."""
+    low = level.times.median.low
+    return level.at_least if low is None else low

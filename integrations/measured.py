@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from integrations.models import Connection
 from integrations.pagerduty.analysis.model import Account, Span
@@ -82,14 +83,26 @@ def responded(period: Period, chosen: Chosen | None = None) -> Response:
     return kept(period, key, lambda: response(period.log, period.window, period.until, which))
 
 
-def responded_by(period: Period, by: By, chosen: Chosen | None = None) -> tuple[Group, ...]:
-    """The same by one thing."""
+def responded_by(
+    period: Period, by: By, chosen: Chosen | None = None, zone: ZoneInfo | None = None
+) -> tuple[Group, ...]:
+    """The same by one thing; hours by the clock of ``zone``, or UTC."""
     from integrations.pagerduty.analysis.incidents import EVERY
     from integrations.pagerduty.analysis.response import grouped
 
     which = chosen or EVERY
-    key = ("grouped", period.window, period.until, by, which)
-    return kept(period, key, lambda: grouped(period.log, period.window, period.until, by, which))
+    key = ("grouped", period.window, period.until, by, which, zone.key if zone is not None and by == "hour" else "")
+    return kept(period, key, lambda: grouped(period.log, period.window, period.until, by, which, zone))
+
+
+def not_slowest(measured: Response) -> str:
+    """Why no level is named as the slowest, as a sentence."""
+    reached = [each for each in measured.levels if each.reached]
+    if not reached:
+        return "No incident came to any level, so none can be named as the slowest."
+    if len(reached) == 1:
+        return f"Incidents came to level {reached[0].level} alone, so there is none to compare it with."
+    return "Too few incidents came to more than one level to tell which of them answers slowest."
 
 
 def levels_of(period: Period, policy_id: str) -> tuple[LevelTimes, ...]:

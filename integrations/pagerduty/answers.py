@@ -7,7 +7,7 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from django.db import DEFAULT_DB_ALIAS, InterfaceError, InternalError, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -18,10 +18,14 @@ from integrations.models import Connection as ConnectionRow
 from integrations.pagerduty import tools
 from integrations.pagerduty.analysis.intended import Mark
 from integrations.pagerduty.tools import mirrored
+from integrations.pagerduty.tools.telling import Mirror
 from integrations.sweep import Sweep, swept
 from policies.core.call import Tool
 from policies.journal import AWAY_SECONDS, own_connection
 from policies.patience import is_away
+
+if TYPE_CHECKING:
+    from integrations.history import History
 
 THREADS: Final = 2
 """What is worked out in them takes the processor from the calls on the loop: few of them at once."""
@@ -79,7 +83,7 @@ def _read(tool: Tool, arguments: Mapping[str, Any], connection_id: str) -> Own:
     return mirrored.answer(tool.name, given, look(row, given.now))
 
 
-def look(row: ConnectionRow, now: dt.datetime) -> mirrored.Mirror:
+def look(row: ConnectionRow, now: dt.datetime) -> Mirror:
     """What is kept of a connection. Raises ``Unanswered`` where it was not read as yet."""
     # Here, because the mirror is read by calls, and calls are what this is a part of.
     from integrations import mirror
@@ -102,7 +106,14 @@ def look(row: ConnectionRow, now: dt.datetime) -> mirrored.Mirror:
         found = marks_of([row.pk], now)
         return {policy: [(mark_of(each), each.reason) for each in rows] for (_, policy), rows in found.items()}
 
+    @cache
+    def read() -> History:
+        # Here, because it brings numpy, which most processes never need.
+        from integrations.history import history
+
+        return history(row)
+
     unread = {part.name: part.problem for part in kept.problems}
     if kept.told:
         unread["what changed lately"] = kept.told
-    return mirrored.Mirror(kept.account, kept.as_of, unread, sweep, marks)
+    return Mirror(kept.account, kept.as_of, unread, sweep, marks, row, read)

@@ -22,6 +22,10 @@ ASKED: dict[str, dict[str, Any]] = {
     "who_is_paged": {"service_id": "checkout"},
     "coverage_gaps": {},
     "schedule_quality": {},
+    "review_escalation_policy": {},
+    "response_times": {"by": "level"},
+    "oncall_load": {},
+    "suggest_overrides": {"schedule_id": "PSCHED0"},
 }
 """Every tool without operations, with arguments that make sense."""
 

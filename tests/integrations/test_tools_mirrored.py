@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 
 from integrations.gateway.integration import Own, Unanswered
+from integrations.history import History
+from integrations.models import Connection
+from integrations.pagerduty.analysis.incidents import log_of
 from integrations.pagerduty.analysis.intended import Mark
 from integrations.pagerduty.analysis.model import (
     Account,
@@ -32,6 +35,7 @@ from integrations.pagerduty.analysis.model import (
 from integrations.pagerduty.catalog import TOOLS
 from integrations.pagerduty.tools import mirrored
 from integrations.pagerduty.tools.arguments import given
+from integrations.pagerduty.tools.telling import Mirror
 from integrations.sweep import sweep
 from policies.core.call import Target as About
 
@@ -39,6 +43,8 @@ NOW = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)  # a Monday
 AT = int(NOW.timestamp())
 DAY = 86_400
 READ = NOW - dt.timedelta(minutes=3)
+NOTHING = History(log_of(()), None, None, "", False)
+"""No incident is read."""
 
 
 def layer(name: str, *users: str, restrictions: tuple[Restriction, ...] = (), turn: int = 7 * DAY) -> Layer:
@@ -103,17 +109,18 @@ def of(
     marks: Mapping[str, Sequence[tuple[Mark, str]]] | None = None,
     rates: Mapping[str, tuple[float, ...]] | None = None,
     unread: Mapping[str, str] | None = None,
-) -> mirrored.Mirror:
+) -> Mirror:
     start = AT - AT % DAY
     found = replace(sweep(account, Span(start, start + 85 * DAY)), rates=rates or {})
-    return mirrored.Mirror(account, READ, unread or {}, lambda: found, lambda: marks or {})
+    connection = Connection(name="Main")
+    return Mirror(account, READ, unread or {}, lambda: found, lambda: marks or {}, connection, lambda: NOTHING)
 
 
-def ask(tool: str, mirror: mirrored.Mirror | None = None, /, **arguments: Any) -> Own:
+def ask(tool: str, mirror: Mirror | None = None, /, **arguments: Any) -> Own:
     return mirrored.answer(tool, given(TOOLS[tool], arguments, NOW), mirror or of())
 
 
-def told(tool: str, mirror: mirrored.Mirror | None = None, /, **arguments: Any) -> Any:
+def told(tool: str, mirror: Mirror | None = None, /, **arguments: Any) -> Any:
     document = ask(tool, mirror, **arguments).document
     assert json.loads(json.dumps(document)) == document
     return document

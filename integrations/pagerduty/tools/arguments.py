@@ -21,7 +21,7 @@ DETAIL: Final[Mapping[str, Any]] = {
 }
 TIME_ZONE: Final[Mapping[str, Any]] = {
     "type": "string",
-    "description": "Times also in it: Europe/London.",
+    "description": "Times in it, too (IANA).",
 }
 NAMED: Final = {
     "service": "service",

@@ -7,49 +7,43 @@ portal is marked.
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from integrations.gateway.integration import Own, Unanswered
+from integrations.gateway.integration import Own
 from integrations.pagerduty.analysis.coverage import Quality, danger, overlaps, quality, standing
 from integrations.pagerduty.analysis.coverage import gaps as gaps_of
 from integrations.pagerduty.analysis.intended import Mark, Missing, hours, missing
-from integrations.pagerduty.analysis.model import Account, Policy, Problem, Schedule, Service, Slice, Source, Span
+from integrations.pagerduty.analysis.model import Account, Policy, Schedule, Service, Slice, Source, Span
 from integrations.pagerduty.analysis.paging import Notice, Paged, Reached, Step, service_is_paged, who_is_paged
-from integrations.pagerduty.tools.arguments import NAMED, is_id, moment, several
+from integrations.pagerduty.tools import measures
+from integrations.pagerduty.tools.arguments import moment
 from integrations.pagerduty.tools.asking import Given
-from integrations.pagerduty.tools.names import MAXIMUM_CANDIDATES
-from integrations.pagerduty.tools.slim import outside, plain, utc
+from integrations.pagerduty.tools.slim import outside, plain
+from integrations.pagerduty.tools.telling import (
+    FEW,
+    MANY,
+    SOME,
+    Answer,
+    Mirror,
+    id_of,
+    iso,
+    listed,
+    minutes,
+    page_of,
+    reference,
+    sentences,
+    span_of,
+    time_of,
+    wrong,
+)
 from integrations.sweep import WEEKS, Sweep
 from policies.core.call import Target
-from policies.core.text import shown
 
 WEEK: Final = 7 * 86_400
 LATE: Final = 300
 """Seconds by which a time may lie in the past and mean now: the caller's clock need not be ours."""
-FEW, SOME, MANY = 3, 25, 500
-"""Rows of a list within a row: of one of many things, of the one that was asked for, and in full."""
-MINUTE: Final = 60
-
-
-@dataclass(frozen=True)
-class Mirror:
-    """What is kept of one connection; what costs more is worked out when it is called."""
-
-    account: Account
-    as_of: dt.datetime
-    unread: Mapping[str, str]
-    """Part, in words → why it could not be read."""
-    sweep: Callable[[], Sweep]
-    """From now to 12 weeks ahead."""
-    marks: Callable[[], Mapping[str, Sequence[tuple[Mark, str]]]]
-    """Gaps that the team means to be there, each with its reason, by policy id."""
-
-
-Answer = tuple[dict[str, Any], tuple[Target, ...]]
-"""A document, and what it is about."""
 
 
 def answer(tool: str, given: Given, mirror: Mirror) -> Own:
@@ -59,10 +53,10 @@ def answer(tool: str, given: Given, mirror: Mirror) -> Own:
         Unanswered: an argument names nothing in the mirror, or several things, or a time that nothing can be said of.
     """
     document, targets = TOOLS[tool](given, mirror)
-    told: dict[str, Any] = {"as_of": _time(int(mirror.as_of.timestamp()), given), **document}
+    told: dict[str, Any] = {"as_of": time_of(int(mirror.as_of.timestamp()), given), **document}
     if mirror.unread:
         told["not_read"] = {part: plain(why, 300) for part, why in mirror.unread.items()}
-    return Own(told, _iso(int(mirror.as_of.timestamp())), targets)
+    return Own(told, iso(int(mirror.as_of.timestamp())), targets)
 
 
 # Who is paged
@@ -73,29 +67,29 @@ def _who_is_paged(given: Given, mirror: Mirror) -> Answer:
     account = mirror.account
     at = _moment(given, "at")
     if ("service_id" in given.arguments) == ("escalation_policy_id" in given.arguments):
-        raise _wrong("service_id", "Pass either service_id or escalation_policy_id.", "Its id, or its exact name.")
+        raise wrong("service_id", "Pass either service_id or escalation_policy_id.", "Its id, or its exact name.")
     if "service_id" in given.arguments:
-        service = account.services[_id(given, "service_id", account.services)]
+        service = account.services[id_of(given, "service_id", account.services)]
         paged = _of_service(account, service, at, given.get("urgency"))
-        named = {"service": _reference(service.id, service.name)}
+        named = {"service": reference(service.id, service.name)}
         about = [Target("service", service.id)] + [Target("escalation_policy", paged.policy.id)] * bool(
             service.policy_id
         )
     else:
-        id = _id(given, "escalation_policy_id", account.policies)
+        id = id_of(given, "escalation_policy_id", account.policies)
         paged = who_is_paged(account, id, at, urgency=given.get("urgency", "high"))
         named, about = {}, [Target("escalation_policy", id)]
     told: dict[str, Any] = {
-        "at": _time(at, given),
+        "at": time_of(at, given),
         "urgency": paged.urgency,
         **named,
-        "escalation_policy": _reference(paged.policy.id, paged.policy.name) if paged.policy.id else None,
+        "escalation_policy": reference(paged.policy.id, paged.policy.name) if paged.policy.id else None,
         "nobody": paged.nobody,
         "levels": [_step(step, account, given) for step in _shown(paged, given)],
         "repeats": _repeats(paged),
-        "ends_at": "It stays with whom it is assigned to." if paged.ends_at is None else _time(paged.ends_at, given),
-        "warnings": _sentences(paged.warnings),
-        "problems": _sentences(paged.problems),
+        "ends_at": "It stays with whom it is assigned to." if paged.ends_at is None else time_of(paged.ends_at, given),
+        "warnings": sentences(paged.warnings),
+        "problems": sentences(paged.problems),
     }
     return {name: value for name, value in told.items() if value or name == "levels"}, tuple(about)
 
@@ -144,7 +138,7 @@ def _step(step: Step, account: Account, given: Given) -> dict[str, Any]:
 
 def _paged(one: Reached, step: Step, account: Account, given: Given) -> dict[str, Any]:
     told: dict[str, Any] = {
-        **_reference(one.user, account.name_of(one.user)),
+        **reference(one.user, account.name_of(one.user)),
         "by": _source(one.source, one.schedule_id, account),
     }
     if one.contacts is None:
@@ -181,7 +175,7 @@ def _source(source: Source, schedule_id: str, account: Account) -> dict[str, Any
         told["name"] = plain(source.name, 200)
     if schedule_id:
         schedule = account.schedules.get(schedule_id)
-        told["schedule"] = _reference(schedule_id, schedule.name if schedule else "")
+        told["schedule"] = reference(schedule_id, schedule.name if schedule else "")
     return told
 
 
@@ -197,10 +191,10 @@ def _coverage_gaps(given: Given, mirror: Mirror) -> Answer:
     # Worst first; what lacks nothing is only counted, unless it was asked for by itself.
     lacking = [row for row in rows if row.lacks or len(chosen) == 1]
     lacking.sort(key=lambda row: row.order)
-    page, paging = _page(lacking, given)
+    page, paging = page_of(lacking, given)
     most = MANY if given.full else SOME if len(page) == 1 else FEW
     told: dict[str, Any] = {
-        "window": {"since": _time(window.start, given), "until": _time(window.end, given)},
+        "window": {"since": time_of(window.start, given), "until": time_of(window.end, given)},
         **said,
         "escalation_policies": [_lacking_row(row, marks.get(row.policy.id, ()), most, given) for row in page],
         **paging,
@@ -256,26 +250,26 @@ def _why(part: Span, marks: Sequence[tuple[Mark, str]]) -> str:
 
 def _lacking_row(row: _Lacking, marks: Sequence[tuple[Mark, str]], most: int, given: Given) -> dict[str, Any]:
     found = row.missing
-    told: dict[str, Any] = _reference(row.policy.id, row.policy.name)
-    _listed(told, "services", [_reference(one.id, one.name) for one in row.services[:most]], len(row.services))
-    told |= {"unreachable_minutes": _minutes(row.unreachable), "reached_percent": row.percent}
+    told: dict[str, Any] = reference(row.policy.id, row.policy.name)
+    listed(told, "services", [reference(one.id, one.name) for one in row.services[:most]], len(row.services))
+    told |= {"unreachable_minutes": minutes(row.unreachable), "reached_percent": row.percent}
     if found.nobody:
-        told["next_gap"] = _span(found.nobody[0], given)
+        told["next_gap"] = span_of(found.nobody[0], given)
         if row.expected is not None:
             told["expected_incidents"] = round(row.expected, 2)
-    _listed(told, "gaps", [_span(span, given) for span in found.nobody[:most]], len(found.nobody))
+    listed(told, "gaps", [span_of(span, given) for span in found.nobody[:most]], len(found.nobody))
     if found.lower:
-        told["covered_by_lower_minutes"] = _minutes(_seconds([hole.span for hole in found.lower]))
-        lower = [{**_span(hole.span, given), "reached_level": hole.reached} for hole in found.lower[:most]]
-        _listed(told, "covered_by_lower", lower, len(found.lower))
+        told["covered_by_lower_minutes"] = minutes(_seconds([hole.span for hole in found.lower]))
+        lower = [{**span_of(hole.span, given), "reached_level": hole.reached} for hole in found.lower[:most]]
+        listed(told, "covered_by_lower", lower, len(found.lower))
     if found.meant:
-        told["intended_minutes"] = _minutes(_seconds(found.meant))
-        meant = [{**_span(span, given), "reason": outside(_why(span, marks))} for span in found.meant[:most]]
-        _listed(told, "intended", meant, len(found.meant))
+        told["intended_minutes"] = minutes(_seconds(found.meant))
+        meant = [{**span_of(span, given), "reason": outside(_why(span, marks))} for span in found.meant[:most]]
+        listed(told, "intended", meant, len(found.meant))
     if found.unsure:
         # A schedule that decides it is not in the mirror.
-        told["not_known_minutes"] = _minutes(_seconds(found.unsure))
-        _listed(told, "not_known", [_span(span, given) for span in found.unsure[:most]], len(found.unsure))
+        told["not_known_minutes"] = minutes(_seconds(found.unsure))
+        listed(told, "not_known", [span_of(span, given) for span in found.unsure[:most]], len(found.unsure))
     return told
 
 
@@ -286,18 +280,18 @@ def _chosen(given: Given, sweep: Sweep) -> tuple[list[Policy], tuple[Target, ...
     said: dict[str, Any] = {}
     chosen = list(account.policies.values())
     if "escalation_policy_id" in given.arguments:
-        id = _id(given, "escalation_policy_id", account.policies)
+        id = id_of(given, "escalation_policy_id", account.policies)
         about.append(Target("escalation_policy", id))
         chosen = [one for one in chosen if one.id == id]
     if "service_id" in given.arguments:
-        service = account.services[_id(given, "service_id", account.services)]
+        service = account.services[id_of(given, "service_id", account.services)]
         about.append(Target("service", service.id))
-        said["service"] = _reference(service.id, service.name) | _STANDING[standing(account, service)]
+        said["service"] = reference(service.id, service.name) | _STANDING[standing(account, service)]
         chosen = [one for one in chosen if one.id == service.policy_id]
     if "team_id" in given.arguments:
-        id = _id(given, "team_id", account.teams)
+        id = id_of(given, "team_id", account.teams)
         about.append(Target("team", id))
-        said["team"] = _reference(id, account.teams[id])
+        said["team"] = reference(id, account.teams[id])
         chosen = [one for one in chosen if id in one.team_ids]
     return chosen, tuple(about), said
 
@@ -320,7 +314,7 @@ def _schedule_quality(given: Given, mirror: Mirror) -> Answer:
     about: tuple[Target, ...] = ()
     chosen = list(account.schedules.values())
     if "schedule_id" in given.arguments:
-        id = _id(given, "schedule_id", account.schedules)
+        id = id_of(given, "schedule_id", account.schedules)
         about = (Target("schedule", id),)
         chosen = [account.schedules[id]]
     rendered = mirror.sweep().rendered
@@ -328,19 +322,19 @@ def _schedule_quality(given: Given, mirror: Mirror) -> Answer:
     unknown = [schedule for schedule in chosen if schedule.id not in rendered]
     scores = {schedule.id: quality(slices, window) for schedule, slices in rated}
     rated.sort(key=lambda each: (scores[each[0].id].score, each[0].name))
-    page, paging = _page(rated, given)
+    page, paging = page_of(rated, given)
     most = MANY if given.full else SOME if len(page) == 1 else FEW
     rows = [
         _quality_row(schedule, slices, scores[schedule.id], window, account, most, given) for schedule, slices in page
     ]
     told: dict[str, Any] = {
-        "window": {"since": _time(window.start, given), "until": _time(window.end, given)},
+        "window": {"since": time_of(window.start, given), "until": time_of(window.end, given)},
         "schedules": rows,
         **paging,
     }
     # Of these it cannot be told who is on call: a score would take that for nobody.
-    not_known = [{**_reference(one.id, one.name), "problems": _sentences(one.problems[:FEW])} for one in unknown[:SOME]]
-    _listed(told, "not_known", not_known, len(unknown))
+    not_known = [{**reference(one.id, one.name), "problems": sentences(one.problems[:FEW])} for one in unknown[:SOME]]
+    listed(told, "not_known", not_known, len(unknown))
     return told, about
 
 
@@ -354,32 +348,32 @@ def _quality_row(
     parts: dict[str, Any] = {"coverage_percent": round(rated.coverage, 2), "balance_percent": rated.balance}
     if rated.overloaded:
         parts["overloaded"] = [
-            {**_reference(user, account.name_of(user)), "above_average_percent": more}
+            {**reference(user, account.name_of(user)), "above_average_percent": more}
             for user, more in rated.overloaded[:most]
         ]
     told: dict[str, Any] = {
-        **_reference(schedule.id, schedule.name),
+        **reference(schedule.id, schedule.name),
         "kind": schedule.kind,
         "time_zone": plain(schedule.zone, 64),
         "score": rated.score,
         "band": rated.band,
         "parts": parts,
-        "uncovered_minutes": _minutes(rated.uncovered),
+        "uncovered_minutes": minutes(rated.uncovered),
     }
-    _listed(told, "gaps", [_span(span, given) for span in gaps[:most]], len(gaps))
+    listed(told, "gaps", [span_of(span, given) for span in gaps[:most]], len(gaps))
     if several:
-        told["overlap_minutes"] = _minutes(sum(span.seconds for span, _ in several))
+        told["overlap_minutes"] = minutes(sum(span.seconds for span, _ in several))
         rows = [
-            {**_span(span, given), "people": [_reference(user, account.name_of(user)) for user in sorted(people)]}
+            {**span_of(span, given), "people": [reference(user, account.name_of(user)) for user in sorted(people)]}
             for span, people in several[:most]
         ]
-        _listed(told, "overlaps", rows, len(several))
+        listed(told, "overlaps", rows, len(several))
     if schedule.problems:
-        _listed(told, "problems", _sentences(schedule.problems[:most]), len(schedule.problems))
-    _listed(told, "used_by", [_reference(one.id, one.name) for one in used[:most]], len(used))
+        listed(told, "problems", sentences(schedule.problems[:most]), len(schedule.problems))
+    listed(told, "used_by", [reference(one.id, one.name) for one in used[:most]], len(used))
     if given.full:
         told["hours"] = [
-            {**_reference(user, account.name_of(user)), "hours": round(seconds / 3600, 1)}
+            {**reference(user, account.name_of(user)), "hours": round(seconds / 3600, 1)}
             for user, seconds in rated.seconds[:most]
         ]
     return told
@@ -391,40 +385,7 @@ def _uses(policy: Policy, schedule_id: str) -> bool:
     )
 
 
-# Common
-
-
-def _id(given: Given, parameter: str, known: Mapping[str, Any]) -> str:
-    """The id that an argument stands for: it is one, or an exact name that one thing alone has."""
-    text, words = str(given[parameter]), NAMED[parameter.removesuffix("_id")]
-    if text in known:
-        return text
-    quoted = repr(shown(text, 64))
-    names = {id: one if isinstance(one, str) else str(one.name) for id, one in known.items()}
-    folded = text.strip().casefold()
-    exact = [id for id, name in names.items() if name.casefold() == folded]
-    if len(exact) == 1:
-        return exact[0]
-    near = exact or [id for id, name in names.items() if folded in name.casefold()]
-    candidates = tuple({"id": id, "name": shown(names[id], 120)} for id in near[:MAXIMUM_CANDIDATES])
-    if exact:
-        raise _wrong(
-            parameter,
-            f"{len(exact)} {several(words)} are named {quoted}.",
-            "Pass the id of the one you mean.",
-            candidates,
-        )
-    if candidates:
-        problem = f"No {words} is named exactly {quoted}; these come near."
-        raise _wrong(parameter, problem, "Pass the id of the one you mean.", candidates)
-    like = "has the id" if is_id(text) else "is named"
-    problem = f"No {words} in the portal's mirror {like} {quoted}."
-    remedy = "It may be new, gone, or outside what the connection reaches: look with "
-    raise _wrong(parameter, problem, f"{remedy}list_{several(words).replace(' ', '_')}, which asks PagerDuty itself.")
-
-
-def _wrong(parameter: str, problem: str, remedy: str, candidates: tuple[Mapping[str, Any], ...] = ()) -> Unanswered:
-    return Unanswered(problem, remedy, about=parameter, candidates=candidates)
+# Times
 
 
 def _moment(given: Given, parameter: str) -> int:
@@ -436,7 +397,7 @@ def _moment(given: Given, parameter: str) -> int:
     at = int(asked.timestamp())
     if at < now - LATE:
         remedy = f"Leave {parameter} out for now. Who was paged is on record: see get_incident_timeline."
-        raise _wrong(parameter, f"{parameter} is past, and this tells of now and later.", remedy)
+        raise wrong(parameter, f"{parameter} is past, and this tells of now and later.", remedy)
     _check_ahead(parameter, at, now)
     return max(at, now)
 
@@ -451,69 +412,27 @@ def _window(given: Given, weeks: int) -> Span:
     if until is not None:
         end = int(until.timestamp())
         if end <= now:
-            raise _wrong("until", "until is past, and this tells of now and later.", "Pass a time to come.")
+            raise wrong("until", "until is past, and this tells of now and later.", "Pass a time to come.")
         _check_ahead("until", end, now)
     end = min(end, now + WEEKS * WEEK)
     if end <= start:
-        raise _wrong("since", f"since is {WEEKS} weeks ahead, where the view ends.", "Pass an earlier time.")
+        raise wrong("since", f"since is {WEEKS} weeks ahead, where the view ends.", "Pass an earlier time.")
     return Span(start, end)
 
 
 def _check_ahead(parameter: str, at: int, now: int) -> None:
     if at > now + WEEKS * WEEK + LATE:
-        latest = _iso(now + WEEKS * WEEK)
-        raise _wrong(parameter, f"{parameter} is more than {WEEKS} weeks ahead.", f"Pass {latest} at the latest.")
-
-
-def _page(rows: Sequence[Any], given: Given) -> tuple[Sequence[Any], dict[str, Any]]:
-    limit, offset = given["limit"], given["offset"]
-    page = rows[offset : offset + limit]
-    more = {"more": {"offset": offset + limit}} if offset + limit < len(rows) else {}
-    return page, {"count": len(page), "total": len(rows), **more}
-
-
-def _listed(told: dict[str, Any], name: str, rows: list[Any], count: int) -> None:
-    """``rows`` under a name, with how many there are beyond them; nothing, where there are none."""
-    if rows:
-        told[name] = rows
-    if count > len(rows):
-        told[f"{name}_not_shown"] = count - len(rows)
-
-
-def _reference(id: str, name: str) -> dict[str, str]:
-    return {"id": plain(id, 64), **({"name": plain(name, 200)} if name else {})}
-
-
-def _sentences(problems: Sequence[Problem]) -> list[str]:
-    return [
-        plain(f"{one.where}: {one.words}" if one.where and one.where not in one.words else one.words, 500)
-        for one in problems
-    ]
-
-
-def _span(span: Span, given: Given) -> dict[str, Any]:
-    return {"start": _time(span.start, given), "end": _time(span.end, given), "minutes": _minutes(span.seconds)}
+        latest = iso(now + WEEKS * WEEK)
+        raise wrong(parameter, f"{parameter} is more than {WEEKS} weeks ahead.", f"Pass {latest} at the latest.")
 
 
 def _seconds(spans: Sequence[Span]) -> int:
     return sum(span.seconds for span in spans)
 
 
-def _minutes(seconds: int) -> int | float:
-    """Whole, where they are; nothing that there is becomes none."""
-    return seconds // MINUTE if seconds % MINUTE == 0 else round(seconds / MINUTE, 1)
-
-
-def _time(at: int, given: Given) -> Any:
-    return utc(_iso(at), given)
-
-
-def _iso(at: int) -> str:
-    return f"{dt.datetime.fromtimestamp(at, dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
 TOOLS: Final[Mapping[str, Callable[[Given, Mirror], Answer]]] = {
     "who_is_paged": _who_is_paged,
     "coverage_gaps": _coverage_gaps,
     "schedule_quality": _schedule_quality,
+    **measures.TOOLS,
 }

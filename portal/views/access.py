@@ -115,7 +115,7 @@ def export(request: Request) -> HttpResponse:
         content = csv_of([COLUMNS, *(tuple(row.values()) for row in rows)])
     else:
         content = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
-    answer = HttpResponse(content, content_type=FORMS[kind])
+    answer = HttpResponse(content, content_type=FORMS[kind][1])
     answer["Content-Disposition"] = f'attachment; filename="pagewarden-access-{asked.day:%Y%m%d}.{kind}"'
     answer["X-Content-Type-Options"] = "nosniff"
     return answer

@@ -84,6 +84,7 @@ def test_the_files_say_the_same_run_nothing_and_are_on_record(
 ) -> None:
     client.force_login(cast.rhea)
     answer = client.post("/access/export/", {**today, "form": "csv"})
+    assert answer["Content-Type"] == "text/csv; charset=utf-8"
     head, *rows = csv.reader(io.StringIO(answer.content.decode()))
     assert tuple(head) == access.COLUMNS
     assert len(rows) == 6

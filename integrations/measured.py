@@ -120,13 +120,13 @@ def hours_of(definition: Definition) -> Hours:
 
 
 def turns(period: Period) -> tuple[tuple[Duty, ...], Span | None]:
-    """Who was on call since incidents are known, and of which part of that it is known of all schedules; None: of none."""
+    """Who was on call since incidents are known, and of which part of that it is known of all schedules; None: of none. Kept
+    where it is made: it changes while the log does not."""
     from integrations.history import duties
 
     known = period.history.known
     start = known.start if known is not None else period.window.start
-    key = ("duties", start, period.window.end)
-    return kept(period, key, lambda: duties(period.connection, Span(start, period.window.end)))
+    return duties(period.connection, Span(start, period.window.end))
 
 
 def loaded(
@@ -141,13 +141,13 @@ def loaded(
     window = _both(period.window, known)
     if known is None or window is None:
         return None
-    key = ("load", window, definition, which, id(account))
-    # With the account, so that its id is no other's as long as this is kept.
+    key = ("load", window, known, definition, which, id(account), id(had))
+    # With what it was made of, so that its id is no other's as long as this is kept.
     _, found = kept(
         period,
         key,
         lambda: (
-            account,
+            (account, had),
             load(account, period.log, had, window, known=known, hours=hours_of(definition), chosen=which),
         ),
     )
@@ -166,12 +166,12 @@ def by_month(
     known = _both(period.history.known, turned)
     if known is None:
         return ()
-    key = ("months", known, zone, definition, which, id(account))
+    key = ("months", known, zone, definition, which, id(account), id(had))
     _, found = kept(
         period,
         key,
         lambda: (
-            account,
+            (account, had),
             months(account, period.log, had, known, zone=zone, hours=hours_of(definition), chosen=which),
         ),
     )

@@ -19,17 +19,14 @@ from django.utils.http import urlencode
 from django.views.decorators.http import require_http_methods, require_safe
 
 from integrations import mirror
-from integrations.gateway import web
 from integrations.intended import do_mark_intended, do_unmark_intended, mark_of
 from integrations.models import Connection, IntendedGap
 from integrations.pagerduty.analysis.coverage import unknown_in
 from integrations.pagerduty.analysis.intended import hours
 from integrations.pagerduty.analysis.model import Schedule, Span, Target
 from integrations.pagerduty.analysis.relief import LONGEST, Candidate, candidates, shares
-from integrations.pagerduty.catalog import TOOLS
 from integrations.tasks import sync_connection
-from policies.core.call import Client
-from policies.models import Entry, User
+from policies.models import User
 from portal.explaining import about_oneself, where_explained
 from portal.forms import CoverageForm, IntendForm, OverrideForm
 from portal.http import Request, may_manage, one_of, refusals_in, told
@@ -53,7 +50,7 @@ from portal.oncall.coverage import (
     worst_first,
 )
 from portal.oncall.strips import lasts
-from portal.readable import readable
+from portal.overriding import ONCE, OVERRIDE, iso, put_on_call
 
 POLICIES: Final = 30
 """On one page of the list."""
@@ -62,8 +59,6 @@ GAPS: Final = 25
 OWN_GAPS: Final = 200
 """Listed on a policy's page."""
 CANDIDATES: Final = 5
-OVERRIDE: Final = TOOLS["create_schedule_override"]
-ONCE: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
 # The list
@@ -180,10 +175,6 @@ class Proposed:
     @property
     def ends(self) -> str:
         return iso(self.candidate.span.end)
-
-
-def iso(instant: int) -> str:
-    return at(instant).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True)
@@ -434,31 +425,15 @@ def ask_again(connection: Connection, *, by: User) -> None:
 
 
 def _written(request: Request, line: Line, values: dict[str, Any], span: Span, key: str) -> dict[str, Any]:
-    done = web.use_tool(
-        OVERRIDE,
-        {
-            "schedule_id": values["schedule"],
-            "user_id": values["person"],
-            "start": iso(span.start),
-            "end": iso(span.end),
-        },
-        by=request.user,
-        team=line.connection.team,
-        connection_id=str(line.connection.pk),
-        client=Client(request.META.get("REMOTE_ADDR", ""), request.headers.get("User-Agent", "")),
-        idempotency_key=key,
-    )
-    error = done.content["error"] if done.is_error else None
-    if error is None or error.get("kind") == "unknown":
-        # Also where nobody knows whether it was done: the mirror will say.
+    made = put_on_call(request, line.connection, values["schedule"], values["person"], span, key)
+    if made.may_be_done:
         ask_again(line.connection, by=request.user)
-    rows = Entry.objects.visible_to(request.user).filter(decision_id__in=done.decisions).order_by("pk")
     return {
-        "done": done,
-        "error": error,
-        "answer": None if error else readable(done.content),
-        "entries": [row for row in rows if row.kind == "result"],
-        "denied": error is not None and error.get("kind") in ("denied", "needs_approval"),
+        "done": made.done,
+        "error": made.error,
+        "answer": made.answer,
+        "entries": made.entries(request),
+        "denied": made.denied,
     }
 
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import datetime as dt
-from bisect import insort
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, combinations, product
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
-from integrations.pagerduty.analysis.coverage import HOUR, MONDAY
+from integrations.pagerduty.analysis.coverage import HOUR, MONDAY, covered, level_gaps, unknown_in
+from integrations.pagerduty.analysis.escalation import LONG_DELAY, MOST_TARGETS, SHORT_DELAY
 from integrations.pagerduty.analysis.incidents import Log
 from integrations.pagerduty.analysis.load import API_HOURS, Hours
-from integrations.pagerduty.analysis.model import Account, Person, Schedule, Slice, Source, Span
-from integrations.pagerduty.analysis.response import LevelTimes
+from integrations.pagerduty.analysis.model import Account, Level, Person, Schedule, Slice, Source, Span
+from integrations.pagerduty.analysis.response import ENOUGH, Answers, Estimate, LevelTimes, Z
 
 DAY: Final = 24 * HOUR
 LEAST: Final = 0.01
@@ -793,6 +795,19 @@ def _swap_words(account: Account, task: _Task, owners: Sequence[int], in_pages: 
     return tuple(said)
 
 
+# Delays
+
+
+SEVERAL: Final = 3
+"""Minutes that PagerDuty wants a level of several targets to wait at least."""
+SOONER: Final = (60, 0.1)
+"""By as many seconds, and by this part of the time that it takes now, half of the incidents have to be acknowledged sooner for
+each change."""
+OTHER_ORDER: Final = 2
+"""So many times what other delays gain another order has to, as it has other people called first."""
+HALF: Final = math.log(2)
+
+
 @dataclass(frozen=True, slots=True)
 class Delays:
     """Other delays of a policy, or another order of its levels."""
@@ -801,22 +816,269 @@ class Delays:
     before: tuple[int, ...]
     """Minutes, by level."""
     after: tuple[int, ...]
+    """In the order proposed."""
     order: tuple[int, ...]
     """Levels as they are now, from 1, in the order proposed."""
     expected_before: float | None
     """Seconds: median until somebody acknowledges, by what was measured at each level; None: not enough is known."""
     expected_after: float | None
     words: tuple[str, ...]
+    interval_before: tuple[float | None, float | None] = (None, None)
+    """Of 95 %."""
+    interval_after: tuple[float | None, float | None] = (None, None)
+
+
+class _Curve:
+    """Of one level: the negative logarithm of the share that is not answered yet, and its variance, as Greenwood has it."""
+
+    def __init__(self, answers: Answers) -> None:
+        self.at = list(answers.at)
+        self.fall: list[float] = []
+        self.spread: list[float] = []
+        fall = spread = 0.0
+        for came, waiting in zip(answers.answered, answers.waiting, strict=True):
+            if came < waiting:
+                fall -= math.log1p(-came / waiting)
+                spread += came / (waiting * (waiting - came))
+            else:
+                fall = math.inf
+            self.fall.append(fall)
+            self.spread.append(spread)
+
+    def until(self, seconds: float) -> tuple[float, float]:
+        place = bisect_right(self.at, seconds)
+        return (self.fall[place - 1], self.spread[place - 1]) if place else (0.0, 0.0)
+
+
+def expected(minutes: Sequence[int], levels: Sequence[LevelTimes], loops: int = 0) -> float | None:
+    """Seconds until somebody acknowledges (median), with such delays: for what-ifs. ``levels``: by their number; the times of
+    those that are missing, or were come to less than ``ENOUGH`` times, are not known. ``loops``: how often the policy is gone
+    through again.
+
+    Each level is taken to answer as it was measured, until its delay is over; then the next is waited for, and whoever was passed
+    over answers no more. Of the mixture of these the median is exact: no normal or exponential times are supposed."""
+    return _median(minutes, _curves_of(len(minutes), levels), loops).seconds
+
+
+def expected_within(minutes: Sequence[int], levels: Sequence[LevelTimes], loops: int = 0) -> Estimate:
+    """The same with its interval."""
+    curves = _curves_of(len(minutes), levels)
+    ends = (_median(minutes, curves, loops, sign).seconds for sign in (1, -1))
+    return Estimate(_median(minutes, curves, loops).seconds, *ends)
+
+
+def _curves_of(count: int, levels: Sequence[LevelTimes]) -> list[_Curve | None]:
+    known = {one.level: _Curve(one.answers) for one in levels if one.answers is not None and one.times.count >= ENOUGH}
+    return [known.get(number) for number in range(1, count + 1)]
+
+
+class _Half(NamedTuple):
+    seconds: float | None
+    """When half are acknowledged; None: never, or it is not known."""
+    level: int
+    """The place at which."""
+
+
+NEVER: Final = _Half(None, -1)
+
+
+def _median(minutes: Sequence[int], curves: Sequence[_Curve | None], loops: int, sign: int = 0) -> _Half:
+    """``sign``: of the interval's lower end 1, of its upper one -1 (by the logarithm of the negative logarithm)."""
+    begun, fall = 0, 0.0
+    errors = [0.0] * len(curves)
+
+    def half(fall: float, variance: float) -> bool:
+        if sign and fall and variance and fall < math.inf:
+            fall *= math.exp(sign * Z * math.sqrt(variance) / fall)
+        return fall >= HALF - TINY
+
+    for turn in range(loops + 1):
+        for place, (delay, curve) in enumerate(zip(minutes, curves, strict=True)):
+            if curve is None:
+                return NEVER
+            is_last = turn == loops and place == len(curves) - 1
+            # A level that is come to again errs as it did before.
+            others = sum(error**2 for other, error in enumerate(errors) if other != place)
+            end = len(curve.at) if is_last else bisect_right(curve.at, 60 * delay)
+            first = 0 if sign else bisect_left(curve.fall, HALF - fall - TINY, 0, end)
+            for at in range(first, end):
+                if half(fall + curve.fall[at], others + (errors[place] + math.sqrt(curve.spread[at])) ** 2):
+                    return _Half(begun + curve.at[at], place)
+            passed = curve.until(60 * delay)
+            fall, errors[place] = fall + passed[0], errors[place] + math.sqrt(passed[1])
+            begun += 60 * delay
+    return NEVER
 
 
 def delays(account: Account, policy_id: str, levels: Sequence[LevelTimes], log: Log) -> Delays | None:
-    """None: nothing better is known than what it is."""
-    raise NotImplementedError
+    """Other delays with which half of the incidents are expected to be acknowledged sooner, by ``SOONER`` for each that is
+    changed: one or two of them in all ways, and further ones as long as each gains as much. Or two neighbouring levels the other
+    way round, with the delays that they have, where that gains ``OTHER_ORDER`` times as much. None: nothing better is known.
+
+    No level is to wait less than until after the last notification of each of its people, by their rules for high urgency, nor
+    less or longer than the linter minds; one with somebody whose rules are not known is not to wait less than it does.
+    ``levels``: as ``policy_levels`` gives them of ``log``."""
+    policy = account.policies.get(policy_id)
+    if policy is None or len(policy.levels) < 2:
+        return None
+    before, curves = [level.delay for level in policy.levels], _curves_of(len(policy.levels), levels)
+    was = _median(before, curves, policy.loops).seconds
+    if was is None:
+        return None
+    step = max(SOONER[0], SOONER[1] * was)
+    now = int(log.at.max()) if len(log.at) else 0
+    choices = [_choices(account, level, Span(now, now + 28 * DAY)) for level in policy.levels]
+    as_is = tuple(range(len(before)))
+    after, order = _best_wait(before, choices, curves, policy.loops, step), as_is
+    soonest = _median(after, curves, policy.loops).seconds
+    least = was - max(step, OTHER_ORDER * (was - (was if soonest is None else soonest)))
+    for place in as_is[:-1]:
+        other = (*as_is[:place], place + 1, place, *as_is[place + 2 :])
+        minutes = [before[at] for at in other]
+        seconds = _median(minutes, [curves[at] for at in other], policy.loops).seconds
+        if seconds is not None and (seconds < least or (seconds == least and order == as_is)):
+            after, order, least = minutes, other, seconds
+    if after == before and order == as_is:
+        return None
+    times = {one.level: one for one in levels}
+    old = expected_within(before, levels, policy.loops)
+    moved = [replace(times[at + 1], level=number) for number, at in enumerate(order, 1) if at + 1 in times]
+    new = expected_within(after, moved, policy.loops)
+    # What may be by chance is no reason to change anything.
+    if new.high is None or new.high >= was:
+        return None
+    return Delays(
+        policy_id,
+        tuple(before),
+        tuple(after),
+        tuple(at + 1 for at in order),
+        old.seconds,
+        new.seconds,
+        _delay_words(before, after, order, times, curves, old, new),
+        (old.low, old.high),
+        (new.low, new.high),
+    )
 
 
-def expected(minutes: Sequence[int], levels: Sequence[LevelTimes]) -> float | None:
-    """Seconds until somebody acknowledges (median), with such delays: for what-ifs."""
-    raise NotImplementedError
+def _choices(account: Account, level: Level, span: Span) -> list[int]:
+    """Other minutes that a level might wait, the longest first: so that of two that are as good the one is taken by which fewer
+    incidents are passed on."""
+    least = 0
+    for target in level.targets:
+        schedule = account.schedules.get(target.id)
+        if target.deleted:
+            continue
+        if target.kind == "user":
+            users = [target.id]
+        else:
+            users = list(_members(schedule, schedule.rendered, span)) if schedule is not None else [""]
+        for user in users:
+            person = account.people.get(user)
+            if person is None or person.ladder is None:
+                least = max(least, level.delay)
+            else:
+                last = max((rung.delay for rung in person.ladder if rung.urgency == "high"), default=-1)
+                least = max(least, last + 1)
+    least = max(least, SHORT_DELAY, SEVERAL if len(level.targets) > 1 else 1)
+    return [minutes for minutes in range(LONG_DELAY, least - 1, -1) if minutes != level.delay]
+
+
+def _best_wait(
+    before: Sequence[int],
+    choices: Sequence[Sequence[int]],
+    curves: Sequence[_Curve | None],
+    loops: int,
+    step: float,
+) -> list[int]:
+    """The delays by which half are acknowledged soonest, each change counted as ``step`` seconds more; as they are, where none
+    gains that."""
+
+    def cost(minutes: Sequence[int]) -> float:
+        seconds = _median(minutes, curves, loops).seconds
+        changes = sum(one != other for one, other in zip(before, minutes, strict=True))
+        return math.inf if seconds is None else seconds + step * changes
+
+    def changed(minutes: Sequence[int], *places: int) -> Iterator[list[int]]:
+        for chosen in product(*(choices[place] for place in places)):
+            way = list(minutes)
+            for place, value in zip(places, chosen, strict=True):
+                way[place] = value
+            yield way
+
+    every = range(len(before))
+    ways = [list(before)]
+    ways += (way for place in every for way in changed(before, place))
+    ways += (way for pair in combinations(every, 2) for way in changed(before, *pair))
+    best = min(ways, key=cost)
+    while True:
+        further = min((way for place in every for way in changed(best, place)), key=cost, default=best)
+        if cost(further) >= cost(best) - TINY:
+            return best
+        best = further
+
+
+def _delay_words(
+    before: Sequence[int],
+    after: Sequence[int],
+    order: Sequence[int],
+    times: Mapping[int, LevelTimes],
+    curves: Sequence[_Curve | None],
+    old: Estimate,
+    new: Estimate,
+) -> tuple[str, ...]:
+    said = []
+    for place, at in enumerate(order):
+        one = times.get(at + 1)
+        measured = ""
+        if one is not None:
+            times_ = f"{one.times.count} {'time' if one.times.count == 1 else 'times'}"
+            took = one.times.median.seconds
+            measured = (
+                f" Level {at + 1} took {_lasts(took)} in the median ({times_})."
+                if took is not None
+                else f" Level {at + 1} was come to {times_}, and acknowledged {one.answered}: most went on unanswered."
+            )
+        if at > place:
+            said.append(
+                f"Level {at + 1} comes before level {place + 1}, if its people answer there as they do now.{measured}"
+            )
+        elif at < place:
+            said += [measured.strip()] if measured else []
+        elif after[place] != before[at]:
+            said.append(
+                f"Level {at + 1} waits {_lasts(60 * after[place])} in place of {_lasts(60 * before[at])}.{measured}"
+            )
+            here, shares = curves[at], []
+            if here is not None and place + 1 < len(order):
+                shares = [round(100 * math.exp(-here.until(60 * each)[0])) for each in (before[at], after[place])]
+                said.append(
+                    f"Of 100 incidents that come to it, about {shares[1]} are passed on to level {at + 2}, now {shares[0]}."
+                )
+    said.append(
+        f"Half of the incidents are then expected to be acknowledged within {_told(new)}, now within {_told(old)}. Whoever was "
+        "passed over is taken to answer no more."
+    )
+    return tuple(said)
+
+
+def _told(estimate: Estimate) -> str:
+    middle, low, high = ("not known" if each is None else _lasts(each) for each in estimate)
+    return f"{middle} (95 %: {low} to {high})"
+
+
+def _lasts(seconds: float) -> str:
+    if seconds < 60:
+        return f"{round(seconds)} {'second' if round(seconds) == 1 else 'seconds'}"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} {'minute' if minutes == 1 else 'minutes'}"
+    return f"{minutes // 60} h" + (f" {minutes % 60} min" if minutes % 60 else "")
+
+
+# A second schedule
+
+
+MOST_PROPOSED: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -836,5 +1098,108 @@ class Second:
 def second_schedules(
     account: Account, policy_id: str, rendered: Mapping[str, Sequence[Slice]], window: Span
 ) -> tuple[Second, ...]:
-    """Those that close most first, at most five."""
-    raise NotImplementedError
+    """Those that close most first, at most five. ``rendered``: slices by schedule id over the window.
+
+    Looked at are schedules that have to do with the policy: of its teams or its schedules', of another of its levels, or with
+    people in common. One whose people would ever be on the level and on the one before or after it at the same time is none:
+    for them the next level would be the same telephone. A level of which it is not known who is on call has no known gaps."""
+    policy = account.policies.get(policy_id)
+    if policy is None or window.seconds <= 0:
+        return ()
+    teams = {*policy.team_ids}
+    concerned: dict[str, None] = {}
+    for level in policy.levels:
+        for target in level.targets:
+            if target.kind == "schedule" and target.id in account.schedules and not target.deleted:
+                teams |= {*account.schedules[target.id].team_ids}
+                concerned[target.id] = None
+    people = {user for id in concerned for user in _members(account.schedules[id], rendered.get(id, ()), window)}
+    near = [
+        schedule
+        for schedule in account.schedules.values()
+        if schedule.id in rendered
+        and (
+            schedule.id in concerned
+            or teams & {*schedule.team_ids}
+            or people & {*_members(schedule, rendered[schedule.id], window)}
+        )
+    ]
+    on = [_on_level(level, rendered, window) for level in policy.levels]
+    found: list[Second] = []
+    for place, (level, gaps) in enumerate(zip(policy.levels, level_gaps(policy, rendered, window), strict=True)):
+        if not gaps or unknown_in(level, rendered) or len(level.targets) >= MOST_TARGETS:
+            continue
+        missing = sum(gap.seconds for gap in gaps)
+        here = {target.id for target in level.targets}
+        beside = [on[at] for at in (place - 1, place + 1) if 0 <= at < len(on)]
+        for schedule in near:
+            theirs = covered(rendered[schedule.id], window)
+            closes = _both(gaps, theirs)
+            if schedule.id in here or not closes:
+                continue
+            own: dict[str, list[Slice]] = {}
+            for one in rendered[schedule.id]:
+                if one.user:
+                    own.setdefault(one.user, []).append(one)
+            if any(
+                _both(covered(mine, window), other[user])
+                for user, mine in own.items()
+                for other in beside
+                if user in other
+            ):
+                continue
+            closed = sum(span.seconds for span in closes)
+            besides = sum(span.seconds for span in theirs) - closed
+            found.append(
+                Second(
+                    policy_id,
+                    place + 1,
+                    schedule.id,
+                    closes,
+                    missing,
+                    missing - closed,
+                    _second_words(schedule, place + 1, level, closed, missing, besides),
+                )
+            )
+    found.sort(key=lambda one: (one.uncovered_after - one.uncovered_before, one.level, one.schedule_id))
+    return tuple(found[:MOST_PROPOSED])
+
+
+def _on_level(level: Level, rendered: Mapping[str, Sequence[Slice]], window: Span) -> dict[str, tuple[Span, ...]]:
+    """When each person is on call at a level."""
+    found: dict[str, list[Slice]] = {}
+    for target in level.targets:
+        if target.deleted:
+            continue
+        always = [Slice(*window, target.id, Source("policy"))]
+        for one in always if target.kind == "user" else rendered.get(target.id, ()):
+            if one.user:
+                found.setdefault(one.user, []).append(one)
+    return {user: covered(own, window) for user, own in found.items()}
+
+
+def _both(some: Sequence[Span], others: Sequence[Span]) -> tuple[Span, ...]:
+    """When both hold; each is in order and apart."""
+    found, first = [], 0
+    for start, end in some:
+        while first < len(others) and others[first].end <= start:
+            first += 1
+        place = first
+        while place < len(others) and others[place].start < end:
+            found.append(Span(max(start, others[place].start), min(end, others[place].end)))
+            place += 1
+    return tuple(found)
+
+
+def _second_words(
+    schedule: Schedule, number: int, level: Level, closed: int, missing: int, besides: int
+) -> tuple[str, ...]:
+    what = "all" if closed == missing else f"{_lasts(closed)} of the {_lasts(missing)}"
+    said = [f"{schedule.name} on level {number} as well would close {what} in which that level reaches nobody."]
+    if besides:
+        said.append(f"Its people would be paged in {_lasts(besides)} besides, together with those who are.")
+    if len(level.targets) == 1 and level.delay < SEVERAL:
+        said.append(
+            f"With two targets the level has to wait {SEVERAL} minutes at least; it waits {_lasts(60 * level.delay)}."
+        )
+    return tuple(said)

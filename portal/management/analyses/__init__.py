@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
+from integrations.measured import Definition
 from integrations.pagerduty.analysis.model import Problem, Span
 from integrations.pagerduty.analysis.zones import zone_of
 
@@ -22,6 +23,8 @@ class Asked(NamedTuple):
     since: str
     until: str
     time_zone: str
+    hours: Definition = "api"
+    """By whose definition hours of the day are told apart."""
 
 
 class Answer(NamedTuple):

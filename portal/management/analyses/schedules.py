@@ -145,20 +145,8 @@ def _lines(part: Document, names: Mapping[str, str]) -> Iterator[str]:
 
 def coverage(asked: Asked) -> Answer:
     """The gaps of each schedule; of escalation policies, with their levels together; of services, through their policies."""
-    sorted_out, notes = _sorted_out(asked.documents)
-    schedules: list[Schedule] = []
-    refused: list[str] = []
-    for document, overrides in schedules_in(sorted_out["schedules"]):
-        try:
-            schedules.append(reading.schedule(document, overrides))
-        except ValueError as error:
-            refused.append(str(error))
-    account = Account(
-        {each.id: each for each in schedules},
-        {each.id: each for each in _read_all(sorted_out["policies"], reading.policy, refused)},
-        {each.id: each for each in _read_all(sorted_out["services"], reading.service, refused)},
-        {each.id: each for each in _read_all(sorted_out["users"], reading.person, refused)},
-    )
+    account, notes, refused = account_in(asked.documents)
+    schedules = list(account.schedules.values())
     if not schedules and not account.policies:
         raise ValueError(refused[0] if refused else "There is neither a schedule nor an escalation policy in it.")
     notes += refused
@@ -173,6 +161,25 @@ def coverage(asked: Asked) -> Answer:
         "services": list(_services_covered(account, whole, window, zone)),
     }
     return Answer(document, list(_coverage_lines(document)), notes)
+
+
+def account_in(documents: Iterable[Any]) -> tuple[Account, list[str], list[str]]:
+    """What the documents say of an account, what is to be noted of them, and why some could not be read."""
+    sorted_out, notes = _sorted_out(documents)
+    schedules: list[Schedule] = []
+    refused: list[str] = []
+    for document, overrides in schedules_in(sorted_out["schedules"]):
+        try:
+            schedules.append(reading.schedule(document, overrides))
+        except ValueError as error:
+            refused.append(str(error))
+    account = Account(
+        {each.id: each for each in schedules},
+        {each.id: each for each in _read_all(sorted_out["policies"], reading.policy, refused)},
+        {each.id: each for each in _read_all(sorted_out["services"], reading.service, refused)},
+        {each.id: each for each in _read_all(sorted_out["users"], reading.person, refused)},
+    )
+    return account, notes, refused
 
 
 def _sorted_out(documents: Iterable[Any]) -> tuple[dict[str, list[Any]], list[str]]:

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from integrations.measured import DEFINITIONS
 from policies.core.text import shown
-from portal.management.analyses import Answer, Asked, response, schedules
+from portal.management.analyses import Answer, Asked, load, response, schedules
 
 
 class Command(BaseCommand):
@@ -33,18 +34,32 @@ class Command(BaseCommand):
                 "--until",
                 default="",
                 metavar="T",
-                help="with one of both alone, two weeks from or to it; with neither, the time that incidents, or else rendered "
-                "entries, in the documents reach over, or else two weeks from now",
+                help="with one of both alone, two weeks from or to it; with neither, the time that incidents, on-call "
+                "entries or rendered entries in the documents reach over, or else two weeks from now",
             )
             kind.add_argument(
                 "--time-zone", default="", metavar="Z", help="of the times; default: the schedule's own, or UTC"
             )
+            if name == "load":
+                kind.add_argument(
+                    "--hours",
+                    choices=DEFINITIONS,
+                    default=DEFINITIONS[0],
+                    help="business, off and sleep hours as PagerDuty's API counts them (sleep from 22:00 to 08:00), or its "
+                    "Insights (from 21:00)",
+                )
             kind.add_argument("--json", action="store_true", help="print JSON alone")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             documents = [_read(path) for path in options["input"]]
-            asked = Asked(documents, options["since"], options["until"], options["time_zone"])
+            asked = Asked(
+                documents,
+                options["since"],
+                options["until"],
+                options["time_zone"],
+                options.get("hours", DEFINITIONS[0]),
+            )
             answer = ANALYSES[options["what"]][1](asked)
         except ValueError as error:
             if options["json"]:
@@ -86,5 +101,11 @@ ANALYSES: Final[Mapping[str, tuple[str, Callable[[Asked], Answer]]]] = {
         "service, team, urgency, priority and hour, and which level is slowest. The files hold incidents and their log "
         "entries, as PagerDuty's lists, page by page, in any order.",
         response.response,
+    ),
+    "load": (
+        "What being on call costs whom: hours, pages, interruptions by the hours of each person's own day, nights and rests, "
+        "and how evenly that is shared. The files hold incidents, their log entries, on-call entries, users (for their time "
+        "zones), and schedules and policies (for who takes turns), as PagerDuty's lists, page by page, in any order.",
+        load.load,
     ),
 }

@@ -783,6 +783,30 @@ class CoverageForm(PageForm):
             field.choices = [("", "any"), *choices]
 
 
+class ResponseForm(PageForm):
+    """Of which incidents it is told how fast they were answered."""
+
+    days = forms.ChoiceField(
+        required=False, choices=[("90", "90 days"), ("28", "28 days"), ("365", "365 days")], label="The last"
+    )
+    connection = forms.ChoiceField(required=False, widget=LongSelect)
+    policy = forms.ChoiceField(required=False, label="Escalation policy", widget=LongSelect)
+    service = forms.ChoiceField(required=False, widget=LongSelect)
+    team = forms.ChoiceField(required=False, label="PagerDuty team", widget=LongSelect)
+    urgency = forms.ChoiceField(required=False, choices=[("", "any"), ("high", "high"), ("low", "low")])
+    priority = forms.ChoiceField(required=False, widget=LongSelect)
+
+    def __init__(self, data: Any, connections: list[tuple[str, str]], **offered: Iterable[tuple[str, str]]) -> None:
+        """``offered``: of each other field the choices."""
+        super().__init__(data)
+        if len(connections) < 2:
+            del self.fields["connection"]
+        choices = {"connection": connections, **{name: [("", "any"), *each] for name, each in offered.items()}}
+        for name, field in self.fields.items():
+            if name in choices and isinstance(field, forms.ChoiceField):
+                field.choices = choices[name]
+
+
 FARTHEST: Final = dt.timedelta(days=3_660)
 """A time further away is none that a schedule could hold, and the calendar may end before it can be reckoned with."""
 

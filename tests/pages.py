@@ -136,6 +136,7 @@ QUERIES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "explain agent": lambda team: {"who": f"key:{_key(team)['pk']}", "tool": "resolve_incident"},
     "explain oneself": lambda team: {"who": f"me:{team.slug}", "tool": "resolve_incident", "arguments": "{}"},
     "coverage weeks": lambda team: {"weeks": 12, "team": team.slug},
+    "response hour": lambda team: {"connection": _first(team.connections), "days": 28, "by": "hour"},
     "paged policy": lambda team: {"of": f"policy.{GAPPY}.{_first(team.connections)}"},
     "schedule day": lambda team: {"view": "day", "zone": "Asia/Kolkata"},
     "schedule month": lambda team: {"view": "month", "zone": "Europe/Berlin"},

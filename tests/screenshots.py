@@ -44,6 +44,12 @@ MORE = {
     "grid": [("ada", "?category=incidents")],
     "coverage": [("vic", "?text=sundays"), ("rhea", ""), ("ada", "?text=nonsense")],
     "coverage-policy": [("mina", ""), ("vic", "?weeks=12")],
+    "response": [
+        ("vic", "?by=level"),
+        ("ada", "?days=28&by=service"),
+        ("ada", "?urgency=low&priority=P1"),
+        ("rhea", ""),
+    ],
     "schedules": [("ada", "?text=nonsense"), ("rhea", "")],
     "my-on-call": [("mina", "")],
 }

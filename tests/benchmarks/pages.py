@@ -59,6 +59,8 @@ def measure(requests: int) -> bool:
         "coverage, 12 weeks": "/coverage/?weeks=12",
         "one policy": f"/coverage/{connection.pk}/{policy}/",
         "who would be paged": f"/paged/?of=policy.{policy}.{connection.pk}",
+        "response times": "/escalations/response/",
+        "response times, a year by hour": "/escalations/response/?days=365&by=hour",
         "my on-call": "/my-on-call/",
         "home": "/",
     }

@@ -113,6 +113,9 @@ stop-agent                        sign-in  404      403      200      200      4
 mirror                            sign-in  404      200      200      200      404      200
 coverage                          sign-in  200      200      200      200      200      200
 coverage weeks                    sign-in  200      200      200      200      200      200
+response                          sign-in  200      200      200      200      200      200
+response hour                     sign-in  200      200      200      200      200      200
+response-csv                      sign-in  405      405      405      405      405      405
 coverage-policy                   sign-in  404      200      200      200      404      200
 paged                             sign-in  200      200      200      200      200      200
 paged policy                      sign-in  refused  200      200      200      refused  200
@@ -233,6 +236,7 @@ team-preset                                          sign-in  404      403      
 team-writes-off                                      sign-in  404      403      done     done     403      done
 try                                                  sign-in  404      done     done     done     403      done
 mirror                                               sign-in  404      done     done     done     404      done
+response-csv                                         sign-in  done     done     done     done     moved    done
 coverage-policy override                             sign-in  404      done     done     done     404      done
 coverage-policy intend,unmark                        sign-in  404      403      done     done     404      done
 schedule feed                                        sign-in  404      done     done     done     404      done
@@ -491,6 +495,7 @@ BODIES: dict[str, Callable[[Team], Values]] = {
     "connection-delete": _delete,
     "try": lambda team: {},
     "mirror": lambda team: {},
+    "response-csv": lambda team: {"connection": team.connections.get().pk, "days": 90},
     "coverage-policy override": lambda team: {
         "action": "override",
         "schedule": "PSCHGAP",

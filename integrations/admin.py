@@ -36,6 +36,7 @@ from integrations.models import (
     IntendedGap,
     Mirror,
     MirroredDocument,
+    MirroredIncident,
     MirrorPart,
     MutedFinding,
     NoticedGap,
@@ -496,6 +497,18 @@ class MirroredDocumentAdmin(RecordAdmin):
     search_fields = ("=remote_id",)
     exclude = ("body",)
     heavy = ("body",)
+
+
+@admin.register(MirroredIncident)
+class MirroredIncidentAdmin(RecordAdmin):
+    """What happened to incidents is shown on the pages that count it, to those who may see them there."""
+
+    list_display = ("connection", "remote_id", "created", "is_open", "is_stale", "read_at")
+    list_filter = ("is_open", "is_stale")
+    list_select_related = ("connection",)
+    search_fields = ("=remote_id",)
+    exclude = ("body", "entries")
+    heavy = ("body", "entries")
 
 
 @admin.register(PastShift)

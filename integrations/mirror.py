@@ -17,13 +17,12 @@ import hashlib
 import itertools
 import logging
 import math
-import re
 import secrets
 import threading
 import time
 import zlib
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -37,8 +36,24 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
+from integrations import mirror_history, mirror_tasks
 from integrations.actions import bounds_of, suspension
-from integrations.models import Connection, Mirror, MirroredDocument, MirrorPart, PastKnown, PastShift
+from integrations.mirror_tasks import (
+    AT_ONCE,
+    DAY,
+    IF_OURS,
+    Ask,
+    Came,
+    Cannot,
+    Document,
+    Got,
+    Task,
+    Trouble,
+    encode,
+    fits,
+    unpacked,
+)
+from integrations.models import Connection, Mirror, MirroredDocument, MirroredIncident, MirrorPart, PastKnown, PastShift
 from integrations.pagerduty.analysis import reading
 from integrations.pagerduty.analysis.model import (
     Account,
@@ -58,24 +73,13 @@ from policies.querysets import known
 
 log = logging.getLogger(__name__)
 Kind = MirrorPart.Kind
-Document = dict[str, Any]
 
 JOB: Final = "mirror"
-DAY: Final = 86_400
-HOUR: Final = 3_600
-BACK_DAYS: Final = 14
-AHEAD_DAYS: Final = 85
-"""Twelve weeks from whatever hour of today."""
 INCIDENT_DAYS: Final = 84
 """Twelve whole weeks, so that each hour of the week has been as often as every other."""
 RATED_DAYS: Final = 7
 """As many days must be known before anything is said of incidents an hour."""
 
-PAGE: Final = 100
-FARTHEST: Final = 10_000
-"""PagerDuty lists no further by offset."""
-AT_ONCE: Final = 4
-"""Tasks that are asked for at the same time, of one to three calls each."""
 MOST_CALLS: Final = 3
 SHARE: Final = 0.25
 """Of the rate limit, a minute."""
@@ -100,8 +104,6 @@ UNMADE_SECONDS: Final = 60.0
 on record."""
 REFUSED_MINUTES: Final = 60
 """After which a part that was refused as a whole is tried again."""
-INCIDENT_CALLS: Final = 240
-"""Of one reading of incidents: what is left is the next one's."""
 GONE_DAYS: Final = 30
 """How long what is gone is kept, schedules aside: their past is asked for."""
 
@@ -117,18 +119,23 @@ MINUTES: Final[Mapping[str, int]] = {
     Kind.USERS: 240,
     Kind.TEAMS: 240,
     Kind.INCIDENTS: 1_440,
+    Kind.HISTORY: 5,
+    Kind.SHIFTS: 1_440,
+    Kind.EARLIER: 60,
 }
 ESSENTIAL: Final = (Kind.SCHEDULES, Kind.SCHEDULES_V3, Kind.POLICIES, Kind.SERVICES)
 """What pages tell is as old as the oldest of these."""
+_ONCE: Final = frozenset({Kind.INCIDENTS, *mirror_history.BACKWARDS})
+"""What does not change once it was read: nobody can ask for it anew."""
+_TASKS: Final = {**mirror_tasks.TASKS, **mirror_history.TASKS}
+_LISTS: Final = frozenset({"list", "days"}) | mirror_history.LISTS
+"""Tasks without which a reading is not whole."""
+_TOGETHER: Final = frozenset({"one", "page", "incident", "log", "past"})
+"""Tasks of which several are asked for at once: of others, the one before says what the next is."""
 _STOPPED: Final = frozenset({"stopped", "suspended", "no_connection", "error"})
 """Rules whose denial is of everything, not of one part."""
 
-_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-IF_OURS: Final = "if ours"
-"""Of a task: whether the bounds hold what it asks for is not known, and nobody is told where they do not."""
 BUSY: Final = "It is being read already."
-
-encode: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
 # What is told
@@ -149,6 +156,8 @@ class Part:
     """What could not be read, and why, as a sentence; empty: nothing."""
     running: bool
     """Whether a reading of it is under way."""
+    since: dt.datetime | None = None
+    """Of what happens all the time: how far back it is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +289,7 @@ def _kept(connection: Connection, mirror: Mirror | None, rows: Sequence[MirrorPa
             row.count,
             row.problem,
             held and row.begun_at is not None and row.ended_at is None,
+            None if row.since is None else dt.datetime.fromtimestamp(row.since, dt.UTC),
         )
         for row in sorted(rows, key=lambda row: order.index(row.kind) if row.kind in order else len(order))
     }
@@ -418,10 +428,6 @@ def _refill(cached: _Cached, connection_id: UUID) -> None:
     )
 
 
-def unpacked(body: bytes | memoryview) -> Any:
-    return msgspec.json.decode(zlib.decompress(bytes(body)))
-
-
 def _parse(row: MirroredDocument) -> _Read:
     document = unpacked(row.body)
     names: dict[str, str] = {}
@@ -543,6 +549,11 @@ def _rates(read: Mapping[tuple[str, str], _Read]) -> dict[str, tuple[float, ...]
     }
 
 
+def is_within(mirror: Mirror, connection: Connection) -> bool:
+    """Whether it was read within the bounds that the connection has now."""
+    return mirror.bounds == _bounds(connection)
+
+
 def _bounds(connection: Connection) -> str:
     bounds = bounds_of(connection)
     told = [bounds.whole_account, *(sorted(ids) for ids in (bounds.team_ids, bounds.service_ids, bounds.account_wide))]
@@ -562,46 +573,6 @@ class Stopped(Exception):
 
 class _Lost(Exception):
     """Somebody else holds the lease."""
-
-
-class _Cannot(Exception):
-    """This is refused, and will be the next time: says why. ``status``: PagerDuty's, or 0 where the portal refused."""
-
-    def __init__(self, why: str, status: int = 0) -> None:
-        super().__init__(why)
-        self.status = status
-
-
-class _Trouble(Exception):
-    """PagerDuty failed on this; it may be tried again."""
-
-
-Came = tuple[str, str, Any, Span | None]
-"""A document that came: kind, id, JSON, and the window that it renders."""
-Task = list[Any]
-"""``[what, …]``: one thing to ask for, as JSON keeps it."""
-Ask = Callable[[str, Mapping[str, Any] | None], Awaitable[Any]]
-
-
-@dataclass(slots=True)
-class _Got:
-    """What came of a task."""
-
-    documents: list[Came] = field(default_factory=list)
-    seen: list[str] = field(default_factory=list)
-    """Ids that are there, whether they were read or not."""
-    tasks: list[Task] = field(default_factory=list)
-    """What is to be asked for next."""
-    first: bool = False
-    """Whether ``tasks`` go before what waits already."""
-    missed: str = ""
-    """What could not be read, and why."""
-    kept: Mapping[str, Any] = field(default_factory=dict)
-    """What the reading's state keeps of it."""
-    outside: str = ""
-    """An id that was tried and is another's: it is not tried again for a day."""
-    wrong: bool = False
-    """Whether the whole reading is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -647,9 +618,11 @@ def _is_due(kind: str, parts: Mapping[str, MirrorPart], mirror: Mirror, now: dt.
     part = parts.get(kind)
     if kind == Kind.CHANGES and ((whole := parts.get(Kind.SCHEDULES)) is None or whole.as_of is None):
         return False  # The first reading of schedules reads their overrides, too.
+    if not mirror_history.is_due(kind, parts):
+        return False
     if part is None or part.begun_at is None or part.ended_at is None:
         return True
-    if mirror.asked_at is not None and mirror.asked_at > part.begun_at and kind != Kind.INCIDENTS:
+    if mirror.asked_at is not None and mirror.asked_at > part.begun_at and kind not in _ONCE:
         return True
     minutes = MINUTES[kind]
     if kind == Kind.SCHEDULES_V3:
@@ -678,20 +651,31 @@ def ask_for(connection: Connection, *, by: str, changed: bool = False) -> bool:
 
 
 def sync(
-    connection: Connection, *, by: str, seconds: float = SECONDS_A_RUN, calls: int = CALLS_A_RUN, again: bool = False
+    connection: Connection,
+    *,
+    by: str,
+    seconds: float = SECONDS_A_RUN,
+    calls: int = CALLS_A_RUN,
+    again: bool = False,
+    earlier: bool = True,
 ) -> Run:
     """Read what is due of a connection, for ``seconds`` and ``calls`` at most (a step that was begun is ended). Outside of
-    ``atomic()``. ``again``: all of it is due. Where somebody reads already nothing is done, and that is told."""
+    ``atomic()``. ``again``: all of it is due. ``earlier``: what happened within the year before it was read first, too, which
+    may take hours. Where somebody reads already nothing is done, and that is told."""
     if database.in_atomic_block:
         raise RuntimeError("A mirror cannot be read inside a transaction: the journal would wait for it for ever.")
     Mirror.objects.get_or_create(connection=connection, defaults={"bounds": _bounds(connection)})
-    return _Sync(connection, by, seconds, calls).run(again=again)
+    kinds = [kind for kind in MINUTES if earlier or kind not in mirror_history.BACKWARDS]
+    return _Sync(connection, by, seconds, calls, kinds).run(again=again)
 
 
 class _Sync:
     """One run."""
 
-    def __init__(self, connection: Connection, by: str, seconds: float, calls: int) -> None:
+    def __init__(
+        self, connection: Connection, by: str, seconds: float, calls: int, kinds: Sequence[str] = tuple(MINUTES)
+    ) -> None:
+        self.kinds = kinds
         self.connection = Connection.objects.select_related("team").get(pk=connection.pk)
         self.by = by
         self.until = time.monotonic() + seconds
@@ -700,7 +684,6 @@ class _Sync:
         self.calls = self.written = self.troubles = 0
         self.limit, self.remaining, self.reset = USUAL_LIMIT, USUAL_LIMIT, 0.0
         self.minute = self.minute_calls = 0
-        self.part_calls = 0
 
     def run(self, *, again: bool) -> Run:
         now = timezone.now()
@@ -760,6 +743,7 @@ class _Sync:
             return
         with self._holding():
             MirroredDocument.objects.filter(connection=self.connection).delete()
+            MirroredIncident.objects.filter(connection=self.connection).delete()
             MirrorPart.objects.filter(connection=self.connection).delete()
             Mirror.objects.filter(pk=mirror.pk).update(bounds=bounds, version=F("version") + 1)
         mirror.bounds = bounds
@@ -772,7 +756,7 @@ class _Sync:
 
     def _parts(self, mirror: Mirror) -> bool:
         """Whether all that was due is read."""
-        for kind in MINUTES:
+        for kind in self.kinds:
             while True:
                 parts = {part.kind: part for part in MirrorPart.objects.filter(connection=self.connection)}
                 if not _is_due(kind, parts, mirror, timezone.now()):
@@ -813,29 +797,31 @@ class _Sync:
             part.begun_at, part.ended_at, part.calls = now, None, 0
             today = now.date().isoformat()
             outside = {id: day for id, day in part.state.get("outside", {}).items() if day == today}
-            queue = [task for task in self._begin(kind) if not (task[-1] == IF_OURS and task[1] in outside)]
+            queue = [task for task in self._begin(part, now) if not (task[-1] == IF_OURS and task[1] in outside)]
             looks = part.state.get("looks", {})
             part.state = {"queue": queue, "seen": [], "missed": [], "looks": looks, "outside": outside}
         state = part.state
         queue = state["queue"]
-        # Lists are walked page by page: what the next page is, the one before says.
+        mirror_history.unfold(self.connection, part)
         count = 1
-        while queue and queue[0][0] == "one" and count < min(AT_ONCE, len(queue)) and queue[count][0] == "one":
+        while (
+            queue and queue[0][0] in _TOGETHER and count < min(AT_ONCE, len(queue)) and queue[count][0] == queue[0][0]
+        ):
             count += 1
         taken, state["queue"] = queue[:count], queue[count:]
         before = self.calls
-        self.part_calls = part.calls
+        state["calls"] = part.calls
         results = self._ask_for(kind, state, taken) if taken else []
         part.calls += self.calls - before
-        documents: list[Came] = []
+        came: list[Got] = []
         stopped: Stopped | None = None
         again: list[Task] = []
         for task, result in zip(taken, results, strict=True):
             match result:
-                case _Got():
-                    documents += result.documents
+                case Got():
+                    came.append(result)
                     self._take(state, result)
-                case _Trouble():
+                case Trouble():
                     self.troubles += 1
                     if self.troubles >= TROUBLES:
                         stopped = Stopped(str(result), wait=120)
@@ -846,11 +832,11 @@ class _Sync:
                 case _:
                     raise result
         state["queue"] = again + state["queue"]
-        self._write(part, documents, mirror)
+        self._write(part, came, mirror)
         if stopped is not None:
             raise stopped
 
-    def _take(self, state: Document, got: _Got) -> None:
+    def _take(self, state: Document, got: Got) -> None:
         state["seen"] = list(dict.fromkeys([*state["seen"], *got.seen]))
         state["queue"] = [*got.tasks, *state["queue"]] if got.first else [*state["queue"], *got.tasks]
         state |= got.kept
@@ -864,21 +850,21 @@ class _Sync:
     def _tried(self, state: Document, task: Task, why: str) -> list[Task]:
         """A task that failed: again, unless it has failed often enough."""
         tries: dict[str, int] = state.setdefault("tries", {})
-        name = "/".join(str(part) for part in task[:4])
+        name = "/".join(str(part) for part in task[:5] if not isinstance(part, dict))
         tries[name] = tries.get(name, 0) + 1
         if tries[name] < TRIES:
             return [task]
         state["missed"].append(why)
-        if task[0] in ("list", "days"):
+        if task[0] in _LISTS:
             state |= {"wrong": True, "queue": []}
         else:
             state["seen"].append(task[1])  # Whether it is there is not known: it is not gone.
         return []
 
-    def _ask_for(self, kind: str, state: Document, tasks: Sequence[Task]) -> list[_Got | BaseException]:
+    def _ask_for(self, kind: str, state: Document, tasks: Sequence[Task]) -> list[Got | BaseException]:
         from integrations.gateway import runtime
 
-        async def all_at_once(started: runtime.Runtime) -> list[_Got | BaseException]:
+        async def all_at_once(started: runtime.Runtime) -> list[Got | BaseException]:
             async def ask(path: str, query: Mapping[str, Any] | None = None) -> Any:
                 return await self._ask(started, path, query)
 
@@ -887,23 +873,23 @@ class _Sync:
 
         return runtime.wait_for(all_at_once, (settings.CALL_TIME_LIMIT + 5) * MOST_CALLS)
 
-    async def _one(self, kind: str, state: Document, task: Task, ask: Ask) -> _Got:
+    async def _one(self, kind: str, state: Document, task: Task, ask: Ask) -> Got:
         try:
-            return await _TASKS[task[0]](self, kind, state, task, ask)
-        except _Cannot as cannot:
-            if task[0] in ("list", "days"):
-                return _Got(missed=str(cannot), wrong=True, kept={"refused": True})
+            return await _TASKS[task[0]](kind, state, task, ask)
+        except Cannot as cannot:
+            if task[0] in _LISTS:
+                return Got(missed=str(cannot), wrong=True, kept={"refused": True})
             if cannot.status == 404 and task[-1] != IF_OURS:
-                return _Got()
+                return Got()
             if len(task) > 2 and task[2] == IF_OURS:
-                return _Got(outside=task[1])
-            return _Got(seen=[task[1]], missed=str(cannot))
+                return Got(outside=task[1])
+            return Got(seen=[task[1]], missed=str(cannot))
 
     async def _ask(self, started: Any, path: str, query: Mapping[str, Any] | None) -> Any:
         """One read through the pipeline: the answer's JSON.
 
         Raises:
-            Stopped, _Cannot, _Trouble: see each.
+            Stopped, Cannot, Trouble: see each.
         """
         self.calls += 1
         self.minute_calls += 1
@@ -915,9 +901,9 @@ class _Sync:
             self._note(came)
         if reply is None:
             if verdict is not None and not verdict.allowed and verdict.rule not in _STOPPED and answer.status != 503:
-                raise _Cannot(answer.problem)
+                raise Cannot(answer.problem, rule=verdict.rule)
             if verdict is not None and verdict.rule == "bounds":
-                raise _Trouble(answer.problem)
+                raise Trouble(answer.problem)
             raise Stopped(answer.problem or "The portal could not make the call.", wait=UNMADE_SECONDS)
         if reply.status == 429:
             wait = _seconds(reply.header("retry-after")) or _seconds(reply.header("ratelimit-reset")) or 60.0
@@ -925,15 +911,15 @@ class _Sync:
         if reply.status == 401:
             raise Stopped(f"{answer.problem} {answer.remedy}", wait=600)
         if answer.problem or reply.status >= 500:
-            raise _Trouble(answer.problem or f"PagerDuty answered {reply.status}.")
+            raise Trouble(answer.problem or f"PagerDuty answered {reply.status}.")
         if reply.status >= 400:
-            raise _Cannot(_refusal(reply.status, reply.body), reply.status)
+            raise Cannot(_refusal(reply.status, reply.body), reply.status)
         try:
             document = msgspec.json.decode(reply.body)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            raise _Trouble("PagerDuty's answer could not be read.") from None
+            raise Trouble("PagerDuty's answer could not be read.") from None
         if not isinstance(document, dict):
-            raise _Trouble("PagerDuty's answer is none that was asked for.")
+            raise Trouble("PagerDuty's answer is none that was asked for.")
         return document
 
     def _note(self, reply: Any) -> None:
@@ -954,18 +940,22 @@ class _Sync:
                 raise _Lost
             yield
 
-    def _write(self, part: MirrorPart, documents: Sequence[Came], mirror: Mirror) -> None:
+    def _write(self, part: MirrorPart, came: Sequence[Got], mirror: Mirror) -> None:
         """What a step brought, and where its part stands now: together, or neither."""
         now = timezone.now()
         ends = not part.state["queue"]
         # What takes the processor's time comes first: while it writes, nobody else can on SQLite.
+        documents = [each for got in came for each in got.documents]
         new, changed, over = self._prepare(documents, now)
+        incidents = mirror_history.prepared(self.connection.pk, came, now)
         with self._holding():
             MirroredDocument.objects.bulk_create(new)
             for pk, values in changed:
                 MirroredDocument.objects.filter(pk=pk).update(**values)
             for each in over:
                 self._add_past(each)
+            # With a number of their own: what is parsed of the rest is not parsed again for these.
+            self.written += mirror_history.write(self.connection.pk, incidents, came)
             count = len(new) + len(changed)
             if part.kind == Kind.POLICIES and count:
                 self._look_for_strangers(documents)
@@ -975,6 +965,9 @@ class _Sync:
                 self.written += count
                 Mirror.objects.filter(pk=mirror.pk).update(version=F("version") + 1)
             part.save()
+        self._pause()
+
+    def _pause(self) -> None:
         if database.vendor == "sqlite":
             time.sleep(PAUSE_SECONDS)
 
@@ -995,7 +988,7 @@ class _Sync:
     ) -> tuple[list[MirroredDocument], list[tuple[int, dict[str, Any]]], list[_Over]]:
         """The documents that are new, those that are others than before (by number), and what of theirs is past. Whoever holds
         the lease is the only one who changes any of them."""
-        packed = {(kind, id): (encode(document), window) for kind, id, document, window in documents if _fits(id)}
+        packed = {(kind, id): (encode(document), window) for kind, id, document, window in documents if fits(id)}
         by_kind: dict[str, list[str]] = {}
         for kind, id in packed:
             by_kind.setdefault(kind, []).append(id)
@@ -1077,9 +1070,13 @@ class _Sync:
             part.as_of = part.begun_at
             changed = self._end_whole(part, state, rows, now)
         part.count = rows.filter(gone_at=None).count()
+        if part.kind in mirror_history.KINDS:
+            mirror_history.end(self.connection.pk, part, now)
         return changed
 
     def _end_whole(self, part: MirrorPart, state: Document, rows: Any, now: dt.datetime) -> int:
+        if part.kind in mirror_history.KINDS:
+            return 0
         if part.kind == Kind.CHANGES:
             return self._end_changes(part, state, now)
         if part.kind == Kind.INCIDENTS:
@@ -1133,8 +1130,11 @@ class _Sync:
 
     # What to ask for
 
-    def _begin(self, kind: str) -> list[Task]:
+    def _begin(self, part: MirrorPart, now: dt.datetime) -> list[Task]:
         """The first tasks of a part's reading."""
+        kind = part.kind
+        if kind in mirror_history.KINDS:
+            return mirror_history.begin(self.connection, part, now)
         bounds = bounds_of(self.connection)
         services_alone = not bounds.whole_account and not bounds.team_ids
         match kind:
@@ -1196,11 +1196,6 @@ class _Sync:
         return spans
 
 
-def _fits(id: Any) -> bool:
-    """Whether it is an id that can stand in an address."""
-    return isinstance(id, str) and _ID.fullmatch(id) is not None
-
-
 def _seconds(value: str) -> float | None:
     try:
         number = float(value)
@@ -1219,265 +1214,3 @@ def _refusal(status: int, body: bytes) -> str:
     except (msgspec.DecodeError, AttributeError, TypeError, UnicodeDecodeError, RecursionError):
         pass
     return shown(f"PagerDuty answered {status}{f': {why}' if why else ''}".rstrip("."), 300) + "."
-
-
-# The tasks. Each asks for one thing, and says what is to be asked for then.
-
-
-def _window(now: float) -> Span:
-    """What schedules are rendered for: whole days, so that the same question has the same answer for a day."""
-    today = int(now) // DAY * DAY
-    return Span(today - BACK_DAYS * DAY, today + AHEAD_DAYS * DAY)
-
-
-def _iso(at: int) -> str:
-    return dt.datetime.fromtimestamp(at, dt.UTC).isoformat().replace("+00:00", "Z")
-
-
-def _asked_window(window: Span) -> dict[str, str]:
-    return {"since": _iso(window.start), "until": _iso(window.end)}
-
-
-_LISTS: Final[Mapping[str, tuple[str, str, tuple[Mapping[str, Any], ...]]]] = {
-    Kind.SERVICES: ("/services", "services", ({},)),
-    Kind.POLICIES: (
-        "/escalation_policies",
-        "escalation_policies",
-        ({"include[]": ["escalation_rule_assignment_strategies"]}, {}),
-    ),
-    Kind.SCHEDULES_V3: ("/v3/schedules", "schedules", ({},)),
-    Kind.USERS: ("/users", "users", ({"include[]": ["contact_methods", "notification_rules"]}, {})),
-    Kind.TEAMS: ("/teams", "teams", ({},)),
-    Kind.ONCALLS: ("/oncalls", "oncalls", ({},)),
-}
-"""Kind → path, the key that the rows stand under, and queries: the first, or where it is refused the next."""
-_ONES: Final[Mapping[str, tuple[str, str]]] = {
-    Kind.SERVICES: ("/services/{}", "service"),
-    Kind.POLICIES: ("/escalation_policies/{}", "escalation_policy"),
-    Kind.TEAMS: ("/teams/{}", "team"),
-}
-_LESS: Final[Mapping[str, str]] = {
-    Kind.USERS: "Contact methods and notification rules could not be read.",
-    Kind.POLICIES: "How levels choose among their targets could not be read.",
-}
-"""What is missing where the first query is refused."""
-
-
-async def _list(run: _Sync, kind: str, state: Document, task: Task, ask: Ask) -> _Got:
-    """``["list", offset, which query]``: a page."""
-    _, offset, which = task
-    if kind in (Kind.SCHEDULES, Kind.CHANGES):
-        return await _listed(kind, state, task, ask)
-    path, name, queries = _LISTS[kind]
-    try:
-        answer = await ask(path, {**queries[which], "limit": PAGE, "offset": offset})
-    except _Cannot as cannot:
-        if offset == 0 and which + 1 < len(queries):
-            return _Got(tasks=[["list", 0, which + 1]], first=True, missed=f"{_LESS[kind]} {cannot}")
-        raise
-    rows = _rows(answer, name)
-    got = _Got()
-    if kind == Kind.ONCALLS:
-        return _of_policies(state, rows, answer, offset)
-    for row in rows:
-        if not _fits(row.get("id")):
-            continue
-        got.seen.append(row["id"])
-        if kind == Kind.SCHEDULES_V3:
-            got.tasks.append(["one", row["id"]])
-        else:
-            got.documents.append((kind, row["id"], row, None))
-    if (following := _following(answer, offset, len(rows))) is not None:
-        got.tasks.insert(0, ["list", following, which])
-        got.first = True
-    got.missed = _cut_short(answer, following)
-    return got
-
-
-def _rows(answer: Document, name: str) -> list[Document]:
-    rows = answer.get(name)
-    if not isinstance(rows, list):
-        raise _Trouble("PagerDuty's answer is none that was asked for.")
-    return [row for row in rows if isinstance(row, dict)]
-
-
-def _following(answer: Document, offset: int, count: int) -> int | None:
-    """The offset of the next page; None: there is none, or none that PagerDuty lists."""
-    following = offset + max(count, 1)
-    return following if answer.get("more") and following + PAGE <= FARTHEST else None
-
-
-def _cut_short(answer: Document, following: int | None) -> str:
-    """What is missing where PagerDuty has more and lists no further; empty: nothing."""
-    return f"PagerDuty lists no more than {FARTHEST:,} of them." if following is None and answer.get("more") else ""
-
-
-def _of_policies(state: Document, rows: list[Document], answer: Document, offset: int) -> _Got:
-    """Who is on call, a document for each policy: complete with the last page."""
-    gathered: dict[str, list[Document]] = {id: list(of) for id, of in state.get("rows", {}).items()}
-    for row in rows:
-        policy = str((row.get("escalation_policy") or {}).get("id", ""))
-        if _fits(policy):
-            told = {name: {"id": (row.get(name) or {}).get("id", "")} for name in ("user", "schedule")}
-            gathered.setdefault(policy, []).append({"escalation_level": row.get("escalation_level"), **told})
-    if (following := _following(answer, offset, len(rows))) is not None:
-        return _Got(tasks=[["list", following, 0]], kept={"rows": gathered})
-    documents: list[Came] = [(Kind.ONCALLS, id, of, None) for id, of in gathered.items()]
-    return _Got(documents, seen=list(gathered), missed=_cut_short(answer, following), kept={"rows": {}})
-
-
-async def _one(run: _Sync, kind: str, state: Document, task: Task, ask: Ask) -> _Got:
-    """``["one", id, …]``: a document by its id."""
-    id = task[1]
-    if kind in (Kind.SCHEDULES, Kind.CHANGES):
-        zone = task[2] if len(task) > 2 and task[2] != IF_OURS else ""
-        return await _schedule(id, zone, ask)
-    if kind == Kind.SCHEDULES_V3:
-        return await _schedule_v3(id, ask)
-    path, name = _ONES[kind]
-    found = (await ask(path.format(id), None)).get(name)
-    if not isinstance(found, dict):
-        raise _Trouble("PagerDuty's answer is none that was asked for.")
-    return _Got([(kind, id, found, None)], seen=[id])
-
-
-async def _schedule(id: str, zone: str, ask: Ask) -> _Got:
-    """A schedule of layers in its own zone: in another one's, restrictions would be read at wrong hours."""
-    window = _window(time.time())
-    asked = _asked_window(window)
-    if not zone:
-        zone = _inner(await ask(f"/schedules/{id}", None)).get("time_zone") or "UTC"
-    found = _inner(await ask(f"/schedules/{id}", {**asked, "time_zone": zone}))
-    for layer in found.get("schedule_layers") or ():
-        # What each layer would be alone: most of the document, and rendered here where it is needed.
-        layer.pop("rendered_schedule_entries", None)
-    overrides = None
-    if ((found.get("overrides_subschedule") or {}).get("rendered_schedule_entries")) or ():
-        answer = await ask(f"/schedules/{id}/overrides", {**asked, "overflow": "true"})
-        overrides = _rows(answer, "overrides")
-    return _Got([(Kind.SCHEDULES, id, {"schedule": found, "overrides": overrides}, window)], seen=[id])
-
-
-async def _schedule_v3(id: str, ask: Ask) -> _Got:
-    window = _window(time.time())
-    asked = _asked_window(window)
-    found = _inner(await ask(f"/v3/schedules/{id}", {**asked, "include[]": ["final_schedule"]}))
-    for name in ("custom_shifts", "overrides"):
-        rows: list[Document] = []
-        following: int | None = 0
-        while following is not None:
-            answer = await ask(
-                f"/v3/schedules/{id}/{name}", {**asked, "overflow": "true", "limit": PAGE, "offset": following}
-            )
-            page = _rows(answer, name)
-            rows += page
-            following = _following(answer, following, len(page)) if page else None
-        found[name] = rows
-    return _Got([(Kind.SCHEDULES_V3, id, {"schedule": found}, window)], seen=[id])
-
-
-def _inner(answer: Document) -> Document:
-    found = answer.get("schedule")
-    if not isinstance(found, dict):
-        raise _Trouble("PagerDuty's answer is none that was asked for.")
-    return found
-
-
-async def _listed(kind: str, state: Document, task: Task, ask: Ask) -> _Got:
-    """``["list", offset, which]``: a page of the list of schedules, with their layers (0), with their overrides (1), or as it
-    is (2). What of that is not as it was when it was looked at last is read by itself; of ``SCHEDULES`` all is."""
-    _, offset, which = task
-    window = _window(time.time())
-    query: dict[str, Any] = {"limit": PAGE, "offset": offset}
-    if which < len(LOOKED_AT):
-        query |= {"include[]": [LOOKED_AT[which]], "time_zone": "UTC"}
-    if which == 1:
-        query |= _asked_window(window._replace(start=window.start + BACK_DAYS * DAY))
-    try:
-        answer = await ask("/schedules", query)
-    except _Cannot:
-        if kind == Kind.SCHEDULES and which == 2:
-            raise
-        # Then only the reading of each schedule by itself tells what has changed.
-        again = [["list", 0, 2]] if kind == Kind.SCHEDULES and which == 0 and offset == 0 else []
-        return _Got(tasks=again, first=True, kept={"blind": True})
-    rows = [row for row in _rows(answer, "schedules") if _fits(row.get("id"))]
-    got = _Got(seen=[row["id"] for row in rows])
-    looks: dict[str, list[str]] = {id: list(of) for id, of in state.get("looks", {}).items()}
-    queued = {each[1] for each in state["queue"] if each[0] == "one"}
-    for row in rows:
-        id, zone = row["id"], row.get("time_zone") or ""
-        look = looks.setdefault(id, ["", ""])
-        found = _look(row, which)
-        if not found:
-            got.kept = {"blind": True}  # PagerDuty is known to leave it out.
-        is_new = found != look[which] if which < len(LOOKED_AT) else False
-        if which < len(LOOKED_AT):
-            look[which] = found
-        if (kind == Kind.SCHEDULES and which != 1) or (kind == Kind.CHANGES and is_new and id not in queued):
-            got.tasks.append(["one", id, zone])
-    got.kept = {**got.kept, "looks": looks}
-    if (following := _following(answer, offset, len(rows))) is not None:
-        got.tasks.insert(0, ["list", following, which])
-    got.missed = _cut_short(answer, following)
-    got.first = True
-    return got
-
-
-LOOKED_AT: Final = ("schedule_layers", "overrides_subschedule")
-
-
-def _look(row: Document, which: int) -> str:
-    """A digest of what a list tells of a schedule; empty: it does not tell."""
-    if which >= len(LOOKED_AT) or LOOKED_AT[which] not in row:
-        return ""
-    told: Any
-    if which == 1:
-        entries = (row["overrides_subschedule"] or {}).get("rendered_schedule_entries") or []
-        # Cut at the window's start, which moves: whose it is and when it ends tells one.
-        told = [[entry.get("end"), (entry.get("user") or {}).get("id")] for entry in entries]
-    else:
-        layers = [
-            {key: value for key, value in layer.items() if not key.startswith("rendered")}
-            for layer in row["schedule_layers"] or ()
-        ]
-        told = [row.get(name) for name in ("name", "time_zone", "teams", "escalation_policies")] + [layers]
-    return hashlib.sha256(encode(told)).hexdigest()[:16]
-
-
-async def _counted(run: _Sync, kind: str, state: Document, task: Task, ask: Ask) -> _Got:
-    """``["days", first, after the last, offset, counts]``: a page of the incidents of some days. Of these a service and the hour
-    of their beginning is all that is kept."""
-    _, first, after, offset, counts = task
-    if run.part_calls >= INCIDENT_CALLS:
-        return _Got()
-    query = {"since": f"{first}T00:00:00Z", "until": f"{after}T00:00:00Z", "sort_by": "created_at:asc"}
-    answer = await ask("/incidents", {**query, "limit": PAGE, "offset": offset})
-    rows = _rows(answer, "incidents")
-    counts = {day: {service: list(hours) for service, hours in of.items()} for day, of in counts.items()}
-    for row in rows:
-        at, service = str(row.get("created_at")), (row.get("service") or {}).get("id")
-        if _fits(service) and len(at) >= 13 and first <= at[:10] < after and at[11:13].isdigit():
-            counts.setdefault(at[:10], {}).setdefault(service, [0] * 24)[int(at[11:13]) % 24] += 1
-    days = [dt.date.fromisoformat(first) + dt.timedelta(days=n) for n in range(_days_between(first, after))]
-    if answer.get("more") and rows:
-        following = offset + len(rows)
-        if following + PAGE <= FARTHEST:
-            return _Got(tasks=[["days", first, after, following, counts]], first=True)
-        if len(days) > 1:
-            # More than PagerDuty lists at once: day by day, then.
-            one = dt.timedelta(days=1)
-            each = [["days", day.isoformat(), (day + one).isoformat(), 0, {}] for day in reversed(days)]
-            return _Got(tasks=each, first=True)
-    return _Got([(Kind.INCIDENTS, day.isoformat(), counts.get(day.isoformat(), {}), None) for day in days])
-
-
-def _days_between(first: str, after: str) -> int:
-    return (dt.date.fromisoformat(after) - dt.date.fromisoformat(first)).days
-
-
-_TASKS: Final[Mapping[str, Callable[[_Sync, str, Document, Task, Ask], Awaitable[_Got]]]] = {
-    "list": _list,
-    "one": _one,
-    "days": _counted,
-}

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('integrations', '0008_notices'),
+        ('integrations', '0009_history'),
     ]
 
     operations = [

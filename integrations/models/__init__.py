@@ -2,7 +2,7 @@ from integrations.models.attempt import Attempt
 from integrations.models.connection import Connection, ConnectionKey, ConnectionTest, RunningTest
 from integrations.models.feed import Feed
 from integrations.models.intended import IntendedGap
-from integrations.models.mirror import Mirror, MirroredDocument, MirrorPart, PastKnown, PastShift
+from integrations.models.mirror import Mirror, MirroredDocument, MirroredIncident, MirrorPart, PastKnown, PastShift
 from integrations.models.mutes import MutedFinding
 from integrations.models.notices import CheckRun, Delivery, NoticedGap, NoticeSettings, StandingCheck, Watch, Webhook
 
@@ -18,6 +18,7 @@ __all__ = [
     "Mirror",
     "MirrorPart",
     "MirroredDocument",
+    "MirroredIncident",
     "MutedFinding",
     "NoticeSettings",
     "NoticedGap",

@@ -32,6 +32,7 @@ class Mirror(models.Model):
     minute_calls = models.PositiveIntegerField(default=0, help_text="That were made in that minute.")
     wait_until = models.DateTimeField(null=True, blank=True, help_text="PagerDuty asked not to be asked before.")
     told = models.CharField(max_length=500, blank=True, help_text="Why the newest run ended early; empty: it did not.")
+    history = models.PositiveBigIntegerField(default=0, help_text="Moves with every incident that changed.")
 
     objects = MirrorQuerySet.as_manager()
 
@@ -59,6 +60,9 @@ class MirrorPart(models.Model):
         ONCALLS = "oncalls", "who is on call"
         CHANGES = "changes", "overrides and changes of schedules"
         INCIDENTS = "incidents", "incidents an hour"
+        HISTORY = "history", "incidents and what happened to them"
+        SHIFTS = "shifts", "earlier shifts"
+        EARLIER = "earlier", "earlier incidents"
 
     connection = models.ForeignKey(Connection, on_delete=models.CASCADE, related_name="mirror_parts")
     kind = models.CharField(max_length=16, choices=Kind.choices)
@@ -76,6 +80,9 @@ class MirrorPart(models.Model):
     calls = models.PositiveIntegerField(default=0, help_text="That the reading has taken.")
     problem = models.CharField(max_length=500, blank=True, help_text="What could not be read, and why.")
     problem_at = models.DateTimeField(null=True, blank=True)
+    # Of what happens all the time: from when to when it was read.
+    since = models.BigIntegerField(null=True, blank=True, help_text="Unix time.")
+    until = models.BigIntegerField(null=True, blank=True)
 
     objects = MirrorPartQuerySet.as_manager()
 
@@ -118,6 +125,47 @@ class MirroredDocument(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.remote_id}"
+
+
+class MirroredIncidentQuerySet(OwnedQuerySet["MirroredIncident"]):
+    team_path = "connection__team"
+
+
+class MirroredIncident(models.Model):
+    """One incident and what happened to it, as far as that was read: ``integrations/mirror_history.py`` packs and merges it."""
+
+    connection = models.ForeignKey(Connection, on_delete=models.CASCADE, related_name="mirrored_incidents")
+    remote_id = models.CharField(max_length=64, help_text="PagerDuty's.")
+    created = models.BigIntegerField(
+        help_text="Unix time; of one whose document was not read yet, of the first that is known to have happened to it."
+    )
+    is_open = models.BooleanField(default=False, help_text="Whether it was not resolved when it was read.")
+    is_stale = models.BooleanField(
+        default=False, help_text="Whether something happened to it after its document was read."
+    )
+    read_at = models.BigIntegerField(default=0, help_text="When its document was read: Unix time; 0: not yet.")
+    change = models.BigIntegerField(help_text="The mirror's number when it changed last.")
+    body = models.BinaryField(help_text="Itself and its steps; empty: PagerDuty tells of it no more.")
+    entries = models.BinaryField(
+        help_text="Digests of the ids of the log entries that its steps are of, in their order."
+    )
+
+    objects = MirroredIncidentQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["connection", "created", "remote_id"]
+        constraints = [models.UniqueConstraint(fields=["connection", "remote_id"], name="one_mirrored_incident")]
+        indexes = [
+            models.Index(fields=["connection", "change"], name="mirrored_incident_change"),
+            models.Index(
+                fields=["connection"],
+                name="mirrored_incident_unsettled",
+                condition=models.Q(is_open=True) | models.Q(is_stale=True),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"incident {self.remote_id}"
 
 
 class PastShiftQuerySet(OwnedQuerySet["PastShift"]):

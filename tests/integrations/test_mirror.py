@@ -22,7 +22,7 @@ from django.db import connections
 from django.db.models import F
 from django.utils import timezone
 
-from integrations import actions, mirror, tasks
+from integrations import actions, mirror, mirror_history, mirror_tasks, tasks
 from integrations.gateway import runtime
 from integrations.models import Connection, Mirror, MirroredDocument, MirrorPart, PastKnown, PastShift
 from integrations.pagerduty import resolve
@@ -49,8 +49,11 @@ def sandbox() -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def region(sandbox: str, settings: Any) -> Iterator[None]:
-    """The sandbox as it was at the start, and a runtime of this test alone."""
+def region(sandbox: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The sandbox as it was at the start, and a runtime of this test alone. What happens all the time is read by
+    ``test_history.py``."""
+    minutes = {kind: each for kind, each in mirror.MINUTES.items() if kind not in mirror_history.KINDS}
+    monkeypatch.setattr(mirror, "MINUTES", minutes)
     settings.PAGERDUTY_SANDBOX_URL = sandbox
     settings.CALL_TIME_LIMIT = 10.0
     switch(sandbox, "reset")
@@ -304,8 +307,8 @@ def test_without_the_leave_to_see_numbers_people_are_read_all_the_same(cast: Cas
 
 
 def test_a_list_that_goes_on_beyond_what_pagerduty_lists_is_told(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror, "PAGE", 10)
-    monkeypatch.setattr(mirror, "FARTHEST", 20)
+    monkeypatch.setattr(mirror_tasks, "PAGE", 10)
+    monkeypatch.setattr(mirror_tasks, "FARTHEST", 20)
     connection = register(cast)
     read(connection)
     for kind in ("users", "schedules", "oncalls"):
@@ -638,7 +641,7 @@ PROGRAM = """
 import django; django.setup()
 from integrations import mirror
 from integrations.models import Connection
-run = mirror.sync(Connection.objects.get(), by="a process", seconds=60)
+run = mirror.sync(Connection.objects.get(), by="a process", seconds=60, earlier=False)
 print(run.done)
 """
 

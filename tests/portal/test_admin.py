@@ -29,6 +29,7 @@ from integrations.models import (
     IntendedGap,
     Mirror,
     MirroredDocument,
+    MirroredIncident,
     MirrorPart,
     MutedFinding,
     NoticedGap,
@@ -134,6 +135,15 @@ def mirror_of(row: Connection) -> None:
     MirrorPart.objects.create(connection=row, kind="users", as_of=now, state={"queue": [["list", 0, 0]]})
     MirroredDocument.objects.create(
         connection=row, kind="users", remote_id="PUSR000", body=b"x", digest="d" * 64, read_at=now
+    )
+    MirroredIncident.objects.create(
+        connection=row,
+        remote_id="PI000000",
+        created=1,
+        read_at=2,
+        change=1,
+        body=b"packed-incident",
+        entries=b"packed-entries",
     )
     PastShift.objects.create(connection=row, schedule_id="PSCH000", start=0, end=1, user_id="PUSR000")
     PastKnown.objects.create(connection=row, schedule_id="PSCH000", since=0, until=1)

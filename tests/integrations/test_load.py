@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import random
 from collections import Counter, defaultdict
@@ -441,24 +442,42 @@ def test_neither_managers_nor_helpers_share() -> None:
     manager = Duty(0, of_weeks(60).end, "dee", 3, "", "PEP1")
     # Eve took over two days of Ann's.
     [first, *rest] = weekly(crew, 6)
+    event = Event(
+        *("PE1", "Weekly", "UTC", dt.datetime.fromisoformat("2026-08-31"), 7 * DAY, 0, None, ("RRULE:FREQ=WEEKLY",)),
+        everybody=False,
+        shifts_per_member=1,
+        members=("ann", "bo", "cy"),
+    )
     helped = [first._replace(end=first.end - 2 * DAY), first._replace(start=first.end - 2 * DAY, user="eve"), *rest]
     assert sharing([manager, *helped], 6, schedules=[defined("PS1", crew)]) == (set(crew), "")
-    # A rotation's members likewise.
-    event = Event(
-        "PE1",
-        "Weekly",
-        "UTC",
-        dt.datetime.fromisoformat("2026-08-31"),
-        7 * DAY,
-        0,
-        None,
-        ("RRULE:FREQ=WEEKLY",),
-        False,
-        1,
-        ("ann", "bo", "cy"),
-    )
+    # A rotation's members likewise, of whose rounds the definition does not tell.
     v3 = Schedule("PS1", "PS1", "v3", "UTC", rotations=(Rotation("PR1", (event,)),))
+    assert sharing([manager, *helped], 6, schedules=[v3]) == (set(crew), "")
     assert sharing([manager, *helped], 6, schedules=[v3], cycle=21 * DAY) == (set(crew), "")
+    assert sharing([manager, *helped], 5, schedules=[v3])[0] == set()
+    # Who helps again and again shares.
+    again = [duty._replace(user="eve") if duty.start == of_weeks(4).end else duty for duty in helped]
+    assert sharing([manager, *again], 6, schedules=[defined("PS1", crew)])[0] == {*crew, "eve"}
+
+
+def test_a_round_is_each_persons_own() -> None:
+    """Dee takes all nights, by a layer of her own, and the others the days by the week."""
+    start, crew = of_weeks(3).start, ["ann", "bo", "cy"]
+    on = [
+        Duty(start + day * DAY + 8 * HOUR, start + day * DAY + 22 * HOUR, crew[day // 7], 1, "PS1", "PEP1")
+        for day in range(21)
+    ]
+    on += [Duty(one.end, one.end + 10 * HOUR, "dee", 1, "PS1", "PEP1") for one in on]
+    nights = Layer("PL2", "Layer 2", 0, None, 0, 365 * DAY, ("dee",))
+    both = defined("PS1", crew)
+    both = dataclasses.replace(both, layers=(*both.layers, nights))
+    users, untold = sharing(on, 3, schedules=[both])
+    assert users == {"dee"}
+    assert "42 days or more" in untold
+    # Where others have been round, she is compared with them.
+    others = [one._replace(schedule_id="PS2") for one in weekly(["eve", "fay", "gus"], 3)]
+    users, untold = sharing([*on, *others], 3, schedules=[both, defined("PS2", ["eve", "fay", "gus"], DAY)])
+    assert (users, untold) == ({"dee", "eve", "fay", "gus"}, "")
 
 
 def test_people_of_schedules_that_went_round_are_told_of_without_the_others() -> None:

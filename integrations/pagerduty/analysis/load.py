@@ -163,8 +163,8 @@ def load(
     cycle: int | None = None,
 ) -> Load:
     """``known``: since and until when duties and log tell everything: earlier times of comparison lie inside it. ``cycle``:
-    seconds of one whole rotation, of which fairness needs two; None: it is not known, and is taken from the layers of v2
-    schedules; of other schedules everybody must have begun two turns or be on call through half of the window."""
+    seconds of one whole rotation, of which fairness needs two; None: it is not known, and is taken of each person from the
+    layers of v2 schedules; of other schedules everybody must have begun two turns or be on call through half of the window."""
     length = window.seconds
     spans = [window]
     while length > 0 and len(spans) <= EARLIER and spans[-1].start - length >= known.start:
@@ -487,10 +487,8 @@ class _Books:
         # Until somebody else is on call on the schedule, it is the same turn.
         begins = np.append(True, both[1:] != both[:-1])[: len(both)]
         self.turn, self.begun = both[begins], start[begins]
-        defined = [account.schedules.get(id) for id in self.schedules]
-        members = [_members(schedule) for schedule in defined]
-        self.defined = defined
-        # Who only took over a turn of somebody else does not share the rest.
+        self.defined = [account.schedules.get(id) for id in self.schedules]
+        members = [_members(schedule) for schedule in self.defined]
         self.member = np.array(
             [
                 not members[schedule] or self.users[user] in members[schedule]
@@ -603,20 +601,25 @@ class _Books:
         turns = _counted(self.turn[(self.begun >= span.start) & (self.begun < span.end)], len(self.taker))
         here = seconds > 0
         regular = (turns >= ROUNDS) | (2 * seconds >= span.seconds)
-        irregular = _counted(self.taken[here & ~regular], len(self.schedules)) > 0
-        rounds = [cycle or _cycle(schedule, span) for schedule in self.defined]
-        twice = np.array(
-            [
-                not irregular[place] if round_ is None else span.seconds >= ROUNDS * round_
-                for place, round_ in enumerate(rounds)
-            ],
-            dtype=np.bool_,
-        )
-        whole = set(self.taker[here & twice[self.taken] & (self.member | regular)].tolist())
-        part = set(self.taker[here & ~twice[self.taken]].tolist())
-        used = set(self.taken[here].tolist())
-        needed = max((round_ or 0 for place, round_ in enumerate(rounds) if place in used), default=0)
-        return whole, _why(len(whole), len(whole | part), ROUNDS * needed)
+        everybody = _counted(self.taken[here & self.member & ~regular], len(self.schedules)) == 0
+        rounds = [_rounds(schedule, span) for schedule in self.defined]
+        whole, part, needed = set[int](), set[int](), 0
+        for pair in np.flatnonzero(here).tolist():
+            user, of = int(self.taker[pair]), int(self.taken[pair])
+            round_ = cycle or rounds[of].get(self.users[user])
+            if not self.member[pair]:
+                # Who only took over a turn of somebody else does not share the rest.
+                enough = bool(regular[pair])
+            elif round_:
+                enough = span.seconds >= ROUNDS * round_
+            else:
+                enough = bool(everybody[of])
+            if enough:
+                whole.add(user)
+            elif self.member[pair]:
+                part.add(user)
+                needed = max(needed, ROUNDS * (round_ or 0))
+        return whole, _why(len(whole), len(whole | part), needed)
 
 
 def _is_counted(account: Account, schedule_id: str, policy_id: str, chosen: Chosen) -> bool:
@@ -694,12 +697,15 @@ def _members(schedule: Schedule | None) -> frozenset[str]:
     return frozenset(user for users in found for user in users if user)
 
 
-def _cycle(schedule: Schedule | None, span: Span) -> int | None:
-    """Seconds until each has had their turns, by the layers in effect. None: they do not tell."""
-    if schedule is None:
-        return None
-    layers = [one for one in schedule.layers if one.start < span.end and (one.end is None or one.end > span.start)]
-    return max((one.turn * len(one.users) for one in layers if len(set(one.users)) > 1), default=None)
+def _rounds(schedule: Schedule | None, span: Span) -> Mapping[str, int]:
+    """Seconds until it is somebody's turn again, by the layers in effect, of those whom they tell of."""
+    found: dict[str, int] = {}
+    for layer in schedule.layers if schedule is not None else ():
+        if layer.start < span.end and (layer.end is None or layer.end > span.start):
+            # Who is alone on a layer waits for nobody.
+            length = layer.turn * len(layer.users) if len(set(layer.users)) > 1 else 1
+            found.update((user, max(found.get(user, 0), length)) for user in layer.users)
+    return found
 
 
 def _why(eligible: int, takers: int, needed: int) -> str:

@@ -146,6 +146,41 @@ def test_the_waterfall_of_eight_incidents_worked_by_hand() -> None:
     # One of five called somebody: of most nothing passed in between, and it starts where mobilise does.
     assert (stages["resolve"].starts, stages["resolve"].times.median.seconds) == (420, 780)
     assert (stages["resolve"].times.count, stages["resolve"].times.happened) == (5, 5)
+    assert stages["resolve"].times.mean == (240 + 540 + 780 + 1_000 + 1_080) / 5
+
+
+def test_who_answered_first_needs_no_notification() -> None:
+    log = log_of(
+        [
+            incident("A", 0, 600, step(3, "acknowledge", "U1")),
+            incident("B", 10, 600, NOTIFIED, step(60, "acknowledge", "U1")),
+        ]
+    )
+    # 3 A (not), 5 B, who is the only one still waited for: none is left.
+    assert rounded(response(log, WINDOW, NOW).times["notify"])[:3] == (2, 1, Estimate(5, None, None))
+
+
+def test_who_is_called_and_does_not_come_is_waited_for() -> None:
+    ack, other = step(60, "acknowledge", "U1"), step(200, "acknowledge", "U2")
+    log = log_of(
+        [
+            # Asked, and never came: 540 s until its end.
+            incident("A", 0, 600, ack, step(70, "request", "U2")),
+            # Came without being asked, after 140 s.
+            incident("B", 10, 600, ack, other),
+            # Nobody else was called.
+            incident("C", 20, 600, ack, step(200, "acknowledge", "U1")),
+            # Asked for when it was over, or nobody had engaged.
+            incident("D", 30, 600, step(70, "request", "U2")),
+            # Whose the first was is not known: nor, whether the other is somebody else.
+            incident("E", 40, 600, step(60, "acknowledge"), other),
+        ]
+    )
+    found = response(log, WINDOW, NOW).times["mobilise"]
+    # That both were quicker than a tenth would be would be a chance of a hundredth: a lower end.
+    assert rounded(found) == (2, 1, Estimate(140, None, None), Estimate(None, 140, None), 140)
+    # Before the second came, nobody had been called.
+    assert response(log, Span(T + 10, T + 11), T + 150).times["mobilise"].count == 0
 
 
 def test_the_levels_of_eight_incidents_worked_by_hand() -> None:

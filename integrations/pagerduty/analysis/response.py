@@ -219,7 +219,7 @@ def _curves(group: Instants, waited: Instants, happened: NDArray[np.bool_], grou
     for left in (0.5, 0.1):
         bar = np.log(-np.log(left)) - 1e-9
         middle = _first_at(height >= bar, of, at, groups)
-        low = _first_at(none_left | (height + reach >= bar), of, at, groups)
+        low = _first_at(height + reach >= bar, of, at, groups)
         # Had it been later than that second, each of these would have come so soon by a chance of less than 1 - left.
         ends = np.where(none_left, (1 - left) ** came <= MISSED, height - reach >= bar)
         high = _first_at(ends, of, at, groups)
@@ -270,7 +270,7 @@ def _offset(at: int, zone: ZoneInfo) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """Of the incidents of a window, up to now. Times; ``NEVER``: it did not happen."""
+    """Of the incidents of a window. Times, also later ones than now; ``NEVER``: it did not happen."""
 
     log: Log
     now: int
@@ -304,15 +304,13 @@ def _facts(log: Log, window: Span, now: int) -> _Facts:
     kind, at, user = log.kind[steps], log.at[steps], log.user[steps]
     owner = log.incident[steps]
     size = part.stop - part.start
-    is_all = not len(at) or int(at.max()) <= now
 
     def of(*kinds: str) -> Instants:
-        """The places of such steps until now, in their order."""
+        """The places of such steps, in their order."""
         mask = kind == KIND[kinds[0]]
         for other in kinds[1:]:
             mask |= kind == KIND[other]
-        places = np.flatnonzero(mask)
-        return places if is_all else places[at[places] <= now]
+        return np.flatnonzero(mask)
 
     def first_of(places: Instants) -> Instants:
         """Of each incident the time of the first of these."""
@@ -331,7 +329,7 @@ def _facts(log: Log, window: Span, now: int) -> _Facts:
     lengths = np.diff(log.step_starts[part.start : part.stop + 1])
     resolved = log.resolved[part]
     untold = (resolved < 0) & (log.status[part] == STATUSES.index("resolved"))
-    resolved = np.where((resolved < 0) | (resolved > now), NEVER, resolved)
+    resolved = np.where(resolved < 0, NEVER, resolved)
     over = np.minimum(resolved, now)
     if untold.any():
         # It was open while things still happened to it.
@@ -349,7 +347,7 @@ def _facts(log: Log, window: Span, now: int) -> _Facts:
         acknowledged=first_of(acknowledgements),
         engaged=first_of(answers),
         joined=first_of(others),
-        asked=first_of(of("request")) < NEVER,
+        asked=first_of(of("request")) <= now,
         over=over,
         resolved=resolved,
         acknowledgements=acknowledgements + begin,
@@ -371,7 +369,7 @@ def _waits(since: Instants, happened: Instants, until: Instants, which: NDArray[
 def _measured(facts: _Facts, which: NDArray[np.bool_]) -> Mapping[Measure, Waits]:
     known = which & facts.has_steps
     # Who came when nobody else was called answers nothing.
-    called = known & (facts.engaged < NEVER) & (facts.asked | (facts.joined < NEVER))
+    called = known & (facts.engaged <= facts.over) & (facts.asked | (facts.joined <= facts.over))
     return {
         # Whoever answered before needs no notification any more.
         "notify": _waits(facts.created, facts.notified, np.minimum(facts.acknowledged, facts.over), known),

@@ -16,6 +16,7 @@ from integrations.pagerduty.analysis.paging import who_is_paged
 from integrations.pagerduty.analysis.relief import candidates, duties
 from integrations.pagerduty.sandbox.world import iso, parse_time
 from tests.integrations.test_worlds import DAY, NOW, account
+from tests.integrations.test_worlds import Account as World
 
 SINCE: Final = int(NOW.timestamp())
 WINDOW: Final = Span(SINCE, SINCE + 400 * DAY)
@@ -24,8 +25,11 @@ WINDOW: Final = Span(SINCE, SINCE + 400 * DAY)
 
 @cache
 def known(kind: str) -> Account:
+    return account_of(account(kind))
+
+
+def account_of(world: World) -> Account:
     """An account as it is read of the REST API's answers, in the parts that on-call hangs on."""
-    world = account(kind)
     window = f"since={iso(WINDOW.start - 14 * DAY)}&until={iso(WINDOW.end)}"
     schedules = []
     for row in world.all("/schedules?include[]=schedule_layers", "schedules"):

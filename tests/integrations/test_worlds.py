@@ -135,7 +135,7 @@ def test_every_world_has_the_size_that_it_promises(kind: str) -> None:
     assert (len(world.incidents), len(world.changes), len(world.edges)) == (4800, 1500, 75)
     # v3 schedules bring a policy each, and defects bring people, schedules and policies of their own.
     counts = (len(world.users) - size.users, len(world.schedules) - size.schedules, len(world.policies) - size.policies)
-    assert counts == ((0, 0, 4) if not extra else (6, 13, 21))
+    assert counts == ((0, 0, 4) if not extra else (8, 14, 25))
     assert len(set(world.edges)) == len(world.edges)
     total = sum(len(row.happenings()) for row in world.incidents)
     assert 12 < total / len(world.incidents) < 13.2
@@ -283,6 +283,13 @@ class Lint:
             "policy_without_service": not policy["services"],
             "handoff_notifications_unused": not policy["services"]
             and policy["on_call_handoff_notifications"] == "if_has_services",
+            "empty_last_level": policy["num_loops"] == 0 and bool(self.gaps(levels[-1])),
+            "default_delay": all(rule["escalation_delay_in_minutes"] == 30 for rule in rules),
+            "ladder_beyond_delay": any(
+                self._last(user) >= rule["escalation_delay_in_minutes"]
+                for rule, level in zip(rules, levels, strict=True)
+                for _, _, user in level
+            ),
             "one_person": len(rules) > 1 and len({user for level in levels for _, _, user in level}) == 1,
             "same_person": any(self._together(one, other) for one, other in pairwise(levels)),
         }.items():
@@ -303,11 +310,17 @@ class Lint:
             by_user[user].append((low, high))
         return any(low < b and a < high for low, high, user in one for a, b in by_user[user])
 
+    def _last(self, user: str) -> int:
+        """Minutes until the last notification for high urgency."""
+        rules = self.users[user]["notification_rules"] if user in self.users else []
+        return max((rule["start_delay_in_minutes"] for rule in rules if rule["urgency"] == "high"), default=-1)
+
     def _user(self, user: Row) -> None:
         kinds = {method["type"].split("_")[0] for method in user["contact_methods"]}
         high = [rule for rule in user["notification_rules"] if rule["urgency"] == "high"]
         for name, wrong in {
             "no_contact_method": not kinds,
+            "invitation_pending": user["invitation_sent"],
             "email_only": kinds == {"email"},
             "no_phone": "phone" not in kinds,
             "no_high_urgency_rule": not high,
@@ -326,7 +339,7 @@ ABOUT: Final = {
     "low_urgency_levels": "service_id",
 }
 OF_USERS: Final = ("deleted_target", "no_contact_method", "email_only", "no_phone", "no_high_urgency_rule")
-OF_USERS_TOO: Final = ("one_notification_rule", "no_notification_delay")
+OF_USERS_TOO: Final = ("one_notification_rule", "no_notification_delay", "invitation_pending")
 
 
 def told(planted: Row, policies: dict[str, str]) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:

@@ -10,6 +10,7 @@ Each rule says what is true, whatever another one says too: a person without any
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NamedTuple
@@ -366,6 +367,8 @@ _BY_RULES: Final = ("no_high_urgency_rule", "one_notification_rule", "no_notific
 _BY_CONTACTS: Final = ("no_contact_method", "email_only", "no_phone")
 _OF_WHO_IS_ON_CALL: Final = ("nobody_on_call", "level_gap", "one_person", "same_person", "empty_last_level")
 _SOMEBODY: Final = Source("rendered")
+Turn = tuple[str, int, int]
+"""Of a person, from when to when."""
 
 
 def lint(
@@ -450,8 +453,9 @@ class _Review:
             for id, slices in rendered.items()
         }
         """Of each schedule when anybody is on call: all that gaps of levels hang on, and so much less than its turns."""
-        self.on_call: dict[str, dict[str, Sequence[Span]]] = {}
-        """Per schedule, by user."""
+        self.turns: dict[str, list[Turn]] = {}
+        """By schedule."""
+        self.users: dict[tuple[Target, ...], Mapping[str, None]] = {}
         self.together: dict[tuple[object, ...], dict[str, tuple[Span, ...]]] = {}
         """Of two levels with nobody between them: policies share their schedules."""
         self.known: dict[str, _Known] = {}
@@ -823,23 +827,38 @@ class _Review:
 
     # People
 
-    def _on(self, level: Level) -> dict[str, Sequence[Span]]:
-        """Who is on a level at any time of the window, and when."""
-        found: dict[str, Sequence[Span]] = {}
+    def _on(self, level: Level) -> Mapping[str, None]:
+        """Who is on a level at any time of the window."""
+        found = self.users.get(level.targets)
+        if found is None:
+            found = self.users[level.targets] = dict.fromkeys(turn[0] for turn in self._level_turns(level))
+        return found
+
+    def _level_turns(self, level: Level) -> list[Turn]:
+        turns: list[Turn] = []
         for target in level.targets:
             if target.deleted:
                 continue
-            of = {target.id: (self.window,)} if target.kind == "user" else self._turns(target.id)
-            for user, spans in of.items():
-                found[user] = spans if user not in found else _joined([*found[user], *spans])
-        return found
+            if target.kind == "user":
+                turns.append((target.id, *self.window))
+            else:
+                turns += self._turns(target.id)
+        return turns
 
-    def _turns(self, schedule: str) -> Mapping[str, Sequence[Span]]:
-        if schedule not in self.on_call:
-            turns = duties({schedule: self.rendered.get(schedule, ())})
-            clipped = {user: _both(spans, (self.window,)) for user, spans in turns.items()}
-            self.on_call[schedule] = {user: spans for user, spans in clipped.items() if spans}
-        return self.on_call[schedule]
+    def _turns(self, schedule: str) -> list[Turn]:
+        """By person, and of each in order."""
+        if schedule not in self.turns:
+            since, until = self.window
+            self.turns[schedule] = sorted(
+                (one.user, max(one.start, since), min(one.end, until))
+                for one in self.rendered.get(schedule, ())
+                if one.user and one.start < until and one.end > since
+            )
+        return self.turns[schedule]
+
+    def _spans_on(self, level: Level) -> Mapping[str, Sequence[Span]]:
+        turns = (Slice(start, end, user, _SOMEBODY) for user, start, end in self._level_turns(level))
+        return duties({"": tuple(turns)})
 
     def _person(self, user: str) -> _Known:
         if user not in self.known:
@@ -893,7 +912,7 @@ class _Review:
             self._add(
                 policy,
                 "one_person",
-                f"All levels of {policy.name} are {name}.",
+                f"Whatever level {policy.name} comes to, {name} is the only one who is told.",
                 [Evidence(f"Level {number}: {name}") for number, each in enumerate(on, 1) if each],
                 f"If {name} does not answer, nobody else is ever told.",
                 [_another(policy, len(levels), "Name somebody else on the last level.")],
@@ -909,7 +928,7 @@ class _Review:
                     left = _both(left, spans[lower - 1])
                 if not left:
                     break
-                self._same(policy, upper, lower, left, on, follows)
+                self._same(policy, upper, lower, left, follows)
 
     def _same(
         self,
@@ -917,14 +936,11 @@ class _Review:
         upper: int,
         lower: int,
         left: Sequence[Span],
-        on: Sequence[Mapping[str, Sequence[Span]]],
         follows: str,
     ) -> None:
         key = (policy.levels[upper].targets, policy.levels[lower].targets, tuple(left))
         if key not in self.together:
-            common = on[upper].keys() & on[lower].keys()
-            both = {user: _both(_both(on[upper][user], on[lower][user]), left) for user in common}
-            self.together[key] = {user: spans for user, spans in both.items() if spans}
+            self.together[key] = self._both_on(policy.levels[upper], policy.levels[lower], left)
         both = self.together[key]
         if not both:
             return
@@ -946,6 +962,19 @@ class _Review:
             subject=("policy", policy.id),
             follows=follows,
         )
+
+    def _both_on(self, upper: Level, lower: Level, left: Sequence[Span]) -> dict[str, tuple[Span, ...]]:
+        """Who is on both at once, and when."""
+        common = self._on(upper).keys() & self._on(lower).keys()
+        if not common:
+            return {}
+        # Most levels share their people and never at once: that is seen without looking at each of them.
+        turns = sorted(self._level_turns(upper) + self._level_turns(lower))
+        if not any(one[2] > other[1] and one[0] == other[0] for one, other in itertools.pairwise(turns)):
+            return {}
+        above, below = self._spans_on(upper), self._spans_on(lower)
+        both = {user: _both(_both(above[user], below[user]), left) for user in sorted(common)}
+        return {user: spans for user, spans in both.items() if spans}
 
     # Services and schedules
 
@@ -1305,14 +1334,4 @@ def _both(one: Sequence[Span], other: Sequence[Span]) -> tuple[Span, ...]:
             here += 1
         else:
             there += 1
-    return tuple(found)
-
-
-def _joined(spans: Iterable[Span]) -> tuple[Span, ...]:
-    found: list[Span] = []
-    for span in sorted(spans):
-        if found and span.start <= found[-1].end:
-            found[-1] = Span(found[-1].start, max(found[-1].end, span.end))
-        else:
-            found.append(span)
     return tuple(found)

@@ -33,6 +33,7 @@ from integrations.pagerduty.sandbox.world import (
     API,
     DAY,
     HOUR,
+    METHODS,
     SITE,
     SIZES,
     TEAMS,
@@ -106,6 +107,13 @@ IMPLIED: Final = {
     "one_notification_rule": ["no_notification_delay"],
 }
 """What else is then true of the same user."""
+LATE: Final[tuple[Ladder, ...]] = (
+    ("push", 0, "high"),
+    ("sms", 5, "high"),
+    ("phone", 20, "high"),
+    ("email", 0, "low"),
+)
+"""Notification rules of which the last is due when an incident has gone on."""
 
 
 # Configuration
@@ -212,7 +220,8 @@ def add_defects(world: World) -> None:
     policy["num_loops"] = 0
     defect("no_repeat", policy)
     defect("long_delay", own("Slow to pass on", lambda team: usual(team, 45, 25, 15)), minutes=45)
-    defect("short_delay", own("Quick to pass on", lambda team: usual(team, 1, 25, 15)), minutes=1)
+    policy = own("Quick to pass on", lambda team: usual(team, 1, 25, 15))
+    defect("short_delay", policy, minutes=1, implies=["ladder_beyond_delay"])
     direct = own("Straight to one", lambda team: [(10, [lead(team)]), (25, [line(team, 0)]), (15, [line(team, 1)])])
     defect("user_at_first_level", direct)
     gone = {
@@ -271,6 +280,27 @@ def add_defects(world: World) -> None:
     defect("handoff_notifications_unused", policy, implies=["policy_without_service"])
     made = add_schedule(world, "Nobody's rota", 3, "Europe/London", [(crew(3), 7 * DAY, [])])
     defect("schedule_without_policy", schedule_id=made["id"], name=made["name"])
+    # The rest is of policies that no service uses, so that nobody is paged otherwise than without them.
+
+    def unused(name: str, team: int, rules: list[tuple[int, list[Row]]]) -> Row:
+        policy = add_policy(world, name, team, rules, prefix="PRL")
+        policy["on_call_handoff_notifications"] = "always"
+        return policy
+
+    short = [week_part(7, "12:00:00", 7 * DAY - 6 * HOUR)]
+    made = add_schedule(world, "Last resort", 0, "Europe/London", [(crew(0), 7 * DAY, short)])
+    policy = unused("Runs out", 0, [(10, [line(0, 0)]), (25, [line(0, 1)]), (15, [made])])
+    policy["num_loops"] = 0
+    defect("empty_last_level", policy, level=3, implies=["no_repeat", "level_gap", "policy_without_service"])
+    policy = unused("As it came", 1, usual(1, 30, 30, 30))
+    defect("default_delay", policy, minutes=30, implies=["policy_without_service"])
+    late, invited = (add_user(world, name, 2, "Europe/London") for name in ("Greta Holm", "Hugo Lind"))
+    world.reached[late] = (METHODS, LATE)
+    policy = unused("Cut short", 2, [(10, [line(2, 0)]), (15, [world.users[late]]), (15, [lead(2)])])
+    defect("ladder_beyond_delay", policy, level=2, user_id=world.users[late]["id"], implies=["policy_without_service"])
+    world.users[invited]["invitation_sent"] = True
+    policy = unused("Not here yet", 3, [(10, [line(3, 0)]), (15, [world.users[invited]]), (15, [lead(3)])])
+    defect("invitation_pending", policy, user_id=world.users[invited]["id"], implies=["policy_without_service"])
     for schedule in world.v3:
         if "empty_member" in str(schedule["rotations"]):
             defect("empty_slot", schedule_id=schedule["id"], name=schedule["name"], implies=["level_gap"])

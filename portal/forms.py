@@ -19,10 +19,12 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from integrations import measured
 from integrations.actions import clean_bounds, end_of_day, suspension
 from integrations.leaving import END, Held, digest_of
 from integrations.models import Connection
 from integrations.notices import HORIZONS
+from integrations.pagerduty.analysis.escalation import SEVERITIES
 from integrations.pagerduty.catalog import CATEGORIES, PRESETS, TOOLS
 from integrations.pagerduty.diagnose import OBJECTS
 from integrations.pagerduty.masking import REVEALABLE
@@ -807,6 +809,25 @@ class ResponseForm(PageForm):
                 field.choices = choices[name]
 
 
+class EscalationsForm(PageForm):
+    """Which escalation policies, and how far back their incidents are counted."""
+
+    team = forms.ChoiceField(required=False, widget=LongSelect)
+    severity = forms.ChoiceField(required=False, label="Wrong, at least")
+    rule = forms.ChoiceField(required=False, label="What is wrong", widget=LongSelect)
+    days = forms.ChoiceField(
+        required=False, label="Incidents of", choices=[(str(days), f"{days} days") for days in measured.DAYS]
+    )
+    text = forms.CharField(required=False, max_length=200, label="Name of a policy, service or schedule")
+
+    def __init__(self, data: Any, teams: Iterable[tuple[str, str]], rules: Iterable[tuple[str, str]]) -> None:
+        super().__init__(data, initial={"days": measured.USUAL})
+        for name, choices in (("team", teams), ("severity", ((each, each) for each in SEVERITIES)), ("rule", rules)):
+            field = self.fields[name]
+            assert isinstance(field, forms.ChoiceField)  # noqa: S101
+            field.choices = [("", "any"), *choices]
+
+
 FARTHEST: Final = dt.timedelta(days=3_660)
 """A time further away is none that a schedule could hold, and the calendar may end before it can be reckoned with."""
 
@@ -833,6 +854,42 @@ class IntendForm(PageForm):
         if abs(until - timezone.localdate()) > FARTHEST:
             raise forms.ValidationError("This is more than ten years away.")
         return until
+
+
+class MuteForm(PageForm):
+    """Says that a finding is as it should be, for a while."""
+
+    reason = forms.CharField(max_length=500, label="Why", help_text="Shown beside it, and kept in the record.")
+    until = forms.DateField(
+        widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
+        label="Until the end of",
+        help_text="A day, a year ahead at most. From then on it is told again.",
+    )
+
+    def clean_until(self) -> dt.date:
+        until: dt.date = self.cleaned_data["until"]
+        if abs(until - timezone.localdate()) > FARTHEST:
+            raise forms.ValidationError("This is more than ten years away.")
+        return until
+
+
+class WhatIfForm(PageForm):
+    """What a what-if has besides its levels: one target more, and how often it repeats."""
+
+    add = forms.ChoiceField(required=False, label="Tell also", widget=LongSelect)
+    to = forms.ChoiceField(required=False, label="On")
+    loops = forms.IntegerField(label="Repeats", widget=forms.NumberInput(attrs={"min": 0, "max": 9}))
+
+    def __init__(self, targets: Iterable[tuple[str, str]], levels: int, loops: int) -> None:
+        super().__init__(initial={"loops": loops, "to": str(levels)}, auto_id="if-%s")
+        numbers = [(str(number), f"level {number}") for number in range(1, levels + 1)]
+        for name, choices in (
+            ("add", [("", "nobody else"), *targets]),
+            ("to", [*numbers, ("new", "a new last level")]),
+        ):
+            field = self.fields[name]
+            assert isinstance(field, forms.ChoiceField)  # noqa: S101
+            field.choices = choices
 
 
 class OverrideForm(PageForm):

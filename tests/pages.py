@@ -31,7 +31,7 @@ class Address:
     @property
     def of_a_team(self) -> bool:
         """Whether it is about something that belongs to a team."""
-        named = ("stop", "audit-entry", "request", "mirror", "schedule", "coverage-policy")
+        named = ("stop", "audit-entry", "request", "mirror", "schedule", "coverage-policy", "escalation")
         return "slug" in self.parameters or self.name in named
 
 
@@ -108,6 +108,7 @@ EXAMPLES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "standing-check": lambda team: {"pk": _first(team.standing_checks)},
     "mirror": lambda team: {"connection": _first(team.connections)},
     "coverage-policy": lambda team: {"connection": _first(team.connections), "policy_id": GAPPY},
+    "escalation": lambda team: {"connection": _first(team.connections), "policy_id": GAPPY},
     "schedule": lambda team: {"connection": _first(team.connections), "schedule_id": _schedule(team)},
     "feed": lambda team: {"token": feed_token(team)},
     "team-preset": lambda team: {"name": "observer"},
@@ -137,6 +138,17 @@ QUERIES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "explain oneself": lambda team: {"who": f"me:{team.slug}", "tool": "resolve_incident", "arguments": "{}"},
     "coverage weeks": lambda team: {"weeks": 12, "team": team.slug},
     "response hour": lambda team: {"connection": _first(team.connections), "days": 28, "by": "hour"},
+    "escalations days": lambda team: {"days": 365, "severity": "high", "team": team.slug},
+    "escalation if": lambda team: {
+        "if": "yes",
+        "loops": 2,
+        "was-1": 1,
+        "delay-1": 20,
+        "target-1": "schedule.PSCHGAP",
+        "was-2": 0,
+        "delay-2": 15,
+        "target-2": "schedule.PSCHGAP",
+    },
     "paged policy": lambda team: {"of": f"policy.{GAPPY}.{_first(team.connections)}"},
     "schedule day": lambda team: {"view": "day", "zone": "Asia/Kolkata"},
     "schedule month": lambda team: {"view": "month", "zone": "Europe/Berlin"},

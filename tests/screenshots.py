@@ -50,6 +50,8 @@ MORE = {
         ("ada", "?urgency=low&priority=P1"),
         ("rhea", ""),
     ],
+    "escalations": [("vic", "?severity=high"), ("rhea", ""), ("ada", "?text=nonsense")],
+    "escalation": [("mina", ""), ("vic", "?days=28")],
     "schedules": [("ada", "?text=nonsense"), ("rhea", "")],
     "my-on-call": [("mina", "")],
 }

@@ -50,6 +50,7 @@ def measure(requests: int) -> bool:
         f"load {os.getloadavg()[0]:.1f}"
     )
     schedule, policy = sorted(account.schedules)[7], sorted(account.policies)[7]
+    what_if = f"/escalations/{connection.pk}/{policy}/?if=yes&loops=1&was-1=1&delay-1=7&target-1=schedule.{schedule}"
     pages = {
         "schedules": "/schedules/",
         "schedules, by a word": "/schedules/?text=primary",
@@ -58,6 +59,10 @@ def measure(requests: int) -> bool:
         "coverage, 4 weeks": "/coverage/",
         "coverage, 12 weeks": "/coverage/?weeks=12",
         "one policy": f"/coverage/{connection.pk}/{policy}/",
+        "escalations": "/escalations/",
+        "escalations, by a rule": "/escalations/?rule=level_gap",
+        "one escalation": f"/escalations/{connection.pk}/{policy}/",
+        "one escalation, what if": what_if,
         "who would be paged": f"/paged/?of=policy.{policy}.{connection.pk}",
         "response times": "/escalations/response/",
         "response times, a year by hour": "/escalations/response/?days=365&by=hour",

@@ -35,7 +35,7 @@ from integrations.gateway import web
 from integrations.gateway.integration import Reply
 from integrations.leaving import digest_of as held_digest
 from integrations.leaving import held_by
-from integrations.models import Feed, IntendedGap
+from integrations.models import Feed, IntendedGap, MutedFinding
 from integrations.pagerduty.catalog import CATEGORIES, PRESETS, TOOLS
 from integrations.pagerduty.diagnose import Heard
 from policies import actions
@@ -45,7 +45,7 @@ from policies.core.call import State
 from policies.models import AgentKey, BrowserSession, Checkpoint, Invitation, Membership, SavedView, Team, User
 from portal import oidc
 from tests.conftest import PASSWORD
-from tests.pages import EXAMPLES, PROVIDER, QUERIES, addresses, path_of
+from tests.pages import EXAMPLES, GAPPY, PROVIDER, QUERIES, addresses, path_of
 from tests.world import SECRET, World, make_world, session_of
 
 pytestmark = pytest.mark.django_db
@@ -117,6 +117,10 @@ response                          sign-in  200      200      200      200      2
 response hour                     sign-in  200      200      200      200      200      200
 response-csv                      sign-in  405      405      405      405      405      405
 coverage-policy                   sign-in  404      200      200      200      404      200
+escalations                       sign-in  200      200      200      200      200      200
+escalations days                  sign-in  200      200      200      200      200      200
+escalation                        sign-in  404      200      200      200      404      200
+escalation if                     sign-in  404      200      200      200      404      200
 paged                             sign-in  200      200      200      200      200      200
 paged policy                      sign-in  refused  200      200      200      refused  200
 schedules                         sign-in  200      200      200      200      200      200
@@ -239,6 +243,7 @@ mirror                                               sign-in  404      done     
 response-csv                                         sign-in  done     done     done     done     moved    done
 coverage-policy override                             sign-in  404      done     done     done     404      done
 coverage-policy intend,unmark                        sign-in  404      403      done     done     404      done
+escalation mute,unmute,apply                         sign-in  404      403      done     done     404      done
 schedule feed                                        sign-in  404      done     done     done     404      done
 my-on-call feed                                      sign-in  done     done     done     done     done     done
 my-on-call revoke                                    sign-in  404      404      done     done     404      404
@@ -516,6 +521,22 @@ BODIES: dict[str, Callable[[Team], Values]] = {
     "coverage-policy unmark": lambda team: {
         "action": "unmark",
         "mark": IntendedGap.objects.filter(connection__team=team).get().pk,
+    },
+    "escalation mute": lambda team: {
+        "action": "mute",
+        "finding": f"nobody_on_call:policy:{GAPPY}:0",
+        "until": (timezone.now() + dt.timedelta(days=30)).date(),
+        **WHY,
+    },
+    "escalation unmute": lambda team: {
+        "action": "unmute",
+        "mute": MutedFinding.objects.filter(connection__team=team).get().pk,
+    },
+    "escalation apply": lambda team: {
+        "action": "apply",
+        **QUERIES["escalation if"](team),
+        "confirm": "yes",
+        "once": "0" * 32,
     },
     "schedule feed": lambda team: {"action": "feed"},
     "my-on-call feed": lambda team: {"action": "feed"},

@@ -436,8 +436,8 @@ def levels_of(log: Log) -> Codes:
     return np.repeat(stays.level, np.diff(np.append(stays.place, len(log.at)))).astype(np.int32)
 
 
-def _level_waits(facts: _Facts, which: NDArray[np.bool_]) -> tuple[_Stays, Waits, Instants]:
-    """The stays that are counted, how long each was waited for an answer, and when the incidents of these were created.
+def _level_waits(facts: _Facts, which: NDArray[np.bool_]) -> tuple[_Stays, Instants, NDArray[np.bool_]]:
+    """The stays that are counted, how long each was waited for an answer, and whether it came.
 
     Of urgent incidents alone: the others are passed on to nobody, and are told by e-mail, to be answered in working hours. They
     would make the first level slow, at which all of them stay.
@@ -446,26 +446,26 @@ def _level_waits(facts: _Facts, which: NDArray[np.bool_]) -> tuple[_Stays, Waits
     which = which & facts.has_steps & (log.urgency[facts.part] == URGENCIES.index("high"))
     ends = np.append(stays.since[1:], NEVER)
     ends[:-1][stays.incident[1:] != stays.incident[:-1]] = NEVER
-    until = np.minimum(ends, facts.over[stays.incident])
-    answers = facts.acknowledgements
     following = np.append(stays.place[1:], facts.steps.stop)
-    found = np.searchsorted(answers, stays.place)
-    answered = np.full(len(ends), NEVER, np.int64)
-    inside = np.flatnonzero(found < len(answers))
-    inside = inside[answers[found[inside]] < following[inside]]
-    answered[inside] = log.at[answers[found[inside]]]
+    over = facts.over[stays.incident]
     # Where it was passed on in the second that it came, or was over before it came, nobody was waited for.
-    counted = which[stays.incident] & (stays.since <= facts.over[stays.incident]) & (ends > stays.since)
-    kept = np.flatnonzero(counted)
-    chosen = _Stays(stays.incident[kept], stays.level[kept], stays.place[kept], stays.since[kept])
-    _, waited, happened = _waits(stays.since, answered, until, counted)
-    return chosen, (chosen.incident, waited, happened), facts.created[chosen.incident]
+    kept = np.flatnonzero(which[stays.incident] & (stays.since <= over) & (ends > stays.since))
+    counted = _Stays(stays.incident[kept], stays.level[kept], stays.place[kept], stays.since[kept])
+    answers = facts.acknowledgements
+    found = np.searchsorted(answers, counted.place)
+    answered = np.full(len(kept), NEVER, np.int64)
+    inside = np.flatnonzero(found < len(answers))
+    inside = inside[answers[found[inside]] < following[kept[inside]]]
+    answered[inside] = log.at[answers[found[inside]]]
+    until = np.minimum(ends, over)[kept]
+    return counted, np.minimum(answered, until) - counted.since, answered <= until
 
 
 def _levels(facts: _Facts, which: NDArray[np.bool_], policy_id: str) -> tuple[LevelTimes, ...]:
-    stays, (_, waited, happened), created = _level_waits(facts, which)
+    stays, waited, happened = _level_waits(facts, which)
     if not len(waited):
         return ()
+    created = facts.created[stays.incident]
     top = int(stays.level.max()) + 1
     curves = _curves(stays.level, waited, happened, top)
     # An incident that came to it again counts once.

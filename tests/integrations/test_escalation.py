@@ -7,6 +7,7 @@ import datetime as dt
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -604,7 +605,20 @@ def test_every_rule_says_what_it_is_and_where_that_is_said() -> None:
         assert bool(rule.source) == bool(rule.url)
         if rule.source:
             assert rule.source.endswith(".")
-            assert urlsplit(rule.url).hostname in ("support.pagerduty.com", "developer.pagerduty.com")
+            assert str(urlsplit(rule.url).hostname).endswith(".pagerduty.com")
+
+
+def test_the_documentation_names_each_rule_with_its_severity_and_source() -> None:
+    """Where this fails after a rule was changed, ``documented`` says what the table in the file has to be."""
+    documented = [
+        f"| `{rule.name}` | {rule.severity} | {rule.title} | "
+        + (f"{rule.source} [PagerDuty]({rule.url})" if rule.url else "a rule of ours")
+        + " |"
+        for rule in RULES.values()
+    ]
+    text = (Path(__file__).resolve().parents[2] / "docs" / "analysis.md").read_text()
+    section = text.partition("## Escalation policies")[2].partition("\n## ")[0]
+    assert [line for line in section.splitlines() if line.startswith("| `")] == documented
 
 
 @pytest.mark.parametrize(

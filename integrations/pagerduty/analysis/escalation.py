@@ -139,6 +139,9 @@ _NOTIFY: Final = f"{_KB}notification-rules"
 _READY: Final = f"{_KB}on-call-readiness-reports"
 _USED: Final = f"{_KB}escalation-policies-and-schedules"
 _LEFT: Final = f"{_KB}offboarding"
+_OWN_RULES: Final = (
+    "https://community.pagerduty.com/pagerduty-user-onboarding-13/notifications-setting-up-notification-rules-373"
+)
 _API: Final = "https://developer.pagerduty.com/api-reference/b3A6Mjc0ODEyNQ-create-an-escalation-policy"
 
 _ALL: Final = (
@@ -181,7 +184,7 @@ _ALL: Final = (
     Rule(
         "one_person",
         "high",
-        "All levels are one person",
+        "One person is all there is",
         "Whoever backs the first level up is to be somebody else than who is on it.",
         _PRIMARY,
     ),
@@ -210,8 +213,8 @@ _ALL: Final = (
         "invitation_pending",
         "high",
         "Somebody has never come to PagerDuty",
-        "A user may be put on call while the invitation is outstanding, with no telephone and no app yet.",
-        _READY,
+        "",
+        "",
     ),
     Rule(
         "email_only",
@@ -246,7 +249,7 @@ _ALL: Final = (
         "high",
         "Somebody is told all at once and never again",
         "PagerDuty advises rules that come again some minutes later, for who did not hear the first.",
-        _NOTIFY,
+        _OWN_RULES,
     ),
     Rule(
         "no_repeat",
@@ -267,9 +270,8 @@ _ALL: Final = (
         "ladder_beyond_delay",
         "medium",
         "A level passes on before somebody is told by all their rules",
-        "A notification rule that is due when the level's delay is over, or later, is not used: PagerDuty advises rules that "
-        "are all due before.",
-        "https://support.pagerduty.com/hc/en-us/articles/115006349548-Publishing-Internal-Wiki-Pages",
+        "A notification rule that is due when the level's delay is over, or later, is not used: all are to be due before.",
+        _OWN_RULES,
     ),
     Rule(
         "low_urgency_levels",

@@ -25,6 +25,8 @@ class Asked(NamedTuple):
     time_zone: str
     hours: Definition = "api"
     """By whose definition hours of the day are told apart."""
+    everybody: bool = False
+    """Whether the users among the documents are all of the account."""
 
 
 class Answer(NamedTuple):

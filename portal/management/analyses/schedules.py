@@ -38,7 +38,7 @@ def schedule(asked: Asked) -> Answer:
     if not found:
         raise ValueError("There is no schedule in it.")
     zone = zone_asked(asked, found[0][1].zone)
-    window = window_asked(asked, zone, _reach(each for _, each in found))
+    window = window_asked(asked, zone, reach_of(each for _, each in found))
     parts: list[Document] = []
     lines: list[str] = []
     notes: list[str] = []
@@ -94,7 +94,7 @@ def schedules_in(documents: Iterable[Any]) -> Iterator[tuple[Any, Sequence[Docum
         yield document, rows.get("overrides")
 
 
-def _reach(schedules: Iterable[Schedule]) -> Span | None:
+def reach_of(schedules: Iterable[Schedule]) -> Span | None:
     """What the rendered entries of the documents reach over; None: there are none."""
     slices = [
         each
@@ -151,7 +151,7 @@ def coverage(asked: Asked) -> Answer:
         raise ValueError(refused[0] if refused else "There is neither a schedule nor an escalation policy in it.")
     notes += refused
     zone = zone_asked(asked, schedules[0].zone if schedules else "UTC")
-    window = window_asked(asked, zone, _reach(schedules))
+    window = window_asked(asked, zone, reach_of(schedules))
     whole: dict[str, tuple[Slice, ...]] = {}
     parts = [_schedule_covered(each, window, zone, whole, notes) for each in schedules]
     document = {

@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from integrations.measured import DEFINITIONS
 from policies.core.text import shown
-from portal.management.analyses import Answer, Asked, load, response, schedules
+from portal.management.analyses import Answer, Asked, escalation, load, response, schedules
 
 
 class Command(BaseCommand):
@@ -48,6 +48,12 @@ class Command(BaseCommand):
                     help="business, off and sleep hours as PagerDuty's API counts them (sleep from 22:00 to 08:00), or its "
                     "Insights (from 21:00)",
                 )
+            if name == "escalation":
+                kind.add_argument(
+                    "--everybody",
+                    action="store_true",
+                    help="the users among the documents are all of the account: whom a policy names besides was deleted",
+                )
             kind.add_argument("--json", action="store_true", help="print JSON alone")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -59,6 +65,7 @@ class Command(BaseCommand):
                 options["until"],
                 options["time_zone"],
                 options.get("hours", DEFINITIONS[0]),
+                options.get("everybody", False),
             )
             answer = ANALYSES[options["what"]][1](asked)
         except ValueError as error:
@@ -95,6 +102,12 @@ ANALYSES: Final[Mapping[str, tuple[str, Callable[[Asked], Answer]]]] = {
         "which no level reaches anybody, told apart from one that a lower level covers), and of services. The files hold "
         "schedules, escalation policies, services and users in any order.",
         schedules.coverage,
+    ),
+    "escalation": (
+        "What keeps escalation policies from waking somebody: gaps, levels, delays, people who cannot be told, and what is "
+        "used by nothing; each with its evidence, what it comes to, and the change that mends it. The files hold escalation "
+        "policies, schedules, users (with contact methods and notification rules) and services, in any order.",
+        escalation.escalation,
     ),
     "response": (
         "How fast incidents were notified of, acknowledged and resolved, those that were not included: by policy, level, "

@@ -831,6 +831,13 @@ def test_many_notifications_close_together_count_each_minute_again() -> None:
     assert (one.interruptions, one.pages) == (9, 1)
 
 
+def test_what_is_said_to_have_come_a_century_later_breaks_nothing() -> None:
+    late = ("2199-12-31T23:00", "ann", "push")
+    log = log_of([incident("PI1", "2026-10-23T12:00", ("2026-10-23T12:00", "ann", "push"), late)])
+    [one] = load(PEOPLE, log, [], WEEK, known=WEEK).people
+    assert (one.pages, one.interruptions, one.business, one.sleep, one.nights_woken) == (1, 2, 1, 1, 1)
+
+
 def test_the_same_incident_told_to_several_and_several_told_to_one_are_all_pages() -> None:
     rows: Iterable[Incident] = [
         incident("PI1", "2026-10-23T12:00", ("2026-10-23T12:00", "ann", "push"), ("2026-10-23T12:00", "bo", "push")),

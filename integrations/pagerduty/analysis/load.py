@@ -37,6 +37,8 @@ MOST_PAGES: Final = 2
 """In a shift of 12 hours, as Google's SRE book has it."""
 MOST_TIME: Final = 0.25
 """On call, as it has it."""
+NIGHTS: Final = 100_000
+"""More than there are from 1970 to 2200."""
 EPOCH: Final = dt.date(1970, 1, 1).toordinal()
 BUSINESS, OFF, SLEEP = range(3)
 
@@ -316,8 +318,9 @@ class _Clocks:
         """Of each weekday from Monday and hour: ``BUSINESS``, ``OFF`` or ``SLEEP``."""
 
     def local(self, zone: Instants, at: Instants) -> Instants:
-        """Seconds from 1970 by the clock of each one's zone."""
-        found = np.searchsorted(self._keys, zone * self._wide + (at - self._span.start), side="right") - 1
+        """Seconds from 1970 by the clock of each one's zone. Before and after the time, clocks go on as at its ends."""
+        inside = np.clip(at, *self._span) - self._span.start
+        found = np.searchsorted(self._keys, zone * self._wide + inside, side="right") - 1
         local: Instants = at + self._ahead[found]
         return local
 
@@ -419,13 +422,7 @@ def _counted(user: Instants, users: int) -> Instants:
 
 def _different(user: Instants, night: Instants, users: int) -> Instants:
     """How many nights each has, however often."""
-    if not len(user):
-        return np.zeros(users, dtype=np.int64)
-    first = night.min()
-    there = np.zeros((users, int(night.max() - first) + 1), dtype=np.bool_)
-    there[user, night - first] = True
-    found: Instants = there.sum(axis=1)
-    return found
+    return _counted(np.unique(user * NIGHTS + night) // NIGHTS, users)
 
 
 def _within(created: Instants, span: Span) -> slice:
@@ -448,11 +445,9 @@ class _Books:
         zones = dict.fromkeys(("UTC", *self.zones))
         names = {zone: number for number, zone in enumerate(zone for zone in zones if zone)}
         self.zone = np.array([names[zone or "UTC"] for zone in self.zones], dtype=np.int64)
-        notified = _notified(log, span, chosen)
-        at = notified.at
-        whole = Span(min(span.start, int(at.min())), max(span.end, int(at.max()))) if len(at) else span
-        self.clocks = _Clocks(tuple(names), whole, hours)
-        self._interrupt(log, notified)
+        # Some are notified after the time in which their incident was made, none by much.
+        self.clocks = _Clocks(tuple(names), Span(span.start, span.end + 366 * DAY), hours)
+        self._interrupt(log, _notified(log, span, chosen))
 
     def _take(self, account: Account, log: Log, duties: Sequence[Duty], chosen: Chosen) -> None:
         """Who is on call when, by person and by schedule."""
@@ -501,7 +496,7 @@ class _Books:
         """Which notifications are interruptions, and of which hour of the week and night of whoever was notified. All are by the
         creation of their incident."""
         incident, user, at, group = notified
-        local = self.clocks.local(self.zone[user], at) if len(at) else at
+        local = self.clocks.local(self.zone[user], at)
         # The first day of 1970 was a Thursday.
         hour = (local + 3 * DAY) % (7 * DAY) // 3600
         kind = self.clocks.kinds.ravel()[hour]

@@ -20,7 +20,7 @@ NAMED: Final = 10
 
 
 def escalation(asked: Asked) -> Answer:
-    account, notes, refused = account_in(asked.documents)
+    account, schedules, notes, refused = account_in(asked.documents)
     if not account.policies and not account.services:
         raise ValueError(refused[0] if refused else "There is neither an escalation policy nor a service in it.")
     notes += refused
@@ -29,7 +29,6 @@ def escalation(asked: Asked) -> Answer:
             raise ValueError("There are no users in it, so that these cannot be all of the account.")
         policies = {id: reading.without_gone(each, account.people.keys()) for id, each in account.policies.items()}
         account = replace(account, policies=policies)
-    schedules = list(account.schedules.values())
     zone = zone_asked(asked, schedules[0].zone if schedules else "UTC")
     window = window_asked(asked, zone, reach_of(schedules))
     for label, problems in (

@@ -26,7 +26,7 @@ DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 def load(asked: Asked) -> Answer:
     rows, others, more = _on_calls(asked.documents)
     found = logged(others)
-    account, notes, refused = account_in(found.rest)
+    account, _, notes, refused = account_in(found.rest)
     notes = [*found.notes, *notes]
     duties, names = _duties(rows, refused)
     zone = zone_asked(asked, "UTC")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
 from integrations.pagerduty.analysis import reading
@@ -145,8 +145,7 @@ def _lines(part: Document, names: Mapping[str, str]) -> Iterator[str]:
 
 def coverage(asked: Asked) -> Answer:
     """The gaps of each schedule; of escalation policies, with their levels together; of services, through their policies."""
-    account, notes, refused = account_in(asked.documents)
-    schedules = list(account.schedules.values())
+    account, schedules, notes, refused = account_in(asked.documents)
     if not schedules and not account.policies:
         raise ValueError(refused[0] if refused else "There is neither a schedule nor an escalation policy in it.")
     notes += refused
@@ -163,8 +162,19 @@ def coverage(asked: Asked) -> Answer:
     return Answer(document, list(_coverage_lines(document)), notes)
 
 
-def account_in(documents: Iterable[Any]) -> tuple[Account, list[str], list[str]]:
-    """What the documents say of an account, what is to be noted of them, and why some could not be read."""
+class Found(NamedTuple):
+    """What documents say of an account."""
+
+    account: Account
+    schedules: Sequence[Schedule]
+    """All of them: in the account those of the same id, or of none, are one."""
+    notes: list[str]
+    """What is to be noted of them."""
+    refused: list[str]
+    """Why some could not be read."""
+
+
+def account_in(documents: Iterable[Any]) -> Found:
     sorted_out, notes = _sorted_out(documents)
     schedules: list[Schedule] = []
     refused: list[str] = []
@@ -179,7 +189,7 @@ def account_in(documents: Iterable[Any]) -> tuple[Account, list[str], list[str]]
         {each.id: each for each in _read_all(sorted_out["services"], reading.service, refused)},
         {each.id: each for each in _read_all(sorted_out["users"], reading.person, refused)},
     )
-    return account, notes, refused
+    return Found(account, schedules, notes, refused)
 
 
 def _sorted_out(documents: Iterable[Any]) -> tuple[dict[str, list[Any]], list[str]]:

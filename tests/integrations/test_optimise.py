@@ -163,7 +163,7 @@ def small(draw: st.DrawFn) -> tuple[Account, list[Slice], dict[str, list[Span]],
     return account(zones), slices, busy, rates, constraints
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(small())
 def test_up_to_six_people_it_finds_what_brute_force_does(
     drawn: tuple[Account, list[Slice], dict[str, list[Span]], list[float], Constraints],
@@ -190,7 +190,7 @@ def begun_without_rest(spans: Sequence[Span], rest: int) -> int:
     return sum(any(one.start - before.end < rest for before in ordered[:place]) for place, one in enumerate(ordered))
 
 
-@mock.patch.multiple(optimise, ROUNDS=8, NODES=1000)
+@mock.patch.multiple(optimise, ROUNDS=8, LOOKED=20_000)
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**9))
 def test_no_constraint_is_made_worse(seed: int) -> None:

@@ -24,8 +24,8 @@ from integrations.pagerduty.analysis.response import ENOUGH, Answers, Estimate, 
 DAY: Final = 24 * HOUR
 LEAST: Final = 0.01
 """What a change has to gain, of the cost as it is: a proposal of several gains as many times that."""
-NODES: Final = 20_000
-"""Looked at, at most, to find whether there is anything better than what was found."""
+LOOKED: Final = 300_000
+"""Turns for each person that are looked at, at most, to find whether there is anything better than what was found."""
 STEPS: Final = 100
 """Towards where a bound is best."""
 ROUNDS: Final = 60
@@ -580,7 +580,7 @@ def _prove(task: _Task, found: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:
     """Branch and bound: which turns are changed, in their order, and to whom; what is not changed yet may stay as it is. A branch
     ends where nothing below it can be better than the best that is known: neither if the rest of the changes had no constraint
     and their load could be cut to any size and laid wherever it is least (``_relaxed``), nor by ``_Tangent``. ``found``: that is
-    the best, unless there is better; then that. And whether all was looked at, in ``NODES``."""
+    the best, unless there is better; then that. And whether all was looked at, in ``LOOKED``."""
     best, value = found, task.value(found)
     least = TINY * task.price / LEAST
     weight, price, most, count = task.weight.tolist(), task.price, task.most, len(task.turns)
@@ -591,7 +591,7 @@ def _prove(task: _Task, found: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:
     ]
     beside = [frozenset(near) for near in task.near]
     gone, lost = _most_moved(task, takers)
-    tangents = [_Tangent(task, takers, loads) for loads in (_fraction(task), task.loads(found))]
+    one, other = (_Tangent(task, takers, loads) for loads in (_fraction(task), task.loads(found)))
     own, loads = list(task.origin), task.loads(task.origin).tolist()
     seconds = task.seconds.tolist()
     for place, owner in enumerate(own):
@@ -602,15 +602,12 @@ def _prove(task: _Task, found: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:
         later.append(list(later[-1]))
         later[-1][own[place]] += lengths[place]
     later.reverse()
-    nodes = 0
+    looked = 0
 
-    def look(first: int, changes: int, due: frozenset[int], lines: Sequence[float]) -> bool:
-        """``due``: turns to come that have to be changed, for their owner has taken another one near them. ``lines``: the cost by
+    def look(first: int, changes: int, due: frozenset[int], line: float, line_2: float) -> bool:
+        """``due``: turns to come that have to be changed, for their owner has taken another one near them. ``line``: the cost by
         each tangent."""
-        nonlocal best, value, nodes
-        nodes += 1
-        if nodes > NODES:
-            return False
+        nonlocal best, value, looked
         if not due and max(seconds) <= most_seconds:
             total = sum(load * load for load in loads) + changes * price
             if total < value - least:
@@ -620,40 +617,33 @@ def _prove(task: _Task, found: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:
             return True
         low_first = sorted(loads)
         for place in range(first, count):
-            if any(
-                line - tangent.saved[place][left] >= value - least
-                for line, tangent in zip(lines, tangents, strict=True)
-            ):
+            if max(line - one.saved[place][left], line_2 - other.saved[place][left]) >= value - least:
                 break
-            bound = min(
-                (
-                    _relaxed(low_first, gone[place][further], lost[place][further]) + (changes + further) * price
-                    for further in range(max(1, len(due)), min(left, len(gone[place]) - 1) + 1)
-                ),
-                default=np.inf,
-            )
-            if bound >= value - least:
+            looked += len(loads)
+            if looked > LOOKED:
+                return False
+            for further in range(max(1, len(due)), min(left, len(gone[place]) - 1) + 1):
+                bound = _relaxed(low_first, gone[place][further], lost[place][further]) + (changes + further) * price
+                if bound < value - least:
+                    break
+            else:
                 break
             owner = own[place]
             before = loads[owner]
             loads[owner] = before - weight[place][owner]
             seconds[owner] -= lengths[place]
-            for to in sorted(takers[place], key=lambda at: (loads[at] + weight[place][at], at)):
-                mine = [other for other in beside[place] if own[other] == to]
-                if any(other < place for other in mine):
+            for to in takers[place]:
+                then, then_2 = line + one.further[place][to], line_2 + other.further[place][to]
+                bound = max(then - one.saved[place + 1][left - 1], then_2 - other.saved[place + 1][left - 1])
+                if bound >= value - least or seconds[to] + lengths[place] - later[place + 1][to] > most_seconds:
                     continue
-                if seconds[to] + lengths[place] - later[place + 1][to] > most_seconds:
-                    continue
-                then = [line + tangent.further[place][to] for line, tangent in zip(lines, tangents, strict=True)]
-                if any(
-                    line - tangent.saved[place + 1][left - 1] >= value - least
-                    for line, tangent in zip(then, tangents, strict=True)
-                ):
+                mine = [near for near in beside[place] if own[near] == to]
+                if mine and min(mine) < place:
                     continue
                 own[place], light = to, loads[to]
                 loads[to] = light + weight[place][to]
                 seconds[to] += lengths[place]
-                whole = look(place + 1, changes + 1, (due - {place}) | frozenset(mine), then)
+                whole = look(place + 1, changes + 1, (due - {place}) | frozenset(mine), then, then_2)
                 own[place], loads[to] = owner, light
                 seconds[to] -= lengths[place]
                 if not whole:
@@ -664,7 +654,7 @@ def _prove(task: _Task, found: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:
                 break
         return True
 
-    whole = look(0, 0, frozenset(), [tangent.start for tangent in tangents])
+    whole = look(0, 0, frozenset(), one.start, other.start)
     return best, whole
 
 

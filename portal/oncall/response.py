@@ -80,11 +80,11 @@ def told(estimate: Estimate) -> str:
 def interval(estimate: Estimate) -> str:
     """Empty: neither end is known."""
     low, high = (None if each is None else duration(each) for each in (estimate.low, estimate.high))
-    if low is None and high is None:
-        return ""
-    if low == high:
-        return f"{low}"
-    return f"{low or 'less'} to {high or 'longer than was waited'}"
+    if high is None:
+        return f"{low} or more" if low else ""
+    if low is None:
+        return f"up to {high}"
+    return low if low == high else f"{low} to {high}"
 
 
 @dataclass(frozen=True, slots=True)

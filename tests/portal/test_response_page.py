@@ -354,7 +354,8 @@ def test_durations_are_their_two_largest_units(seconds: float, words: str) -> No
 
 def test_an_interval_that_is_open_says_so() -> None:
     assert interval(Estimate(60, None, None)) == ""
-    assert interval(Estimate(60, 30, None)).replace("\xa0", " ") == "30 s to longer than was waited"
+    assert interval(Estimate(60, 30, None)).replace("\xa0", " ") == "30 s or more"
+    assert interval(Estimate(60, None, 90)).replace("\xa0", " ") == "up to 1 min 30 s"
     assert interval(Estimate(60, 60, 60)).replace("\xa0", " ") == "1 min"
 
 

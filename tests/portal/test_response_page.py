@@ -142,7 +142,7 @@ def test_the_page_and_the_analysis_say_the_same(client: Client, cast: Cast, know
     assert times.median.seconds is not None
     shown = page(as_(client, cast, "mina"))
     assert (
-        f"Acknowledged {duration(times.median.seconds)} for half of 40 {interval(times.median)}".replace("\xa0", " ")
+        f"Acknowledged {duration(times.median.seconds)} for half of 40 ({interval(times.median)})".replace("\xa0", " ")
         in shown
     )
 

@@ -165,8 +165,10 @@ def changed(change: Change, account: Account) -> Difference:
     return Difference(where, say(change.before), say(change.after), is_open=change.after is None)
 
 
-def _words(path: Iterable[str | int]) -> str:
-    return " › ".join(str(each + 1 if isinstance(each, int) else each).replace("_", " ") for each in path)
+def _words(path: Sequence[str | int]) -> str:
+    """Places in lists are told, but for one at the end: that is one more, or the one that ``before`` tells."""
+    shown = path[:-1] if path and isinstance(path[-1], int) else path
+    return " › ".join(str(each + 1 if isinstance(each, int) else each).replace("_", " ") for each in shown)
 
 
 def _counted(value: Any, say: Callable[[int], str]) -> str:

@@ -815,13 +815,18 @@ class EscalationsForm(PageForm):
     team = forms.ChoiceField(required=False, widget=LongSelect)
     severity = forms.ChoiceField(required=False, label="Wrong, at least")
     rule = forms.ChoiceField(required=False, label="What is wrong", widget=LongSelect)
+    # The usual first: it is what is shown where none is chosen.
     days = forms.ChoiceField(
-        required=False, label="Incidents of", choices=[(str(days), f"{days} days") for days in measured.DAYS]
+        required=False,
+        label="Incidents of",
+        choices=[
+            (str(days), f"{days} days") for days in sorted(measured.DAYS, key=lambda days: days != measured.USUAL)
+        ],
     )
     text = forms.CharField(required=False, max_length=200, label="Name of a policy, service or schedule")
 
     def __init__(self, data: Any, teams: Iterable[tuple[str, str]], rules: Iterable[tuple[str, str]]) -> None:
-        super().__init__(data, initial={"days": measured.USUAL})
+        super().__init__(data)
         for name, choices in (("team", teams), ("severity", ((each, each) for each in SEVERITIES)), ("rule", rules)):
             field = self.fields[name]
             assert isinstance(field, forms.ChoiceField)  # noqa: S101

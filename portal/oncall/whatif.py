@@ -32,6 +32,7 @@ LONGEST: Final = 10_080
 MOST_TARGETS: Final = 10
 """Of a level, as PagerDuty's API takes."""
 MOST_LEVELS: Final = 50
+MOST_ERRORS: Final = 10
 OUT: Final = "out"
 
 
@@ -128,7 +129,7 @@ def asked(query: QueryDict, policy: Policy, account: Account) -> Asked | None:
         elif not row.level.targets:
             errors.append(f"Level {number} names nobody: leave it out, or choose whom it tells.")
     shown = Draft(tuple(levels[:MOST_LEVELS]), policy.loops if loops is None else loops)
-    return Asked(None if errors else shown, tuple(dict.fromkeys(errors)), shown)
+    return Asked(None if errors else shown, tuple(dict.fromkeys(errors))[:MOST_ERRORS], shown)
 
 
 def _row(

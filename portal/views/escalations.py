@@ -113,10 +113,10 @@ class Loose:
 def _found(request: Request, seen: list[Seen], now: dt.datetime) -> dict[str, Any]:
     teams = sorted({(each.connection.team.slug, each.connection.team.name) for each in seen}, key=lambda row: row[1])
     rules = sorted(((rule.name, rule.title) for rule in RULES.values()), key=lambda row: row[1])
-    form = EscalationsForm(request.GET or None, teams, rules)
+    form = EscalationsForm(request.GET, teams, rules)
     # What is no choice is none: a link that was kept may name what is gone.
     form.is_valid()
-    chosen = form.cleaned_data if form.is_bound else {}
+    chosen = form.cleaned_data
     days, team = int(chosen.get("days") or measured.USUAL), chosen.get("team", "")
     severity, rule, text = (chosen.get(name, "") for name in ("severity", "rule", "text"))
     within = [each for each in seen if team in ("", each.connection.team.slug)]
@@ -144,6 +144,7 @@ def _found(request: Request, seen: list[Seen], now: dt.datetime) -> dict[str, An
     return {
         "form": form,
         "days": days,
+        "usual": measured.USUAL,
         "cases": cases,
         "page": Paginator(cases, POLICIES).get_page(request.GET.get("page")),
         "query": query.urlencode(),
@@ -294,6 +295,7 @@ def _what_if(request: Request, one: One) -> dict[str, Any]:
         "numbers": range(1, len(draft.rows) + 1),
         "if_form": WhatIfForm(targets, len(draft.rows), draft.loops),
         "compared": compared,
+        "usual": measured.USUAL,
         "path": escalation_page(one.seen.connection, one.policy.id),
         "link": f"{escalation_page(one.seen.connection, one.policy.id)}?{draft.query}" if compared is not None else "",
         "manages": may_manage(request, one.seen.connection.team),
@@ -341,11 +343,11 @@ def _apply(request: Request, one: One) -> HttpResponse:
         "here": one.here,
         "explain": where_explained(connection.team, WRITE),
     }
-    if "confirm" in request.POST and ONCE.fullmatch(once_):
-        context |= _written(request, one, draft, was, f"page-{once_}")
-    elif was != digest(policy):
+    if was != digest(policy):
         messages.error(request, f"{policy.name} is no longer as it was when this was proposed: look again.")
         return redirect(one.here)
+    if "confirm" in request.POST and ONCE.fullmatch(once_):
+        context |= _written(request, one, draft, f"page-{once_}")
     else:
         about = about_oneself(request.user, connection.team, connection, WRITE)
         context |= {
@@ -358,7 +360,7 @@ def _apply(request: Request, one: One) -> HttpResponse:
     return render(request, "escalations/apply.html", context)
 
 
-def _written(request: Request, one: One, draft: Draft, was: str, key: str) -> dict[str, Any]:
+def _written(request: Request, one: One, draft: Draft, key: str) -> dict[str, Any]:
     connection = one.seen.connection
 
     def use(tool: Tool, given: dict[str, Any], idempotency_key: str = "") -> web.Done:
@@ -378,8 +380,8 @@ def _written(request: Request, one: One, draft: Draft, was: str, key: str) -> di
     if error is None:
         stands = _as_it_stands(done.content, one.policy.id)
         # What stands there already may be what this very form did before: then it is not done again, and told as done.
-        wanted = digest(draft.policy(one.policy))
-        if stands is None or digest(stands) not in (was, wanted):
+        expected = (digest(one.policy), digest(draft.policy(one.policy)))
+        if stands is None or digest(stands) not in expected:
             ask_again(connection, by=request.user)
             error = {
                 "kind": "refused",

@@ -30,7 +30,7 @@ from django.urls import resolve
 from django.utils import timezone
 
 from integrations import actions as connection_actions
-from integrations import tasks
+from integrations import mirror, tasks
 from integrations.gateway import web
 from integrations.gateway.integration import Reply
 from integrations.leaving import digest_of as held_digest
@@ -44,6 +44,7 @@ from policies.core import chain
 from policies.core.call import State
 from policies.models import AgentKey, BrowserSession, Checkpoint, Invitation, Membership, SavedView, Team, User
 from portal import oidc
+from portal.oncall.whatif import digest
 from tests.conftest import PASSWORD
 from tests.pages import EXAMPLES, GAPPY, PROVIDER, QUERIES, addresses, path_of
 from tests.world import SECRET, World, make_world, session_of
@@ -535,6 +536,7 @@ BODIES: dict[str, Callable[[Team], Values]] = {
     "escalation apply": lambda team: {
         "action": "apply",
         **QUERIES["escalation if"](team),
+        "was": digest(mirror.kept(team.connections.get()).account.policies[GAPPY]),
         "confirm": "yes",
         "once": "0" * 32,
     },

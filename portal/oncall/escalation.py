@@ -21,6 +21,7 @@ from integrations.review import Muted, open_by_policy, reviewed
 from integrations.sweep import WEEKS
 from portal.oncall.coverage import Line, OnCall, Seen, at, line_of, on_call
 from portal.oncall.ladder import Ladder, Standing, State, ladder, lasting
+from portal.oncall.response import duration, interval
 from portal.oncall.strips import lasts
 
 if TYPE_CHECKING:
@@ -248,7 +249,7 @@ class Case:
 
     @cached_property
     def median(self) -> str:
-        """``4 min (3 min to 6 min)``; empty: not known."""
+        """Such as *4 min (3 min to 6 min)*; empty: not known."""
         found = self.answering.median(self.policy.id)
         return estimated(found) if found is not None else ""
 
@@ -278,21 +279,12 @@ def worst_first(cases: Iterable[Case]) -> list[Case]:
     return sorted(cases, key=key)
 
 
-def duration(seconds: float) -> str:
-    """``45 s``, ``4 min``, ``1 h 5 min``."""
-    return f"{seconds:.0f} s" if seconds < 59.5 else lasting(round(seconds / 60))
-
-
 def estimated(found: Estimate) -> str:
-    """With its interval, where that is known and says more; an end of it that is not known is open."""
+    """With its interval, where that is known and says more."""
     if found.seconds is None:
         return "not known"
-    told = duration(found.seconds)
-    if found.low is None and found.high is None:
-        return told
-    low = duration(found.low) if found.low is not None else "not known"
-    high = duration(found.high) if found.high is not None else "longer than is known"
-    return told if low == high == told else f"{told} ({low} to {high})"
+    told, between = duration(found.seconds), interval(found)
+    return told if between in ("", told) else f"{told} ({between})"
 
 
 def name_of(target: Target, account: Account) -> str:

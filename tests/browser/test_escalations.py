@@ -53,7 +53,15 @@ def test_the_worst_policy_is_looked_at_changed_on_paper_and_muted(page: Page, po
     assert faults(page) == []
     page.reload()
     result.get_by_text("Mended:").wait_for()
-    result.get_by_role("link", name="As it is").click()
+    # To make it so is asked once more, with what would be other; it is left.
+    result.get_by_role("button", name="Change the policy so").press("Enter")
+    page.get_by_role("heading", name="Confirm: this writes to PagerDuty").wait_for()
+    assert page.get_by_text("As it stands it will be denied").count() == 1
+    for width in (380, 1200):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert wrong_layout(page, width) == []
+    assert faults(page) == []
+    page.get_by_role("link", name="Leave it").click()
 
     finding = page.locator(".finding").first
     finding.get_by_text("Mute it", exact=False).first.click()

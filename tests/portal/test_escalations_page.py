@@ -245,9 +245,9 @@ def test_a_policy_tells_its_levels_what_is_wrong_and_what_mends_it(
     rows = re.findall(r"Level (\d) (?:at once|after 10 min), for 10 minutes (.*?)(?=Level \d|What is wrong)", shown)
     assert rows[0][1].startswith("Six days")
     assert re.search(r"1[123] times, 1[123] days", rows[0][1])
-    assert "(48 came to it, 24 were answered there)" in rows[0][1]
+    assert "(answered there: 24 of 48 that came to it)" in rows[0][1]
     assert "never" in rows[1][1]
-    assert "longer than its 10 minutes (24 came to it, 24 were answered there)" in rows[1][1]
+    assert "longer than its 10 minutes (answered there: 24 of 24 that came to it)" in rows[1][1]
     assert "Slowest to answer is level 2" in shown
     assert "What is wrong (1)" in shown
     assert "level 1 of Desk (Six days) reaches nobody." in shown

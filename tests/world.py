@@ -91,6 +91,8 @@ from tests.kept import keep, policy, schedule, service
 from tests.mirrored import mirrored
 from tests.pages import EXAMPLES, GAPPY, INVITED, QUERIES, addresses, feed_token, path_of
 
+DAYS_KNOWN = 40
+"""Of what is mirrored of the past: a year takes longer than it is worth."""
 NETWORKS = ("198.51.100.7", "203.0.113.9")
 
 
@@ -260,7 +262,7 @@ def _connection(number: int, team: Team, manager: User, ada: User) -> Connection
     RunningTest.objects.update_or_create(
         connection=connection, defaults={**tested, "steps": [["GET /abilities", "200"]], "ended_at": timezone.now()}
     )
-    mirrored(connection)
+    mirrored(connection, history=True, days=DAYS_KNOWN)
     _gaps(connection, manager)
     _noticed(connection, manager)
     return connection

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
 from django.core.paginator import Paginator
-from django.http import HttpResponse, QueryDict
+from django.http import Http404, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.http import urlencode
@@ -175,7 +175,10 @@ def _table(request: Request, asked: Asked, found: Period, by: By) -> dict[str, A
 def export(request: Request) -> HttpResponse:
     """All figures of what is chosen as a file, by each thing. That it is taken is on record."""
     asked = _asked(request, request.POST, timezone.now())
-    if isinstance(asked, list) or asked.period is None:
+    # Never another's figures in place of those that were asked for.
+    if isinstance(asked, list) or str(asked.kept.connection.pk) != request.POST.get("connection"):
+        raise Http404
+    if asked.period is None:
         return redirect("response")
     connection, account = asked.kept.connection, asked.kept.account
     do_record_export(

@@ -241,7 +241,7 @@ team-preset                                          sign-in  404      403      
 team-writes-off                                      sign-in  404      403      done     done     403      done
 try                                                  sign-in  404      done     done     done     403      done
 mirror                                               sign-in  404      done     done     done     404      done
-response-csv                                         sign-in  done     done     done     done     moved    done
+response-csv                                         sign-in  404      done     done     done     404      done
 coverage-policy override                             sign-in  404      done     done     done     404      done
 coverage-policy intend,unmark                        sign-in  404      403      done     done     404      done
 escalation mute,unmute,apply                         sign-in  404      403      done     done     404      done

@@ -247,14 +247,15 @@ def test_one_of_several_connections_is_looked_at(client: Client, cast: Cast, kno
     other = register(cast, cast.search, token="y_NbAkKc66ryYTWUXYEw", name="Other")
     keep(other, policy("PPOL9", "Theirs", "PUSRA"), schedule("PSCH1"))
     alone = as_(client, cast, "vic").get(PAGE).content.decode()
-    assert 'name="connection"' not in alone
+    assert '<select name="connection"' not in alone
     # Of another team's one learns nothing.
     assert "Theirs" not in client.get(PAGE, {"connection": str(other.pk)}).content.decode()
     both = as_(client, cast, "ada").get(PAGE, {"connection": str(other.pk)}).content.decode()
-    assert 'name="connection"' in both
+    assert '<select name="connection"' in both
     assert "Theirs" in both
     assert "Desk</option>" not in both
     assert f"connection={other.pk}&amp;by=hour" in both
+    assert f'name="connection" value="{other.pk}"' in both
     assert "Desk</option>" in client.get(PAGE, {"connection": str(row.pk)}).content.decode()
 
 
@@ -264,14 +265,14 @@ def test_one_of_several_connections_is_looked_at(client: Client, cast: Cast, kno
 def test_before_incidents_are_read_it_says_so_and_never_that_there_were_none(
     client: Client, cast: Cast, known: Known
 ) -> None:
-    known([], days=None, running=True)
+    row = known([], days=None, running=True)
     shown = page(as_(client, cast, "vic"))
     assert "The incidents of Main have not been read yet" in shown
     assert "0 incidents" not in shown
     assert "Export as CSV" not in shown
     part = client.get(PAGE, headers={"HX-Request": "true", "HX-Target": "by"})
     assert part.status_code == 200
-    assert client.post(f"{PAGE}csv/").status_code == 302
+    assert client.post(f"{PAGE}csv/", {"connection": str(row.pk)}).status_code == 302
 
 
 def test_how_far_back_incidents_are_known_is_told(client: Client, cast: Cast, known: Known) -> None:
@@ -291,7 +292,7 @@ def test_without_a_connection_there_is_a_hint(client: Client, cast: Cast) -> Non
     register(cast)
     assert "Nothing of PagerDuty has been read yet." in page(client)
     assert "nothing of PagerDuty" in page(as_(client, cast, "rhea"))
-    assert client.post(f"{PAGE}csv/").status_code == 302
+    assert client.post(f"{PAGE}csv/").status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -300,12 +301,12 @@ def test_without_a_connection_there_is_a_hint(client: Client, cast: Cast) -> Non
 def test_whoever_sees_coverage_sees_response_times(
     client: Client, cast: Cast, known: Known, who: str, sees: bool
 ) -> None:
-    known()
+    row = known()
     assert ("Desk" in page(as_(client, cast, who))) is sees
     assert client.post(PAGE).status_code == 405
     assert client.get(f"{PAGE}csv/").status_code == 405
-    exported = client.post(f"{PAGE}csv/")
-    assert exported.status_code == (200 if sees else 302)
+    exported = client.post(f"{PAGE}csv/", {"connection": str(row.pk)})
+    assert exported.status_code == (200 if sees else 404)
     assert Entry.objects.filter(record__contains="export_response").exists() is sees
 
 
@@ -313,8 +314,12 @@ def test_whoever_sees_coverage_sees_response_times(
 
 
 def test_a_file_has_every_figure_and_that_it_was_taken_is_on_record(client: Client, cast: Cast, known: Known) -> None:
-    known(name="=HYPERLINK(1)")
-    answer = as_(client, cast, "vic").post(f"{PAGE}csv/", {"days": "28", "urgency": "high"})
+    row = known(name="=HYPERLINK(1)")
+    shown = as_(client, cast, "vic").get(PAGE, {"days": "28", "urgency": "high"})
+    form = shown.content.decode().split(f'action="{PAGE}csv/"')[1].split("</form>")[0]
+    sent = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', form))
+    assert (sent["connection"], sent["days"], sent["urgency"]) == (str(row.pk), "28", "high")
+    answer = client.post(f"{PAGE}csv/", sent)
     assert answer["Content-Type"].startswith("text/csv")
     assert answer["X-Content-Type-Options"] == "nosniff"
     rows = list(csv.DictReader(io.StringIO(answer.content.decode())))

@@ -358,6 +358,14 @@ def test_nobody_is_put_on_two_levels_after_each_other_at_once() -> None:
     assert closing(["A"], ["L"], **turns, D=[("P3", 8, 24)]) == [(1, "D", 16, 0)]
     # Two levels further on it is no matter: level 3's own schedule would do.
     assert closing(["A"], ["L"], ["B"], **turns, B=[("P2", 8, 10), ("P3", 0, 8), ("P3", 10, 24)]) == [(1, "B", 16, 0)]
+    # But not while level 2 reaches nobody: then level 3 comes next.
+    turns["L"] = [("P2", 10, 12), ("P1", 12, 24)]
+    assert closing(["A"], ["L"], ["B"], **turns, B=[("P2", 8, 10), ("P3", 0, 8), ("P3", 10, 24)]) == []
+    # Nor where it is not known who is on level 2.
+    known, rendered = policies(["A"], ["L"], **turns, D=[("P3", 8, 24)])
+    assert second_schedules(known, "PPOL1", rendered, DAY_)
+    del rendered["L"]
+    assert second_schedules(known, "PPOL1", rendered, DAY_) == ()
 
 
 def test_schedules_that_have_nothing_to_do_with_it_are_none() -> None:

@@ -1091,8 +1091,9 @@ def second_schedules(
     """Those that close most first, at most five. ``rendered``: slices by schedule id over the window.
 
     Looked at are schedules that have to do with the policy: of its teams or its schedules', of another of its levels, or with
-    people in common. One whose people would ever be on the level and on the one before or after it at the same time is none:
-    for them the next level would be the same telephone. A level of which it is not known who is on call has no known gaps."""
+    people in common. One whose people would ever be on the level and on the next before or after it that reaches anybody at the
+    same time is none: for them the next level would be the same telephone. Of a level nothing is proposed where it is not known
+    who is on call on it, or on the one before or after it."""
     policy = account.policies.get(policy_id)
     if policy is None or window.seconds <= 0:
         return ()
@@ -1116,12 +1117,21 @@ def second_schedules(
     ]
     on = [_on_level(level, rendered, window) for level in policy.levels]
     found: list[Second] = []
-    for place, (level, gaps) in enumerate(zip(policy.levels, level_gaps(policy, rendered, window), strict=True)):
-        if not gaps or unknown_in(level, rendered) or len(level.targets) >= MOST_TARGETS:
+    empty = level_gaps(policy, rendered, window)
+    unknown = [bool(unknown_in(level, rendered)) for level in policy.levels]
+    for place, (level, gaps) in enumerate(zip(policy.levels, empty, strict=True)):
+        # Of a level beside it that is not known nobody can say who would be on both.
+        if not gaps or any(unknown[max(0, place - 1) : place + 2]) or len(level.targets) >= MOST_TARGETS:
             continue
         missing = sum(gap.seconds for gap in gaps)
         here = {target.id for target in level.targets}
-        beside = [on[at] for at in (place - 1, place + 1) if 0 <= at < len(on)]
+        beside: list[tuple[dict[str, tuple[Span, ...]], tuple[Span, ...]]] = []
+        for way in (range(place - 1, -1, -1), range(place + 1, len(on))):
+            # A level that reaches nobody is passed over: then the one after it is the next.
+            next_while: tuple[Span, ...] = (window,)
+            for at in way:
+                beside.append((on[at], next_while))
+                next_while = _both(next_while, empty[at])
         for schedule in near:
             theirs = covered(rendered[schedule.id], window)
             closes = _both(gaps, theirs)
@@ -1132,9 +1142,9 @@ def second_schedules(
                 if one.user:
                     own.setdefault(one.user, []).append(one)
             if any(
-                _both(covered(mine, window), other[user])
+                _both(_both(covered(mine, window), other[user]), next_while)
                 for user, mine in own.items()
-                for other in beside
+                for other, next_while in beside
                 if user in other
             ):
                 continue

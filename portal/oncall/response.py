@@ -157,6 +157,8 @@ class Bar:
     mark: float | None
     """The baseline."""
     is_main: bool
+    is_open: bool = False
+    """Whether the interval has no end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,9 +219,9 @@ def waterfall(response: Response) -> Chart | None:
 
 
 def waited(level: LevelTimes) -> float | None:
-    """Seconds: how long half wait there at least."""
-    median = level.times.median.seconds
-    return level.at_least if median is None else median
+    """Seconds that half wait there; where that is not known, that they wait at least."""
+    median = level.times.median
+    return next((each for each in (median.seconds, median.low, level.at_least) if each is not None), None)
 
 
 def waited_told(level: LevelTimes) -> str:
@@ -242,7 +244,9 @@ def levels_chart(response: Response) -> Chart | None:
     bars = []
     for place, (level, seconds) in enumerate(known):
         _, low, high = level.times.median
-        ends = (low if low is not None else seconds, max(high if high is not None else seconds, seconds))
+        # An end that is not known is open: it lies anywhere beyond.
+        start = 100 * (low if low is not None else seconds) / width
+        end = 100 * high / width if high is not None else 100.0
         bars.append(
             Bar(
                 f"Level {level.level}",
@@ -250,9 +254,10 @@ def levels_chart(response: Response) -> Chart | None:
                 0.0,
                 round(max(100 * seconds / width, 0.4), 2),
                 f"{waited_told(level)} · {level.answered:,} of {level.reached:,}",
-                (round(100 * ends[0] / width, 2), round(100 * ends[1] / width, 2)),
+                (round(start, 2), round(end, 2)),
                 None if level.naive is None else round(100 * level.naive / width, 2),
                 level.level == slowest,
+                high is None,
             )
         )
     words = "; ".join(f"{bar.name.lower()} {bar.words}" for bar in bars)
@@ -313,7 +318,7 @@ def slowest_told(response: Response) -> tuple[str, str]:
     words = f"Level {level.level} answers slowest: " + (
         f"half of what comes to it is acknowledged there within {waited_told(level)}"
         if level.times.median.seconds is not None
-        else f"more than half of what comes to it is not acknowledged there within {duration(level.at_least or 0.0)}"
+        else f"more than half of what comes to it is not acknowledged there within {duration(waited(level) or 0.0)}"
     )
     if following is not None:
         words += f", at level {following.level} half is within {waited_told(following)}"

@@ -173,8 +173,9 @@ def _level(each: LevelTimes, full: bool) -> dict[str, Any]:
         "median_minutes_95_percent": _interval(each.times.median),
         "p90_minutes": _minutes(each.times.p90.seconds),
     }
-    if each.times.median.seconds is None and each.at_least is not None:
-        told["median_minutes_over"] = _minutes(each.at_least)
+    over = each.at_least if each.times.median.low is None else each.times.median.low
+    if each.times.median.seconds is None and over is not None:
+        told["median_minutes_over"] = _minutes(over)
     if full:
         told["p90_minutes_95_percent"] = _interval(each.times.p90)
         told["mean_minutes_from_creation"] = _minutes(each.naive)

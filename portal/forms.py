@@ -1063,6 +1063,37 @@ class SchedulesForm(PageForm):
         field.choices = [("", "any"), *teams]
 
 
+class LoadForm(PageForm):
+    """Whose load, over how long, and by which hours of the day."""
+
+    connection = forms.ChoiceField(required=False, label="Team", widget=LongSelect)
+    days = forms.ChoiceField(
+        required=False,
+        label="Over the last",
+        choices=[("28", "28 days"), ("90", "90 days"), ("365", "365 days")],
+    )
+    pagerduty_team = forms.ChoiceField(required=False, label="PagerDuty team", widget=LongSelect)
+    hours = forms.ChoiceField(
+        required=False,
+        label="Sleep hours",
+        choices=[("api", "22 to 08, as PagerDuty's API"), ("insights", "21 to 08, as its Insights")],
+    )
+
+    def __init__(
+        self, data: Any, connections: Iterable[tuple[str, str]], pagerduty_teams: Iterable[tuple[str, str]]
+    ) -> None:
+        """``pagerduty_teams``: none are offered where there are none."""
+        # What a form shows is what is looked at, also where the address does not say it.
+        super().__init__({"days": "90", **{name: data[name] for name in data}})
+        offered = list(pagerduty_teams)
+        for name, choices in (("connection", connections), ("pagerduty_team", [("", "any"), *offered])):
+            field = self.fields[name]
+            assert isinstance(field, forms.ChoiceField)  # noqa: S101
+            field.choices = list(choices)
+        if not offered:
+            del self.fields["pagerduty_team"]
+
+
 class TimelineForm(PageForm):
     """Which days of a schedule to show, by which clock."""
 

@@ -50,6 +50,7 @@ PLACES: Final = (
     Place("Schedules", "schedules", _everybody),
     Place("Coverage", "coverage", _everybody),
     Place("Escalations", "escalations", _everybody),
+    Place("Load", "load", _everybody),
     # The portal's own calls are most of the record, and hardly ever what somebody came for.
     Place("Audit", "audit", _readers, "?q=jobs%3Ahidden"),
     Place("Explain", "explain", _everybody),

@@ -16,6 +16,7 @@ from django.contrib.admin.utils import quote
 from django.urls import URLPattern, URLResolver, get_resolver, resolve
 from django.utils import timezone
 
+from integrations.mirror import unpacked
 from integrations.pagerduty.catalog import CATEGORIES
 from policies.actions import set_up_token
 
@@ -31,8 +32,8 @@ class Address:
     @property
     def of_a_team(self) -> bool:
         """Whether it is about something that belongs to a team."""
-        named = ("stop", "audit-entry", "request", "mirror", "schedule", "coverage-policy", "escalation")
-        return "slug" in self.parameters or self.name in named
+        rows = ("stop", "audit-entry", "request", "mirror", "schedule", "coverage-policy", "escalation", "load-swaps")
+        return "slug" in self.parameters or self.name in rows
 
 
 def addresses() -> dict[str, Address]:
@@ -89,6 +90,17 @@ def _schedule(team: Any) -> str:
     return str(rows.filter(gone_at=None).order_by("remote_id").values_list("remote_id", flat=True)[0])
 
 
+def _rota(team: Any) -> dict[str, Any]:
+    return {"connection": _first(team.connections), "schedule_id": _schedule(team)}
+
+
+def _in_the_rota(team: Any) -> str:
+    """Whoever has its first turns: its manager."""
+    rows = _model("integrations.MirroredDocument").filter(connection=_first(team.connections), kind="schedules")
+    document = unpacked(rows.get(remote_id=_schedule(team)).body)["schedule"]
+    return str(document["schedule_layers"][0]["users"][0]["user"]["id"])
+
+
 def feed_token(team: Any) -> str:
     """The secret of its manager's calendar feed."""
     return f"pwf_{team.slug}"
@@ -109,7 +121,8 @@ EXAMPLES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "mirror": lambda team: {"connection": _first(team.connections)},
     "coverage-policy": lambda team: {"connection": _first(team.connections), "policy_id": GAPPY},
     "escalation": lambda team: {"connection": _first(team.connections), "policy_id": GAPPY},
-    "schedule": lambda team: {"connection": _first(team.connections), "schedule_id": _schedule(team)},
+    "schedule": _rota,
+    "load-swaps": _rota,
     "feed": lambda team: {"token": feed_token(team)},
     "team-preset": lambda team: {"name": "observer"},
     "agent-connect": _key,
@@ -152,6 +165,14 @@ QUERIES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "paged policy": lambda team: {"of": f"policy.{GAPPY}.{_first(team.connections)}"},
     "schedule day": lambda team: {"view": "day", "zone": "Asia/Kolkata"},
     "schedule month": lambda team: {"view": "month", "zone": "Europe/Berlin"},
+    "load person": lambda team: {"connection": _first(team.connections), "person": _in_the_rota(team)},
+    "load year": lambda team: {
+        "connection": _first(team.connections),
+        "days": 365,
+        "hours": "insights",
+        "sort": "name",
+    },
+    "load-swaps found": lambda team: {"found": "yes"},
     "access team": lambda team: {"day": timezone.now().date().isoformat(), "what": "risk:high", "team": team.slug},
 }
 """URL name and a word → what the address of such a page asks for: an example that belongs to a team, where it names one."""

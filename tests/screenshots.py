@@ -52,6 +52,8 @@ MORE = {
     ],
     "escalations": [("vic", "?severity=high"), ("rhea", ""), ("ada", "?text=nonsense")],
     "escalation": [("mina", ""), ("vic", "?days=28")],
+    "load": [("vic", ""), ("rhea", ""), ("mina", "?days=28&sort=pages")],
+    "load-swaps": [("mina", "?found=yes&weeks=12"), ("vic", "")],
     "schedules": [("ada", "?text=nonsense"), ("rhea", "")],
     "my-on-call": [("mina", "")],
 }

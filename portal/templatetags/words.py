@@ -32,6 +32,7 @@ FORMS = {
     "seconds": "Y-m-d H:i:s",
     "exactly": "Y-m-d H:i:s.u",
     "day": "j F Y",
+    "month": "F Y",
     "weekday": "D j M",
     "weekday minutes": "D j M, H:i",
     "clock": "H:i",

@@ -49,7 +49,7 @@ def measure(requests: int) -> bool:
         f"{len(account.people)} people, mirrored in {time.monotonic() - began:.0f} s; {os.cpu_count()} cores, "
         f"load {os.getloadavg()[0]:.1f}"
     )
-    schedule, policy = sorted(account.schedules)[7], sorted(account.policies)[7]
+    schedule, policy, person = (sorted(rows)[7] for rows in (account.schedules, account.policies, account.people))
     what_if = f"/escalations/{connection.pk}/{policy}/?if=yes&loops=1&was-1=1&delay-1=7&target-1=schedule.{schedule}"
     pages = {
         "schedules": "/schedules/",
@@ -63,6 +63,10 @@ def measure(requests: int) -> bool:
         "escalations, by a rule": "/escalations/?rule=level_gap",
         "one escalation": f"/escalations/{connection.pk}/{policy}/",
         "one escalation, what if": what_if,
+        "load": "/load/",
+        "load, a year": "/load/?days=365",
+        "load, one person": f"/load/?days=365&person={person}",
+        "swaps": f"/load/{connection.pk}/{schedule}/?found=yes",
         "who would be paged": f"/paged/?of=policy.{policy}.{connection.pk}",
         "response times": "/escalations/response/",
         "response times, a year by hour": "/escalations/response/?days=365&by=hour",

@@ -135,6 +135,22 @@ def test_a_key_is_revoked_and_the_next_call_fails(chromium: Browser, demo: Demo,
     assert becomes(401, read)
 
 
+def test_who_is_paged_most_at_night_is_found_and_swaps_are_proposed(
+    chromium: Browser, demo: Demo, complaints: list[str]
+) -> None:
+    page, clicks = at_home(chromium, demo, "mina", complaints)
+    page.get_by_role("link", name="Load", exact=True).click()
+    assert page.locator("table.load tbody th").first.inner_text() == "Priya Sharma"
+    # Another period is fetched without a click, and stands in the address.
+    page.get_by_label("Over the last").select_option("28 days")
+    page.wait_for_url("**/load/?*days=28*")
+    page.get_by_text("Priya Sharma had").wait_for()
+    page.get_by_role("link", name="Payments primary").click()
+    page.get_by_role("heading", name="Before and after").wait_for(timeout=60_000)
+    assert page.get_by_text("takes over from Priya Sharma").count() > 0
+    assert clicks.count <= 2
+
+
 def test_a_denied_call_is_found_by_its_decision_id_and_exported(
     chromium: Browser, demo: Demo, complaints: list[str], tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from integrations.pagerduty.catalog import TOOLS
 from policies.models import Membership, Team
 from tests.conftest import Cast
 
-EVERYBODY = {"Teams", "Catalogue", "Schedules", "Coverage", "Escalations", "Explain"}
+EVERYBODY = {"Teams", "Catalogue", "Schedules", "Coverage", "Escalations", "Load", "Explain"}
 WHO = ("ada", "mina", "vic", "rhea", "zed")
 
 

@@ -36,8 +36,10 @@ from integrations.gateway.integration import Reply
 from integrations.leaving import digest_of as held_digest
 from integrations.leaving import held_by
 from integrations.models import Feed, IntendedGap, MutedFinding
+from integrations.pagerduty.analysis.model import Span
 from integrations.pagerduty.catalog import CATEGORIES, PRESETS, TOOLS
 from integrations.pagerduty.diagnose import Heard
+from integrations.sweep import swept
 from policies import actions
 from policies.actions import clone_changes, digest_of, facts_digest, last_change, preset_changes, setting_changes
 from policies.core import chain
@@ -122,6 +124,12 @@ escalations                       sign-in  200      200      200      200      2
 escalations days                  sign-in  200      200      200      200      200      200
 escalation                        sign-in  404      200      200      200      404      200
 escalation if                     sign-in  404      200      200      200      404      200
+load                              sign-in  200      200      200      200      200      200
+load year                         sign-in  200      200      200      200      200      200
+load person                       sign-in  refused  refused  200      200      refused  200
+load-csv                          sign-in  405      405      405      405      405      405
+load-swaps                        sign-in  404      403      200      200      404      200
+load-swaps found                  sign-in  404      403      200      200      404      200
 paged                             sign-in  200      200      200      200      200      200
 paged policy                      sign-in  refused  200      200      200      refused  200
 schedules                         sign-in  200      200      200      200      200      200
@@ -245,6 +253,8 @@ response-csv                                         sign-in  404      done     
 coverage-policy override                             sign-in  404      done     done     done     404      done
 coverage-policy intend,unmark                        sign-in  404      403      done     done     404      done
 escalation mute,unmute,apply                         sign-in  404      403      done     done     404      done
+load-csv                                             sign-in  404      done     done     done     404      done
+load-swaps                                           sign-in  404      403      done     done     404      done
 schedule feed                                        sign-in  404      done     done     done     404      done
 my-on-call feed                                      sign-in  done     done     done     done     done     done
 my-on-call revoke                                    sign-in  404      404      done     done     404      404
@@ -425,6 +435,27 @@ def _second_sunday() -> int:
     return int((today + dt.timedelta(days=7 + (6 - today.weekday() or 7))).timestamp())
 
 
+def _swap(team: Team) -> Values:
+    """An hour of somebody's next turn, for somebody who is free then."""
+    row, now = team.connections.get(), timezone.now()
+    swept_now = swept(row, mirror.kept(row).account, now)
+    rendered = swept_now.rendered[EXAMPLES["load-swaps"](team)["schedule_id"]]
+    turn = next(one for one in rendered if one.user and one.start > now.timestamp())
+    hour = Span(turn.start, turn.start + 3_600)
+    busy = {
+        user
+        for user, spans in swept_now.busy.items()
+        if any(each.start < hour.end and each.end > hour.start for each in spans)
+    }
+    free = next(user for user in sorted(swept_now.account.people) if user not in busy)
+    return {
+        "action": "accept",
+        "swap": f"{hour.start}.{hour.end}.{turn.user}.{free}",
+        "confirm": "yes",
+        "once": "0" * 32,
+    }
+
+
 def _only(action: str) -> Callable[[Team], Values]:
     return lambda team: {"action": action, **WHY}
 
@@ -540,6 +571,8 @@ BODIES: dict[str, Callable[[Team], Values]] = {
         "confirm": "yes",
         "once": "0" * 32,
     },
+    "load-csv": lambda team: {"connection": str(team.connections.get().pk)},
+    "load-swaps": _swap,
     "schedule feed": lambda team: {"action": "feed"},
     "my-on-call feed": lambda team: {"action": "feed"},
     "my-on-call revoke": lambda team: {"action": "revoke", "feed": _feed(team)},

@@ -39,6 +39,7 @@ from integrations.models import (
     Feed,
     Mirror,
     MirroredDocument,
+    PastKnown,
     RunningTest,
     StandingCheck,
 )
@@ -278,6 +279,9 @@ def _gaps(connection: Connection, manager: User) -> None:
         policy(GAPPY, "Not on Sundays", "PSCHGAP", loops=1),
         service("PSVCGAP", GAPPY, "Books"),
     )
+    # Nobody was, as far back as the other schedules are known: of load nothing is told but where all are.
+    now = int(timezone.now().timestamp())
+    PastKnown.objects.create(connection=connection, schedule_id="PSCHGAP", since=now - DAYS_KNOWN * 86_400, until=now)
     do_mark_intended(
         connection,
         policy_id=GAPPY,

@@ -30,6 +30,7 @@ from policies.models import Entry, Membership, User
 from portal.views import load as page_of_load
 from tests.conftest import Cast
 from tests.kept import keep, person, policy, schedule, service
+from tests.mirrored import mirrored
 
 LOAD = "/load/"
 EXPORT = "/load/export/"
@@ -336,6 +337,23 @@ def test_who_is_gone_from_pagerduty_has_their_past_by_their_id(
     assert "3 pages in sleep hours" in page(client, person="PGONE01", days=28)
     assert "Their time zone is not known here: hours are by UTC." in page(client, person="PGONE01", days=28)
     assert page(client, days=28).count("time zone not known: by UTC") == 1
+
+
+def test_in_the_demo_account_priya_has_what_was_planted_of_the_nights_month_by_month(
+    client: Client, cast: Cast
+) -> None:
+    row = register(cast)
+    account = mirrored(row, history=True).account
+    shown = page(as_(client, cast, "mina"), days=365)
+    assert "Priya Sharma had 46 % of these." in shown
+    assert people_of(client, days=365)[0] == "Priya Sharma"
+    months = shown.split("The same as tables")[1].split("Pages in sleep hours January")[0]
+    most = re.findall(r"(\w+ \w+), \d+ %", months)
+    assert len(most) >= 11
+    assert set(most) == {"Priya Sharma"}
+    # Whoever sees no names finds none of anybody's in it either.
+    body = told(as_(client, cast, "vic"), LOAD, days=365)
+    assert [one.name for one in account.people.values() if one.name in body] == []
 
 
 # What is not known

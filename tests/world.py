@@ -21,7 +21,7 @@ from django.db.models import F
 from django.test import Client
 from django.utils import timezone
 
-from integrations import mirror
+from integrations import mirror, mirror_tasks
 from integrations.actions import (
     do_issue_agent_key,
     do_propose_from_email,
@@ -211,9 +211,11 @@ def _furnish(number: int, team: Team, manager: User, ada: User) -> None:
 def _be_somebody(connection: Connection, schedule_id: str, person: User) -> None:
     """One of those who have turns in the schedule has this person's address."""
     rows = MirroredDocument.objects.filter(connection=connection)
-    layers = mirror.unpacked(rows.get(kind="schedules", remote_id=schedule_id).body)["schedule"]["schedule_layers"]
+    layers = mirror_tasks.unpacked(rows.get(kind="schedules", remote_id=schedule_id).body)["schedule"][
+        "schedule_layers"
+    ]
     row = rows.get(kind="users", remote_id=layers[0]["users"][0]["user"]["id"])
-    text = json.dumps({**mirror.unpacked(row.body), "email": person.email}).encode()
+    text = json.dumps({**mirror_tasks.unpacked(row.body), "email": person.email}).encode()
     rows.filter(pk=row.pk).update(body=zlib.compress(text, 1), digest=str(row.pk))
     Mirror.objects.filter(pk=connection.pk).update(version=F("version") + 1)
 
@@ -397,7 +399,7 @@ def spoil() -> None:
     StandingCheck.objects.update(whom_names=[HOSTILE], whom_ids=[HOSTILE])
     CheckRun.objects.update(occurrences=[{"at": 1_800_000_000, "holds": False, "told": HOSTILE}])
     for row in MirroredDocument.objects.all():
-        body = json.dumps(_hostile_document(mirror.unpacked(row.body))).encode()
+        body = json.dumps(_hostile_document(mirror_tasks.unpacked(row.body))).encode()
         MirroredDocument.objects.filter(pk=row.pk).update(body=zlib.compress(body, 1), digest=str(row.pk))
     for row in Mirror.objects.select_related("connection"):
         # Within these bounds, or none of it would be shown.

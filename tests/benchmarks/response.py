@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, get_args
 
 import numpy as np
@@ -97,10 +98,10 @@ def main() -> None:
     )
     for days in (90, 365):
         window = Span(NOW - days * 86_400, NOW)
-        print(f"last {days} days: response {best(lambda window=window: response(log, window, NOW)):.0f} ms", end="")
+        print(f"last {days} days: response {best(partial(response, log, window, NOW)):.0f} ms", end="")
         for by in get_args(By):
-            print(f", by {by} {best(lambda window=window, by=by: grouped(log, window, NOW, by)):.0f}", end="")
-        print(f", levels of one policy {best(lambda window=window: policy_levels(log, window, NOW, 'Ppolicy0')):.0f}")
+            print(f", by {by} {best(partial(grouped, log, window, NOW, by)):.0f}", end="")
+        print(f", levels of one policy {best(partial(policy_levels, log, window, NOW, 'Ppolicy0')):.0f}")
     print(f"most memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_024:.0f} MB")
 
 

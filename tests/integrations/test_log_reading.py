@@ -125,7 +125,16 @@ def test_what_a_log_entry_lacks_is_named(document: Document, code: str) -> None:
 
 
 def test_what_is_no_log_entry_or_at_no_time_is_refused() -> None:
-    for bad in (None, [], "R1", {}, {"id": "R1"}, {"id": "Q1", "type": "incident"}, entry("trigger", id=7)):
+    documents: tuple[Any, ...] = (
+        None,
+        [],
+        "R1",
+        {},
+        {"id": "R1"},
+        {"id": "Q1", "type": "incident"},
+        entry("trigger", id=7),
+    )
+    for bad in documents:
         with pytest.raises(ValueError, match="no document of a log entry"):
             log_reading.steps(bad)
     for time in (None, "", "yesterday", 1_700_000_000, "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):

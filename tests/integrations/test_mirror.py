@@ -206,7 +206,7 @@ def test_contact_methods_come_with_the_people_and_masked(cast: Cast) -> None:
     assert {contact.kind for contact in person.contacts} >= {"email", "phone"}
     assert all(contact.address.startswith("•••") for contact in person.contacts)
     assert person.ladder
-    bodies = [mirror.unpacked(body) for body in MirroredDocument.objects.values_list("body", flat=True)]
+    bodies = [mirror_tasks.unpacked(body) for body in MirroredDocument.objects.values_list("body", flat=True)]
     text = json.dumps(bodies, ensure_ascii=False)
     assert re.search(r'"address": "(?!•••)', text) is None
     assert text.count('"address": "•••') > 100
@@ -322,7 +322,7 @@ def test_calls_are_bounded_and_the_next_run_goes_on_where_this_one_stood(cast: C
     connection = register(cast)
     calls, runs = 0, 0
     while not (run := read(connection, calls=10)).done:
-        assert run.calls <= 10 + mirror.AT_ONCE * mirror.MOST_CALLS
+        assert run.calls <= 10 + mirror_tasks.AT_ONCE * mirror.MOST_CALLS
         assert run.told == ""
         calls, runs = calls + run.calls, runs + 1
     assert runs >= 4
@@ -360,9 +360,9 @@ def test_a_quarter_of_the_limit_is_all_that_is_used_in_a_minute_and_a_low_rest_i
     switch(sandbox, "rate_limit", enforce=False, limit=120)
     run = read(connection, seconds=1.0)
     assert not run.done
-    assert run.calls <= 120 * mirror.SHARE + mirror.AT_ONCE * mirror.MOST_CALLS
+    assert run.calls <= 120 * mirror.SHARE + mirror_tasks.AT_ONCE * mirror.MOST_CALLS
     used = read(connection, seconds=0.1).calls
-    assert used <= mirror.AT_ONCE * mirror.MOST_CALLS
+    assert used <= mirror_tasks.AT_ONCE * mirror.MOST_CALLS
     # People and agents have used two thirds of theirs: the mirror makes one step, sees it, and waits.
     switch(sandbox, "rate_limit", enforce=False, limit=960)
     for _ in range(600):
@@ -454,7 +454,7 @@ def test_nothing_outside_a_connections_bounds_is_in_its_mirror(cast: Cast, bound
         assert set(policy.team_ids) & teams or (set(policy.service_ids) and set(policy.service_ids) <= services)
     assert services <= set(account.services)
     for person in MirroredDocument.objects.filter(kind=Kind.USERS):
-        assert {team["id"] for team in mirror.unpacked(person.body)["teams"]} & teams
+        assert {team["id"] for team in mirror_tasks.unpacked(person.body)["teams"]} & teams
     for schedule in account.schedules.values():
         assert set(schedule.team_ids) & teams
     # Who is on call for a service inside is told, also where its policy serves others as well.
@@ -562,7 +562,7 @@ def test_incidents_are_counted_by_service_and_hour_of_the_week_and_not_kept(cast
             break
     assert round(sum(map(sum, rates.values())) * 12) == total > 100
     stored = [
-        mirror.unpacked(body)
+        mirror_tasks.unpacked(body)
         for body in MirroredDocument.objects.filter(kind=Kind.INCIDENTS).values_list("body", flat=True)
     ]
     assert len(stored) == 84

@@ -137,7 +137,7 @@ def test_the_figures_are_those_of_the_analysis(days: int) -> None:
             pairs = zip((row[f"{part}_minutes"], *row[f"{part}_minutes_95_percent"]), estimate, strict=True)
             for said, seconds in pairs:
                 assert (said is None) == (seconds is None)
-                assert said is None or said == pytest.approx(seconds / 60, abs=0.05)
+                assert seconds is None or said == pytest.approx(seconds / 60, abs=0.05)
     rows = told("response_times", mirror, days=days, by="service")["rows"]
     assert [(row["id"], row["incidents"]) for row in rows] == [
         (group.key, group.incidents) for group in responded_by(looked_back, "service")

@@ -172,7 +172,8 @@ def test_what_is_missing_or_wrong_is_noted(tmp_path: Path) -> None:
 
 
 def test_where_there_is_no_incident_it_is_refused(tmp_path: Path) -> None:
-    for document in ({"log_entries": ENTRIES}, {"schedules": []}, 7, {"incidents": [{"id": "Q1"}]}):
+    documents: tuple[Any, ...] = ({"log_entries": ENTRIES}, {"schedules": []}, 7, {"incidents": [{"id": "Q1"}]})
+    for document in documents:
         with pytest.raises(CommandError):
             analyze(saved(tmp_path, "none.json", document))
 

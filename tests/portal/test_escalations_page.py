@@ -359,7 +359,7 @@ def test_what_is_filled_in_wrong_is_said_and_not_lost(client: Client, cast: Cast
 # What if
 
 
-def draft(*levels: tuple[int, int, list[str]], loops: int = 2, **more: Any) -> dict[str, Any]:
+def draft(*levels: tuple[int, int, list[str]], loops: int | str = 2, **more: Any) -> dict[str, Any]:
     """``levels``: which one it is now (0: a new one), minutes, and whom it tells."""
     found: dict[str, Any] = {"if": "yes", "loops": loops}
     for number, (was, delay, targets) in enumerate(levels, 1):
@@ -396,10 +396,10 @@ def test_other_targets_are_told_beside_what_is_with_gaps_findings_and_levels(
     whole = client.get(link.replace("&amp;", "&").partition("#")[0])
     assert "Level 2 then: 15 minutes: Eve" in text_of(whole)
     # In another level's place, one more told there, and none of the others changed.
-    again = page(client, policy_path(known), **draft(FIRST, SECOND), **{"place-2": 1, "add": "user.PUSRD", "to": 1})
+    again = page(client, policy_path(known), **draft(FIRST, SECOND, add="user.PUSRD", to=1, **{"place-2": 1}))
     assert "Order of today's levels now: 1, 2 then: 2, 1" in again
     assert "Level 1 (level 2 now), tells now: Always then: Always, Dee" in again
-    left_out = page(client, policy_path(known), **draft(FIRST, SECOND), **{"place-1": "out"})
+    left_out = page(client, policy_path(known), **draft(FIRST, SECOND, **{"place-1": "out"}))
     assert "Level 1 now now: 10 minutes: Six days" in left_out
     assert "This is how it is: nothing is other." in page(client, policy_path(known), **draft(FIRST, SECOND))
 

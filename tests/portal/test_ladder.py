@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -185,4 +186,6 @@ def test_what_would_not_go_along_is_not_simple() -> None:
 def test_what_was_measured_goes_with_its_level() -> None:
     one, _, three = as_it_is(THREE).rows
     new = Row(Level(5, (ANN,)), 0)
-    assert reordered(["a", "b", "c"], Draft((three, new, one), 0)) == ["c", None, "a"]  # type: ignore[list-item]
+    told: list[Any] = ["a", "b", "c"]
+    moved: list[Any] = reordered(told, Draft((three, new, one), 0))
+    assert moved == ["c", None, "a"]

@@ -511,7 +511,8 @@ class _Review:
             if not left:
                 continue
             if unknown_in(level, self.rendered):
-                self._cannot(policy, ("level_gap",), f"Level {number}: {self._unknown_words(level)}", number)
+                rules = ("level_gap", "empty_last_level") if number == len(policy.levels) else ("level_gap",)
+                self._cannot(policy, rules, f"Level {number}: {self._unknown_words(level)}", number)
                 continue
             self._level_gap(policy, number, level, left, told.nobody == left)
         return each

@@ -294,12 +294,12 @@ def add_defects(world: World) -> None:
     defect("empty_last_level", policy, level=3, implies=["no_repeat", "level_gap", "policy_without_service"])
     policy = unused("As it came", 1, usual(1, 30, 30, 30))
     defect("default_delay", policy, minutes=30, implies=["policy_without_service"])
-    late, invited = (add_user(world, name, 2, "Europe/London") for name in ("Greta Holm", "Hugo Lind"))
+    late, invited = (add_user(world, name, 4, "Europe/London") for name in ("Greta Holm", "Hugo Lind"))
     world.reached[late] = (METHODS, LATE)
-    policy = unused("Cut short", 2, [(10, [line(2, 0)]), (15, [world.users[late]]), (15, [lead(2)])])
+    policy = unused("Cut short", 4, [(10, [line(4, 0)]), (15, [world.users[late]]), (15, [lead(4)])])
     defect("ladder_beyond_delay", policy, level=2, user_id=world.users[late]["id"], implies=["policy_without_service"])
     world.users[invited]["invitation_sent"] = True
-    policy = unused("Not here yet", 3, [(10, [line(3, 0)]), (15, [world.users[invited]]), (15, [lead(3)])])
+    policy = unused("Not here yet", 4, [(10, [line(4, 0)]), (15, [world.users[invited]]), (15, [lead(4)])])
     defect("invitation_pending", policy, user_id=world.users[invited]["id"], implies=["policy_without_service"])
     for schedule in world.v3:
         if "empty_member" in str(schedule["rotations"]):

@@ -332,7 +332,8 @@ def unfold(connection: Connection, part: MirrorPart) -> None:
             case ["pages", what, since, until, offset, total]:
                 last = min(total, FARTHEST)
                 offsets = range(offset, last, PAGE)
-                pages = [["page", what, since, until, each, each + PAGE >= last] for each in offsets[:AT_ONCE]]
+                ends = last - PAGE if total <= FARTHEST else last  # Of more than is listed, no page is the last.
+                pages = [["page", what, since, until, each, each >= ends] for each in offsets[:AT_ONCE]]
                 rest = [["pages", what, since, until, offsets[AT_ONCE], total]] if len(offsets) > AT_ONCE else []
                 queue[:1] = [*pages, *rest]
             case ["back", since]:
@@ -420,7 +421,12 @@ async def _span(kind: str, state: Document, task: Task, ask: Ask) -> Got:
         got.tasks = _cut(kind, what, since, until, math.ceil(total / (FARTHEST * FULL)))
     else:
         got.tasks = [["pages", what, since, until, len(rows), total]]
+        got.missed = _beyond(what, since) if total > FARTHEST else ""
     return got
+
+
+def _beyond(what: str, since: int) -> str:
+    return f"Of {iso(since)} PagerDuty lists no more than {FARTHEST:,} {_NAMES[what]}: the others are not known."
 
 
 async def _page(kind: str, state: Document, task: Task, ask: Ask) -> Got:
@@ -435,9 +441,7 @@ async def _page(kind: str, state: Document, task: Task, ask: Ask) -> Got:
         elif until - since > 1:
             got.tasks = _cut(kind, what, since, until, 2)
         else:
-            got.missed = (
-                f"Of {iso(since)} PagerDuty lists no more than {FARTHEST:,} {_NAMES[what]}: the others are not known."
-            )
+            got.missed = _beyond(what, since)
     return got
 
 

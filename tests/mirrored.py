@@ -57,7 +57,7 @@ def mirrored(
         # A demo's worker may be reading it, for as long as a year of incidents takes: it gives way.
         Mirror.objects.filter(connection=connection).update(held_until=None)
         kinds = [kind for kind in mirror.MINUTES if history or kind not in mirror_history.KINDS]
-        run = _InProcess(connection, asked, seed, kinds).run(again=True)
+        run = InProcess(connection, asked, seed, kinds).run(again=True)
     assert run.done, run
     Mirror.objects.filter(pk=connection.pk).update(asked_at=None)
     if sandbox is None:
@@ -99,7 +99,7 @@ def at(now: dt.datetime | None) -> Iterator[None]:
         yield
 
 
-class _InProcess(mirror._Sync):
+class InProcess(mirror._Sync):
     """Asks the simulated PagerDuty directly, with nobody to decide or record in between; bounds of teams are kept by filters."""
 
     def __init__(self, connection: Connection, sandbox: Sandbox, seed: int, kinds: Sequence[str]) -> None:
@@ -130,6 +130,7 @@ class _InProcess(mirror._Sync):
             forced = {"escalation_policy_ids[]": self._ids(Kind.POLICIES) or ["PNONE00"]}
 
         async def ask(path: str, query: Mapping[str, Any] | None = None) -> Any:
+            self.calls += 1
             sent = urlencode({**(query or {}), **forced}, doseq=True)
             answer = await self._client.get(f"{path}?{sent}", headers={"Authorization": f"Token token={self._token}"})
             if answer.status_code >= 400:

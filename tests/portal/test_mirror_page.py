@@ -138,3 +138,13 @@ def test_a_connection_that_is_switched_off_has_no_mirror_to_see(
 ) -> None:
     Connection.objects.update(is_enabled=False)
     assert as_(cast.vic).get(path(connection)).status_code == 404
+
+
+def test_it_says_how_far_back_incidents_are_read(cast: Cast, connection: Connection) -> None:
+    mirrored(connection)
+    march = int(dt.datetime(2026, 3, 3, 12, tzinfo=dt.UTC).timestamp())
+    MirrorPart.objects.create(connection=connection, kind="earlier", begun_at=timezone.now(), since=march)
+    page = as_(cast.vic).get(path(connection)).content.decode()
+    row = page[page.index("earlier incidents") :].partition("</tr>")[0]
+    assert "never read whole, back to" in row
+    assert ">3 March 2026</time>" in row

@@ -1,4 +1,4 @@
-"""``manage.py sync [TEAM [NAME]] [--json]``: exit 0 all was read, 1 some could not be, 2 could not run."""
+"""``manage.py sync [TEAM [NAME]] [--due] [--earlier] [--json]``: exit 0 all was read, 1 some could not be, 2 could not run."""
 
 from __future__ import annotations
 
@@ -30,12 +30,17 @@ class Command(BaseCommand):
         parser.add_argument("team", nargs="?", help="the team's short name in its address (slug), or its name")
         parser.add_argument("name", nargs="?", help="the connection's name; without it, all of the team")
         parser.add_argument("--due", action="store_true", help="read only what is due, not all of it anew")
+        parser.add_argument(
+            "--earlier",
+            action="store_true",
+            help="read on until a year of incidents and shifts is known, which may take hours; else the worker does",
+        )
         parser.add_argument("--json", action="store_true", help="print JSON alone")
 
     def handle(self, *args: Any, team: str | None, name: str | None, due: bool, **options: Any) -> None:
         as_json: bool = options["json"]
         try:
-            told = [_read(row, again=not due) for row in _connections(team, name)]
+            told = [_read(row, again=not due, earlier=options["earlier"]) for row in _connections(team, name)]
         except (ValidationError, DatabaseError) as error:
             self._stop("; ".join(error.messages) if isinstance(error, ValidationError) else str(error), as_json)
         if as_json:
@@ -81,11 +86,13 @@ def _connections(team: str | None, name: str | None) -> list[Connection]:
     return list(rows)
 
 
-def _read(connection: Connection, *, again: bool) -> dict[str, Any]:
+def _read(connection: Connection, *, again: bool, earlier: bool) -> dict[str, Any]:
     begun = time.monotonic()
     calls = written = 0
     while True:
-        run = mirror.sync(connection, by="manage.py sync", seconds=120, calls=10_000, again=again)
+        run = mirror.sync(
+            connection, by="manage.py sync", seconds=120, calls=10_000, again=again, earlier=earlier
+        )
         again, calls, written = False, calls + run.calls, written + run.written
         if run.done or run.told:
             break

@@ -127,10 +127,10 @@ def test_a_first_reading_keeps_all_of_an_account_and_each_call_is_on_record(cast
     kept = mirror.kept(connection)
     account = kept.account
     assert (len(account.schedules), len(account.policies), len(account.services), len(account.people)) == (
-        31,
-        33,
+        32,
+        37,
         40,
-        43,
+        45,
     )
     assert {schedule.kind for schedule in account.schedules.values()} == {"v2", "v3"}
     assert account.teams["PTEAM00"] == "Payments"
@@ -290,7 +290,7 @@ def test_a_part_that_is_refused_is_told_with_its_words_and_keeps_no_other_back(c
     [problem] = kept.problems
     assert (problem.kind, problem.as_of) == (Kind.SERVICES, None)
     assert "switched list_services off for all teams: too much" in problem.problem
-    assert len(kept.account.policies) == 33
+    assert len(kept.account.policies) == 37
     assert kept.as_of is not None
     # It is not tried again every few minutes.
     assert read(connection).calls == 0
@@ -301,7 +301,7 @@ def test_without_the_leave_to_see_numbers_people_are_read_all_the_same(cast: Cas
     connection = register(cast)
     read(connection)
     kept = mirror.kept(connection)
-    assert len(kept.account.people) == 43
+    assert len(kept.account.people) == 45
     assert kept.account.people["PUSR000"].ladder is None
     assert "Contact methods and notification rules could not be read" in kept.parts[Kind.USERS].problem
 
@@ -383,7 +383,7 @@ def test_pagerduty_in_trouble_is_left_alone_and_nothing_is_lost(cast: Cast, sand
     switch(sandbox, "reset")
     Mirror.objects.update(wait_until=None)
     assert read(connection, again=True).done
-    assert len(mirror.kept(connection).account.schedules) == 31
+    assert len(mirror.kept(connection).account.schedules) == 32
 
 
 def test_what_the_portal_itself_fails_on_is_not_tried_again_at_once(
@@ -675,7 +675,7 @@ def test_killed_in_the_middle_it_goes_on_without_loss_or_double(tmp_path: Path, 
             " sum(map(sum, mirror.rates(Connection.objects.get()).values()))]))"
         )
         counts = json.loads(told)
-        assert counts[:7] == [31 + 33 + 40 + 42 + 6 + 33, 0, 31, 33, 40, 43, 0]
+        assert counts[:7] == [32 + 37 + 40 + 44 + 6 + 37, 0, 32, 37, 40, 45, 0]
         assert counts[7] > 50
         assert portal.manage("verify_audit", check=False).returncode == 0
     finally:

@@ -17,6 +17,8 @@ THICK: Final = {"sleep": 12, "off": 8, "business": 4}
 """Of a bar's kinds: they differ by their form, not by colours alone."""
 STEP: Final = 12
 """Width of a month."""
+FEWEST: Final = 6
+"""Months that a picture has room for, at least."""
 HIGH: Final = 60
 """Height of the highest column."""
 CELL: Final = 10
@@ -72,7 +74,8 @@ def columns(months: Sequence[Sequence[float]], most: float) -> Drawn:
                 bottom -= height
                 paths.setdefault(kind, []).append(f"M{left:.4g} {bottom:.4g}h{wide:.3g}v{height:.4g}h-{wide:.3g}z")
     shapes = tuple(Shape(f"is-{kind}", "".join(paths[kind])) for kind in KINDS if kind in paths)
-    width = max(len(months), 1) * STEP
+    # Few months do not become wide for it.
+    width = max(len(months), FEWEST) * STEP
     return Drawn(width, HIGH, shapes, f"M0 0h{width}M0 {HIGH / 2:g}h{width}M0 {HIGH}h{width}")
 
 

@@ -397,6 +397,8 @@ class Series:
         sums = [sum(part) for part in self.parts]
         if not any(sums):
             return f"{self.name}: no interruptions in {len(sums)} months."
+        if len(sums) == 1:
+            return f"{self.name}: {thousands(sums[0])} interruptions in a month, {thousands(self.nights)} of them in sleep hours."
         nights = sum(part[0] for part in self.parts)
         return (
             f"{self.name}: {thousands(sum(sums))} interruptions in {len(sums)} months, {thousands(nights)} of them in sleep "

@@ -39,7 +39,7 @@ def test_what_is_little_is_seen_all_the_same() -> None:
 
 def test_columns_stand_one_on_the_other_the_worst_at_the_bottom() -> None:
     drawn = bars.columns([(0, 0, 0), (30, 0, 30)], 60)
-    assert (drawn.width, drawn.height) == (24, 60)
+    assert (drawn.width, drawn.height) == (bars.FEWEST * 12, 60)
     by_name = {shape.name: sizes(shape.path) for shape in drawn.shapes}
     [(_, top, _, high)] = by_name["is-sleep"]
     assert (top, high) == (30, 30)

@@ -16,7 +16,7 @@ from django.contrib.admin.utils import quote
 from django.urls import URLPattern, URLResolver, get_resolver, resolve
 from django.utils import timezone
 
-from integrations.mirror import unpacked
+from integrations.mirror_tasks import unpacked
 from integrations.pagerduty.catalog import CATEGORIES
 from policies.actions import set_up_token
 

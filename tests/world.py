@@ -295,13 +295,13 @@ def _gaps(connection: Connection, manager: User) -> None:
         reason="the books are closed",
     )
     account = mirror.kept(connection).account
-    now = timezone.now()
-    found = reviewed(connection, swept(connection, account, now), now).of(GAPPY).findings
+    moment = timezone.now()
+    found = reviewed(connection, swept(connection, account, moment), moment).of(GAPPY).findings
     do_mute_finding(
         connection,
         next(one for one in found if one.rule.name == "single_level"),
         policy_name="Not on Sundays",
-        until=now + dt.timedelta(days=60),
+        until=moment + dt.timedelta(days=60),
         by=manager,
         reason="nobody else knows the books",
     )

@@ -90,9 +90,7 @@ def _read(connection: Connection, *, again: bool, earlier: bool) -> dict[str, An
     begun = time.monotonic()
     calls = written = 0
     while True:
-        run = mirror.sync(
-            connection, by="manage.py sync", seconds=120, calls=10_000, again=again, earlier=earlier
-        )
+        run = mirror.sync(connection, by="manage.py sync", seconds=120, calls=10_000, again=again, earlier=earlier)
         again, calls, written = False, calls + run.calls, written + run.written
         if run.done or run.told:
             break

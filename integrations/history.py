@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,8 +38,8 @@ Kind = MirrorPart.Kind
 DAY: Final = 86_400
 STEPS_KEPT: Final = 3_000_000
 """Of all connections together, in a process: some 40 MB a million. The one asked for is always kept."""
-WINDOWS_KEPT: Final = 4
-"""Of a connection: those of its duties that were asked for last."""
+DUTIES_KEPT: Final = 1_000_000
+"""Of a connection, over all windows that were asked for last; those of the newest always."""
 STEPS: Final = np.dtype([("at", "<u4"), ("kind", "u1"), ("way", "u1"), ("user", "<u2"), ("by", "<u2")])
 """``mirror_history.STEP``, many at once."""
 
@@ -281,7 +282,8 @@ def duties(connection: Connection, window: Span) -> tuple[tuple[Duty, ...], Span
         if found is None or found[0] is not account or found[1] is not held.shifts:
             found = account, held.shifts, _duties(account, held.shifts, window, int(timezone.now().timestamp()))
             held.duties[window] = found
-            while len(held.duties) > WINDOWS_KEPT:
+            held.duties.move_to_end(window)
+            while len(held.duties) > 1 and sum(len(each[2][0]) for each in held.duties.values()) > DUTIES_KEPT:
                 held.duties.popitem(last=False)
         return found[2]
 
@@ -300,7 +302,7 @@ def _keep_shifts(held: _Held, connection: Connection) -> None:
         .values_list("schedule_id", "start", "end", "user_id")
         .iterator(5_000)
     ):
-        shifts.setdefault(id, []).append((start, end, user))
+        shifts.setdefault(id, []).append((start, end, sys.intern(user)))  # Few people have many shifts.
     known = rows.values_list("schedule_id", "since", "until")
     held.shifts = {id: (Span(since, until), shifts.get(id, [])) for id, since, until in known}
     held.shifts_as_of = as_of

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -16,8 +25,9 @@ from integrations.pagerduty.analysis.model import Span
 from integrations.pagerduty.sandbox import ask, documents
 from integrations.pagerduty.sandbox.app import Sandbox
 from integrations.pagerduty.sandbox.render import final_shifts
-from integrations.pagerduty.sandbox.world import Happening, demo_tokens
+from integrations.pagerduty.sandbox.world import Happening, demo_from_email, demo_tokens
 from tests.conftest import Cast
+from tests.gateway.processes import Portal, free_port, running
 from tests.mirrored import InProcess, at, mirrored
 
 NOW = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
@@ -357,3 +367,82 @@ def test_an_entry_after_its_document_calls_for_the_document_again(cast: Cast) ->
     mirror_history.write(connection.pk, mirror_history.prepared(connection.pk, [got], NOW), [got])
     row = MirroredIncident.objects.get()
     assert (bytes(row.body), row.is_stale, row.is_open) == (b"", False, False)
+
+
+# Real processes, through the pipeline
+
+PROGRAM = """
+import django; django.setup()
+from integrations import mirror, mirror_history
+from integrations.models import Connection
+mirror_history.KEPT_DAYS = 12
+run = mirror.sync(Connection.objects.get(), by="a process", seconds=40, calls=1_000)
+print(run.done, run.told)
+"""
+COUNTED = """
+import json
+from integrations import history
+from integrations.models import *
+rows = [history._incident(row) for row in MirroredIncident.objects.filter(read_at__gt=0)]
+parts = {part.kind: [part.since, part.until, part.problem] for part in MirrorPart.objects.all()}
+told = {row.id: [row.created, sorted((step.at, step.kind) for step in row.steps)] for row in rows}
+shifts = list(PastShift.objects.values_list("schedule_id", "start", "user_id"))
+print(json.dumps([told, parts, len(shifts), len(set(shifts))]))
+"""
+
+
+def control(url: str, what: str, **values: Any) -> None:
+    request = urllib.request.Request(f"{url}/_sandbox/{what}", json.dumps(values).encode(), method="POST")
+    urllib.request.urlopen(request, timeout=10).read()
+
+
+def test_killed_and_limited_in_the_midst_it_goes_on_without_loss_or_double(tmp_path: Path) -> None:
+    """The lease of who was killed runs out; here it is let run out."""
+    port = free_port()
+    url, moment = f"http://127.0.0.1:{port}", dt.datetime.now(dt.UTC)
+    command = ("-m", "integrations.pagerduty.sandbox", "--port", str(port), "--now", moment.isoformat())
+    with running(*command, port=port):
+        portal = Portal(tmp_path, url)
+        try:
+            control(url, "rate_limit", enforce=False, limit=100_000)
+            portal.seed(token=TOKENS["account"].value, from_email=demo_from_email(7))
+            kills = 0
+            # Wherever it is by then: of the rest of the account 90 calls are made.
+            for calls in (100, 115):
+                process = subprocess.Popen([sys.executable, "-c", PROGRAM], env=portal.env, start_new_session=True)
+                until = time.monotonic() + 30
+                while sum(made(url).values()) < calls and process.poll() is None and time.monotonic() < until:
+                    time.sleep(0.01)
+                kills += process.poll() is None
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                portal.sql("UPDATE integrations_mirror SET held_until = begun_at, minute_calls = 0")
+            assert kills
+            # And PagerDuty has enough of it once.
+            control(url, "fault", fault="429", count=4)
+            portal.sql("UPDATE integrations_mirrorpart SET begun_at = NULL WHERE kind = 'history'")
+            assert "rate limit was reached" in portal.shell(PROGRAM)
+            control(url, "fault", fault="", count=0)
+            portal.sql("UPDATE integrations_mirror SET wait_until = NULL, minute_calls = 0")
+            assert portal.shell(PROGRAM).strip() == "True"
+            rows, parts, shifts, apart = json.loads(portal.shell(COUNTED))
+        finally:
+            portal.close()
+    sandbox = Sandbox(7, moment)
+    since, until = parts["earlier"][0], parts["history"][1]
+    # Twelve days from when that was begun.
+    assert since <= int(moment.timestamp()) - 12 * DAY + 600
+    expected = told(sandbox, since, until)
+    assert {id: row for id, row in rows.items() if row[0] >= since} == {
+        id: [created, sorted([at, NAMES.get(kind, kind)] for at, kind in entries)]
+        for id, (created, entries) in expected.items()
+    }
+    assert shifts == apart > 0
+    assert not any(problem for _, _, problem in parts.values())
+
+
+def made(url: str) -> dict[str, int]:
+    with urllib.request.urlopen(f"{url}/_sandbox/stats", timeout=10) as answer:
+        calls: dict[str, int] = json.load(answer)["calls"]
+    return calls

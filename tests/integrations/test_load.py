@@ -700,7 +700,8 @@ def slowly(zones: dict[str, str], log: Sequence[Incident], on: Sequence[Duty], w
     whole: dict[str, set[int]] = defaultdict(set)
     for one in on:
         for minute in range(one.start // 60, one.end // 60):
-            whole[one.user].add(minute)
+            if one.schedule_id:
+                whole[one.user].add(minute)
             if window.start <= minute * 60 < window.end:
                 minutes[one.user, "all"].add(minute)
                 minutes[one.user, "first" if one.level == 1 else "later" if one.level else "none"].add(minute)
@@ -731,11 +732,13 @@ def slowly(zones: dict[str, str], log: Sequence[Incident], on: Sequence[Duty], w
         clocks = [dt.datetime.fromtimestamp(minute * 60, ZoneInfo(zone)) for minute in mine]
         sleep = [hour_of(hours, clock) == "sleep" for clock in clocks]
         weekend = [clock.isoweekday() in hours.weekend for clock in clocks]
-        run = longest = 0
-        for place, minute in enumerate(mine):
-            run = run + 1 if place and mine[place - 1] == minute - 1 else 1
-            longest = max(longest, run)
+        # By schedules alone.
         every = sorted(whole[user])
+        turns = [minute for minute in every if window.start <= minute * 60 < window.end]
+        run = longest = 0
+        for place, minute in enumerate(turns):
+            run = run + 1 if place and turns[place - 1] == minute - 1 else 1
+            longest = max(longest, run)
         breaks = [
             after - before - 1
             for before, after in neighbours(every)
@@ -771,9 +774,18 @@ def test_whatever_happens_it_is_what_the_minutes_and_instants_come_to(data: st.D
     )
     minute = st.integers(-24 * 60, 6 * 24 * 60)
     on = [
-        Duty(start + begin * 60, start + (begin + length) * 60, user, level, f"PS{level}", "PEP1")
-        for begin, length, user, level in draw(
-            st.lists(st.tuples(minute, st.integers(1, 3000), st.sampled_from(users), st.integers(0, 3)), max_size=9)
+        Duty(start + begin * 60, start + (begin + length) * 60, user, level, schedule and f"PS{level}", "PEP1")
+        for begin, length, user, level, schedule in draw(
+            st.lists(
+                st.tuples(
+                    minute,
+                    st.integers(1, 3000),
+                    st.sampled_from(users),
+                    st.integers(0, 3),
+                    st.sampled_from(["PS", "PS", ""]),
+                ),
+                max_size=9,
+            )
         )
     ]
     rows = []

@@ -92,7 +92,7 @@ class PersonLoad:
     sleep: int
     """Interruptions."""
     longest_run: int
-    """Seconds on call without a break."""
+    """Seconds on call by schedules without a break: whom a policy names itself is on call always, which is no turn."""
     short_rests: int
     """Breaks between turns under 11 hours, of which the latter turn begins in the time."""
     weekend_seconds: int
@@ -471,6 +471,8 @@ class _Books:
         self.all = _runs(who, start, end)
         self.paged = _runs(*(column[level >= 1] for column in (who, start, end)))
         self.first = _runs(*(column[level == 1] for column in (who, start, end)))
+        # Whom a policy names itself is on call always, and has neither runs nor rests by that.
+        self.shifts = _runs(*(column[of >= 0] for column in (who, start, end)))
         # By schedule and person, whose number here is that of both together.
         who, of, start, end = (column[of >= 0] for column in (who, of, start, end))
         found, both = np.unique(of * max(len(self.users), 1) + who, return_inverse=True)
@@ -520,10 +522,11 @@ class _Books:
             for found in self.clocks.sleep_weekend_either(self.zone[on.user], on.start, on.end)
         )
         longest = np.zeros(count, dtype=np.int64)
-        np.maximum.at(longest, on.user, on.end - on.start)
-        rests = self.all.start[1:] - self.all.end[:-1]
-        short = (self.all.user[1:] == self.all.user[:-1]) & (rests < REST)
-        short &= (self.all.start[1:] >= window.start) & (self.all.start[1:] < window.end)
+        shifts, runs = self.shifts, self.shifts.within(window)
+        np.maximum.at(longest, runs.user, runs.end - runs.start)
+        rests = shifts.start[1:] - shifts.end[:-1]
+        short = (shifts.user[1:] == shifts.user[:-1]) & (rests < REST)
+        short &= (shifts.start[1:] >= window.start) & (shifts.start[1:] < window.end)
         pages, mine = _within(self.page_created, window), _within(self.created, window)
         user, kind, hour = self.user[mine], self.kind[mine], self.hour[mine]
         woken = kind == SLEEP
@@ -539,7 +542,7 @@ class _Books:
             "off": _counted(user[kind == OFF], count),
             "sleep": _counted(user[woken], count),
             "longest_run": longest,
-            "short_rests": _counted(self.all.user[1:][short], count),
+            "short_rests": _counted(shifts.user[1:][short], count),
             "weekend_seconds": weekend,
             "nights_woken": _different(user[woken], self.night[mine][woken], count),
             "sleep_seconds": sleep,

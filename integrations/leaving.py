@@ -24,7 +24,7 @@ from integrations.actions import (
     enabled_tools,
     is_running,
 )
-from integrations.models import Connection, MirroredDocument, PastKnown, RunningTest
+from integrations.models import Connection, MirroredDocument, MirroredIncident, PastKnown, RunningTest
 from policies.actions import (
     By,
     clean_reason,
@@ -92,9 +92,11 @@ def _under_way(connection: Connection, now: dt.datetime) -> list[str]:
     if kept := MirroredDocument.objects.filter(connection=connection).count():
         past = PastKnown.objects.filter(connection=connection).aggregate(since=Min("since"))["since"]
         known = f", with who was on call since {dt.datetime.fromtimestamp(past, dt.UTC):%Y-%m-%d}" if past else ""
+        incidents = MirroredIncident.objects.filter(connection=connection).count()
+        happened = f", {incidents} incident{'s' if incidents != 1 else ''}" if incidents else ""
         told.append(
-            f"What was read of the account ({kept} document{'s' if kept != 1 else ''}{known}) goes with it; pages and notices "
-            "tell no more of it."
+            f"What was read of the account ({kept} document{'s' if kept != 1 else ''}{happened}{known}) goes with it; pages and "
+            "notices tell no more of it."
         )
     return told
 

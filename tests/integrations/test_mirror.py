@@ -24,7 +24,7 @@ from django.utils import timezone
 
 from integrations import actions, mirror, mirror_history, mirror_tasks, tasks
 from integrations.gateway import runtime
-from integrations.models import Connection, Mirror, MirroredDocument, MirrorPart, PastKnown, PastShift
+from integrations.models import Connection, Mirror, MirroredDocument, MirroredIncident, MirrorPart, PastKnown, PastShift
 from integrations.pagerduty import resolve
 from integrations.pagerduty.analysis.model import Span
 from integrations.pagerduty.catalog import TOOLS
@@ -609,11 +609,15 @@ def test_a_connection_that_is_deleted_takes_its_mirror_along(cast: Cast) -> None
 
     connection = register(cast)
     read(connection)
+    MirroredIncident.objects.create(
+        connection=connection, remote_id="PI1", created=1_790_000_000, change=1, body=b"", entries=b""
+    )
     told = " ".join(ending_of(connection, timezone.now()).under_way)
     assert "What was read of the account" in told
+    assert ", 1 incident, with who" in told
     assert "with who was on call since" in told
     actions.do_delete_connection(connection, by=cast.mina)
-    for model in (Mirror, MirrorPart, MirroredDocument, PastShift, PastKnown):
+    for model in (Mirror, MirrorPart, MirroredDocument, MirroredIncident, PastShift, PastKnown):
         assert not model._default_manager.exists()
 
 

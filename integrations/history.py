@@ -14,6 +14,7 @@ from uuid import UUID
 import numpy as np
 from django.db.models import Count, Q, Sum
 from django.utils import timezone
+from numpy.typing import NDArray
 
 from integrations import mirror
 from integrations.mirror_history import KEPT_DAYS, STEP, Body, unpack
@@ -30,7 +31,7 @@ from integrations.pagerduty.analysis.incidents import (
     Step,
     log_of,
 )
-from integrations.pagerduty.analysis.load import Duty
+from integrations.pagerduty.analysis.load import Duties, Duty
 from integrations.pagerduty.analysis.model import Account, Schedule, Span
 
 Kind = MirrorPart.Kind
@@ -38,7 +39,7 @@ Kind = MirrorPart.Kind
 DAY: Final = 86_400
 STEPS_KEPT: Final = 3_000_000
 """Of all connections together, in a process: some 40 MB a million. The one asked for is always kept."""
-DUTIES_KEPT: Final = 1_000_000
+DUTIES_KEPT: Final = 3_000_000
 """Of a connection, over all windows that were asked for last; those of the newest always."""
 STEPS: Final = np.dtype([("at", "<u4"), ("kind", "u1"), ("way", "u1"), ("user", "<u2"), ("by", "<u2")])
 """``mirror_history.STEP``, many at once."""
@@ -78,9 +79,7 @@ class _Held:
     codes: dict[str, dict[str, int]] = field(default_factory=lambda: {name: {} for name in _TABLES})
     shifts_as_of: tuple[Any, ...] = ()
     shifts: _Shifts = field(default_factory=dict)
-    duties: OrderedDict[Span, tuple[Account, _Shifts, tuple[tuple[Duty, ...], Span | None]]] = field(
-        default_factory=OrderedDict
-    )
+    duties: OrderedDict[Span, tuple[Account, _Shifts, tuple[Duties, Span | None]]] = field(default_factory=OrderedDict)
 
 
 _held: OrderedDict[UUID, _Held] = OrderedDict()
@@ -268,13 +267,13 @@ def _incident(row: MirroredIncident) -> Incident:
 # Who was on call
 
 
-def duties(connection: Connection, window: Span) -> tuple[tuple[Duty, ...], Span | None]:
+def duties(connection: Connection, window: Span) -> tuple[Duties, Span | None]:
     """Who was and is on call, by policy, level and schedule: the past as PagerDuty rendered it, the rest as the mirror's
     schedules tell. And of which part of the window that is known of all schedules; None: of none. Which schedules a policy names,
     and whom, is as it is now: how it was, nobody tells."""
     account = mirror.kept(connection).account
     if not account.schedules and not account.policies:
-        return (), None
+        return Duties.of(()), None
     held = _of(connection)
     with held.lock:
         _keep_shifts(held, connection)
@@ -308,25 +307,45 @@ def _keep_shifts(held: _Held, connection: Connection) -> None:
     held.shifts_as_of = as_of
 
 
-def _duties(account: Account, shifts: _Shifts, window: Span, now: int) -> tuple[tuple[Duty, ...], Span | None]:
+def _duties(account: Account, shifts: _Shifts, window: Span, now: int) -> tuple[Duties, Span | None]:
     named: dict[str, list[tuple[int, str]]] = {}
-    found: list[Duty] = []
+    always: list[Duty] = []
     for policy in account.policies.values():
         for level, each in enumerate(policy.levels, 1):
             for target in each.targets:
                 if target.kind == "schedule":
                     named.setdefault(target.id, []).append((level, policy.id))
                 elif not target.deleted:
-                    found.append(Duty(window.start, window.end, target.id, level, "", policy.id))
+                    always.append(Duty(window.start, window.end, target.id, level, "", policy.id))
     known = window
+    parts: list[tuple[Duties, int | None, str]] = [(Duties.of(always), None, "")]
     for id, schedule in account.schedules.items():
         span, times = _times(schedule, shifts.get(id), window, now)
         known = Span(max(known.start, span.start), min(known.end, span.end))
-        places = named.get(id) or [(0, "")]
-        found += [
-            Duty(start, end, user, level, id, policy) for start, end, user in times if user for level, policy in places
-        ]
-    return tuple(sorted(found)), known if known.end > known.start else None
+        turns = Duties.of(Duty(start, end, user, 0, id) for start, end, user in times if user)
+        parts += [(turns, level, policy) for level, policy in named.get(id) or [(0, "")]]
+    return _together(parts), known if known.end > known.start else None
+
+
+def _together(parts: Sequence[tuple[Duties, int | None, str]]) -> Duties:
+    """All of them, by start, end and person; each part's at a level of a policy, or as they are (None)."""
+    codes: dict[str, int] = {"": 0}
+    columns: list[tuple[NDArray[Any], ...]] = []
+    for each, level, policy in parts:
+        place = np.array([codes.setdefault(id, len(codes)) for id in each.ids], dtype=np.int32)
+        levels, policies = each.level, place[each.policy]
+        if level is not None:
+            levels = np.full(len(each), level, np.int32)
+            policies = np.full(len(each), codes.setdefault(policy, len(codes)), np.int32)
+        columns.append((each.start, each.end, place[each.user], levels, place[each.schedule], policies))
+    start, end, user, all_levels, schedule, all_policies = (
+        np.concatenate(column) for column in zip(*columns, strict=True)
+    )
+    ids = tuple(codes)
+    found = Duties(start, end, user, all_levels, schedule, all_policies, ids)
+    rank = np.argsort(np.argsort(np.array(ids)))
+    order = (rank[found.policy], rank[found.schedule], found.level, rank[found.user], found.end, found.start)
+    return found.those(np.lexsort(order))
 
 
 def _times(

@@ -21,7 +21,7 @@ from integrations.pagerduty.analysis.model import Account, Span
 if TYPE_CHECKING:
     from integrations.history import History
     from integrations.pagerduty.analysis.incidents import Chosen, Log
-    from integrations.pagerduty.analysis.load import Duty, Hours, Load, Own
+    from integrations.pagerduty.analysis.load import Duties, Hours, Load, Own
     from integrations.pagerduty.analysis.response import By, Group, LevelTimes, Response
 
 T = TypeVar("T")
@@ -119,7 +119,7 @@ def hours_of(definition: Definition) -> Hours:
     return INSIGHTS_HOURS if definition == "insights" else API_HOURS
 
 
-def turns(period: Period) -> tuple[tuple[Duty, ...], Span | None]:
+def turns(period: Period) -> tuple[Duties, Span | None]:
     """Who was on call since incidents are known, and of which part of that it is known of all schedules; None: of none. Kept
     where it is made: it changes while the log does not."""
     from integrations.history import duties

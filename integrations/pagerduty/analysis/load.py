@@ -11,14 +11,13 @@ import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from operator import itemgetter
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from integrations.pagerduty.analysis.coverage import pairs_alike
-from integrations.pagerduty.analysis.incidents import EVERY, KIND, WAY, Chosen, Instants, Log, chosen_in
+from integrations.pagerduty.analysis.incidents import EVERY, KIND, WAY, Chosen, Codes, Instants, Log, chosen_in
 from integrations.pagerduty.analysis.model import Account, Policy, Schedule, Span
 from integrations.pagerduty.analysis.relief import REST
 from integrations.pagerduty.analysis.zones import zone_of
@@ -71,6 +70,57 @@ class Duty(NamedTuple):
     schedule_id: str = ""
     """Empty: named by the policy itself."""
     policy_id: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Duties(Sequence[Duty]):
+    """The same of many, as columns: a big account has a million of a year. Ids are named by their places in ``ids``, of which the
+    first is empty."""
+
+    start: Instants
+    end: Instants
+    user: Codes
+    level: Codes
+    schedule: Codes
+    policy: Codes
+    ids: tuple[str, ...]
+
+    @classmethod
+    def of(cls, rows: Iterable[Duty]) -> Duties:
+        rows = list(rows)
+        places: dict[str, int] = {"": 0}
+
+        def coded(column: int) -> Codes:
+            return np.array([places.setdefault(str(row[column]), len(places)) for row in rows], dtype=np.int32)
+
+        start, end = (np.array([row[column] for row in rows], dtype=np.int64) for column in (0, 1))
+        level = np.array([row.level for row in rows], dtype=np.int32)
+        return cls(start, end, coded(2), level, coded(4), coded(5), tuple(places))
+
+    def those(self, places: NDArray[np.bool_] | Instants) -> Duties:
+        """Some of them, or all in another order."""
+        return Duties(
+            self.start[places],
+            self.end[places],
+            self.user[places],
+            self.level[places],
+            self.schedule[places],
+            self.policy[places],
+            self.ids,
+        )
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @overload
+    def __getitem__(self, place: int) -> Duty: ...
+    @overload
+    def __getitem__(self, place: slice) -> Duties: ...
+    def __getitem__(self, place: int | slice) -> Duty | Duties:
+        if isinstance(place, slice):
+            return self.those(np.arange(len(self))[place])
+        user, schedule, policy = (self.ids[column[place]] for column in (self.user, self.schedule, self.policy))
+        return Duty(int(self.start[place]), int(self.end[place]), user, int(self.level[place]), schedule, policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -451,20 +501,26 @@ class _Books:
 
     def _take(self, account: Account, log: Log, duties: Sequence[Duty], chosen: Chosen) -> None:
         """Who is on call when, by person and by schedule."""
+        if not isinstance(duties, Duties):
+            duties = Duties.of(duties)
+        ids = duties.ids
         if chosen != EVERY:
-            counted = {
-                of: _is_counted(account, *of, chosen) for of in {(one.schedule_id, one.policy_id) for one in duties}
-            }
-            duties = [one for one in duties if counted[one.schedule_id, one.policy_id]]
-        count = len(duties)
-        start, end, level = (np.fromiter(map(itemgetter(column), duties), np.int64, count) for column in (0, 1, 3))
-        users, schedules = (list(map(itemgetter(column), duties)) for column in (2, 4))
-        self.users = tuple(dict.fromkeys((*log.users, *(user for user in users if user))))
-        place = {user: number for number, user in enumerate(self.users)} | {"": -1}
-        self.schedules = tuple(id for id in dict.fromkeys(schedules) if id)
-        code = {id: number for number, id in enumerate(self.schedules)} | {"": -1}
-        who = np.fromiter(map(place.__getitem__, users), np.int64, count)
-        of = np.fromiter(map(code.__getitem__, schedules), np.int64, count)
+            pairs, which = np.unique(duties.schedule.astype(np.int64) * len(ids) + duties.policy, return_inverse=True)
+            named = [divmod(pair, len(ids)) for pair in pairs.tolist()]
+            counted = np.array(
+                [_is_counted(account, ids[schedule], ids[policy], chosen) for schedule, policy in named], np.bool_
+            )
+            duties = duties.those(counted[which])
+        start, end, level = duties.start, duties.end, duties.level
+        on_call, schedules = (
+            [ids[code] for code in np.unique(column) if code] for column in (duties.user, duties.schedule)
+        )
+        self.users = tuple(dict.fromkeys((*log.users, *on_call)))
+        place = {user: number for number, user in enumerate(self.users)}
+        self.schedules = tuple(schedules)
+        code = {id: number for number, id in enumerate(self.schedules)}
+        who = np.array([place.get(id, -1) for id in ids], dtype=np.int64)[duties.user]
+        of = np.array([code.get(id, -1) for id in ids], dtype=np.int64)[duties.schedule]
         order = np.lexsort((start, who))
         order = order[(who >= 0)[order] & (end > start)[order]]
         who, of, start, end, level = who[order], of[order], start[order], end[order], level[order]

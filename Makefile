@@ -50,11 +50,12 @@ test: setup $(CLIENTS)
 	$(PYTEST)
 
 # What test-services leaves out first, for it asks no database and no Redis of the settings' (tests/test_layers.py sees to it), and
-# would only prove once more what `make test` has: the pure core, requests and answers, the simulated PagerDuty alone, the
+# would only prove once more what `make test` has: the pure core and analyses, requests and answers, the simulated PagerDuty, the
 # published schema. Browsers see the pages that the other tests get from PostgreSQL; and an outage's PostgreSQL is its own.
 WITHOUT_SERVICES := tests/browser tests/live tests/test_layers.py tests/gateway/test_client_address.py \
 	$(addprefix tests/policies/test_,chain.py decide.py redact.py) \
-	$(addprefix tests/integrations/test_,catalog.py diagnose.py listing.py masking.py outbound.py refusals.py resolve.py \
+	$(addprefix tests/integrations/test_,catalog.py diagnose.py listing.py load.py load_worlds.py log_reading.py masking.py optimise.py \
+	optimise_policies.py outbound.py refusals.py resolve.py response.py \
 	sandbox.py sandbox_analytics.py sandbox_incidents.py sandbox_schedules.py sandbox_services.py sandbox_webhooks.py \
 	schema_diff.py schema_examples.py stress.py tools_reads.py tools_slim.py tools_writes.py transport.py worlds.py)
 OUTAGES := $(addprefix tests/gateway/test_database_away.py::test_,\
